@@ -1,0 +1,403 @@
+"""params.yaml, typed once: frozen, unknown keys refused, ranges checked. The only reader of that file.
+
+A *choice* names one entry of a registry and may carry a block of options for any of them:
+
+    loss: {name: asl, asl: {gamma_neg: 4.0}, aam: {scale: 7.0}}
+
+so that `dvc exp run -S finetune.loss.name=aam` works whatever was chosen before. The options are the keyword arguments
+of the registry's entry, which checks them when it is built; this module stays free of torch and every other package of
+the domain, so that `python -m tasks --help` is instant.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import ParamsError, did_you_mean
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(BaseModel):
+    """One entry of a registry, with option blocks: `{name: asl, asl: {gamma_neg: 4}}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @model_validator(mode="after")
+    def _only_blocks(self) -> Choice:
+        for key, value in (self.model_extra or {}).items():
+            if not isinstance(value, dict):
+                raise ValueError(
+                    f"unknown key '{key}'. {did_you_mean(key, ['name'])} Options stand in a block of their own"
+                )
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the chosen entry, {} when it has no block."""
+        return dict((self.model_extra or {}).get(self.name) or {})
+
+    def build(self, registry: Mapping[str, Callable], *, where: str, **context: Any) -> Any:
+        """Call the chosen entry of `registry` with its options and those `context` values that its signature takes.
+
+        where: the key in params.yaml, for messages.
+        Raises ParamsError for an unknown name or option, with the nearest known one.
+        """
+        return call(registry, self.name, self.options, where=where, **context)
+
+
+class Paths(Section):
+    """Where each file that crosses a stage lives, relative to the repository root. dvc.yaml reads the same entries."""
+
+    raw: Path
+    taxonomy: Path
+    verdicts: Path
+    truth: Path
+    ingested: Path
+    mapped: Path
+    coverage_report: Path
+    deduplicated: Path
+    duplicates_report: Path
+    splits: Path
+    shards: Path
+    pretrained: Path
+    crossfit: Path
+    cleaned: Path
+    cleaning_report: Path
+    replication: Path
+    resampling_report: Path
+    finetuned: Path
+    learning_curves: Path
+    predictions: Path
+    thresholds: Path
+    metrics: Path
+    evaluation: Path
+    exported: Path
+    export_report: Path
+    variants: Path
+    report: Path
+    model_card: Path
+    accepted: Path
+    gate: Path
+    ledger: Path
+
+
+class Source(BaseModel):
+    """One entry of `sources:`; keys beyond these are options of the reader named by `kind` (tasks/sources)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+    path: Path
+    use: Literal["train", "pretrain", "pool", "proposals"] = "train"
+    vocabulary: str = ""  # key under `from:` in the taxonomy; the kind when empty; `taxonomy`: the names are its ids
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Download(BaseModel):
+    """One entry of `download:`; keys beyond these are options of the downloader named by `kind` (tasks/sources)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+    path: Path
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Compose(Section):
+    """The embedded data sets to write under paths.raw before anything is read."""
+
+    sets: dict[str, dict[str, Any]]
+
+
+class Ingest(Section):
+    max_pixels: Count
+    animated: Literal["first_frame", "quarantine"]
+
+
+class MapLabels(Section):
+    propagate_positives: bool
+    propagate_negatives: bool
+    unmapped: Literal["report", "refuse"]
+
+
+class Deduplicate(Section):
+    radius: Annotated[int, Field(ge=0, le=16)]
+    conflict: Literal["unknown", "present", "majority"]
+
+
+class Split(Section):
+    num_folds: Annotated[int, Field(ge=2, le=1000)]
+    test_folds: list[int]
+    calibration_folds: list[int]
+    official_test: bool
+    official_val: bool
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> Split:
+        for fold in [*self.test_folds, *self.calibration_folds]:
+            if not 0 <= fold < self.num_folds:
+                raise ValueError(
+                    f"fold {fold} does not exist; num_folds is {self.num_folds}, so folds are 0..{self.num_folds - 1}"
+                )
+        if set(self.test_folds) & set(self.calibration_folds):
+            raise ValueError("test_folds and calibration_folds must not overlap")
+        return self
+
+
+class Shard(Section):
+    short_side_px: Annotated[int, Field(ge=8, le=4096)]
+    images_per_file: Count
+
+
+class Backbone(Section):
+    name: str
+    weights: str | None
+    options: dict[str, Any]
+    freeze_batchnorm: bool
+
+
+class Model(Section):
+    """Shared by pretrain, crossfit and finetune, so that their weights fit each other."""
+
+    image_px: Annotated[list[Annotated[int, Field(ge=8, le=4096)]], Field(min_length=2, max_length=2)]
+    resize: Literal["stretch", "letterbox", "crop"]
+    backbone: Backbone
+    head: Choice
+    head_init: Literal["own", "xavier"]
+
+
+class Sam(Section):
+    enabled: bool
+    rho: Positive
+    adaptive: bool
+    start_epoch: Annotated[int, Field(ge=0)] = 0
+
+
+class Ema(Section):
+    enabled: bool
+    decay: Fraction
+
+
+class EarlyStopping(Section):
+    rule: Literal["none", "paper", "otx"]
+    patience: Count
+
+
+class Training(Section):
+    """One training run; pretrain and finetune each have one, crossfit borrows finetune's."""
+
+    enabled: bool
+    epochs: Count
+    batch_size: Count
+    accumulate: Count
+    loss: Choice
+    optimizer: Choice
+    schedule: Choice
+    lr: Positive
+    weight_decay: NonNegative
+    no_bias_decay: bool
+    bias_lr_factor: Positive
+    backbone_lr_factor: Positive = 1.0
+    sam: Sam
+    ema: Ema
+    clip_grad_norm: NonNegative
+    precision: Literal["fp32", "bf16", "fp16"]
+    channels_last: bool
+    compile: bool
+    augment: list[dict[str, Any]]
+    early_stopping: EarlyStopping
+    checkpoint_every_steps: Count
+
+
+class Finetune(Training):
+    resample: bool
+    """Repeat images by r(I) of the `resample` stage."""
+    labelled_per_class: Annotated[int, Field(ge=0)]
+    semi: Choice
+
+
+class Crossfit(Section):
+    enabled: bool
+    num_folds: Annotated[int, Field(ge=2, le=20)]
+    epochs: Count
+
+
+class Clean(Section):
+    enabled: bool
+    policy: Choice
+
+
+class Resample(Section):
+    enabled: bool
+    sampler: Choice
+
+
+class Predict(Section):
+    batch_size: Count
+
+
+class Calibrate(Section):
+    rule: Choice
+    fit_on: Literal["calibration", "train"]
+    probabilities: Literal["none", "platt", "temperature", "isotonic"]
+    apply_relations: bool
+    min_support: Annotated[int, Field(ge=0)]
+    shrinkage: NonNegative
+    bootstrap: Annotated[int, Field(ge=0)]
+
+
+class Evaluate(Section):
+    protocol: str
+    partition: Literal["test", "calibration", "train"]
+    bootstrap: Annotated[int, Field(ge=0)]
+
+
+class Gate(Section):
+    metric: Literal["mAP", "OF1", "CF1", "image_F1"]
+    tolerance: NonNegative
+
+
+class Export(Section):
+    opset: Annotated[int, Field(ge=17)]
+    tolerance: Positive
+    parity_images: Count
+    variants: list[Literal["fp16", "int8", "openvino"]]
+    calibration_images: Count
+
+
+class Report(Section):
+    title: str
+    worst_mistakes: Annotated[int, Field(ge=0)]
+
+
+class Review(Section):
+    budget: Annotated[int, Field(ge=0)]
+    audit_share: Fraction
+    dataset: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    paths: Paths
+    sources: dict[str, Source]
+    download: dict[str, Download]
+    compose: Compose
+    ingest: Ingest
+    map_labels: MapLabels
+    deduplicate: Deduplicate
+    split: Split
+    shard: Shard
+    model: Model
+    pretrain: Training
+    crossfit: Crossfit
+    clean: Clean
+    resample: Resample
+    finetune: Finetune
+    predict: Predict
+    calibrate: Calibrate
+    evaluate: Evaluate
+    export: Export
+    report: Report
+    gate: Gate
+    review: Review
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml. Raises ParamsError: the key, what was found, what is expected."""
+    if not path.exists():
+        raise ParamsError(f"{path}: no such file. Run commands from the repository root.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        at = f":{line + 1}" if line is not None else ""
+        raise ParamsError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)}).") from error
+    return parse_params(raw, where=str(path))
+
+
+def parse_params(raw: object, *, where: str = "params.yaml") -> Params:
+    """Params from the parsed YAML. Raises ParamsError naming the first wrong key (and how many more there are)."""
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{where}: expected a mapping of sections, found {type(raw).__name__}.")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_one_line(error, where)) from error
+
+
+def call(
+    registry: Mapping[str, Callable], name: str, options: Mapping[str, Any], /, *, where: str, **context: Any
+) -> Any:
+    """Call `registry[name]` with `options` from params.yaml and those `context` values that its signature takes.
+
+    Raises ParamsError for an unknown name or option, with the nearest known one, and for a value that it refuses.
+    """
+    if name not in registry:
+        raise ParamsError(f"{where}: {name!r} is unknown. {did_you_mean(name, registry)}")
+    accepted = inspect.signature(registry[name]).parameters
+    known = [n for n, p in accepted.items() if p.kind is p.KEYWORD_ONLY and n not in context]
+    for key in options:
+        if key not in known:
+            raise ParamsError(f"{where}: {name}: unknown option {key!r}. {did_you_mean(key, known)}")
+    factory = registry[name]
+    arguments = {**{k: v for k, v in context.items() if k in accepted}, **options}
+    if not isinstance(factory, type):
+        return factory(**arguments)
+    try:  # a class checks its options when it is built; a function runs, and its errors are its own
+        return factory(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ParamsError(f"{where}: {name}: {error}") from error
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    problems = error.errors()
+    # An unknown key is most often the misspelling behind a missing one: tell it first.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    key = ".".join(str(part) for part in problem["loc"])
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        name, known = str(problem["loc"][-1]), _known_keys(problem["loc"][:-1])
+        return f"{where}: {key}: unknown key. {did_you_mean(name, known)}{more}"
+    if problem["type"] == "missing":
+        return f"{where}: {key}: missing. Add it; `git show HEAD:params.yaml` has the default.{more}"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = problem.get("input")
+    shown = "" if isinstance(found, (dict, list, BaseModel)) else f", found {found!r}"
+    return f"{where}: {key}: {message}{shown}.{more}"
+
+
+def _known_keys(location: tuple) -> list[str]:
+    """Field names of the section at `location`."""
+    model: Any = Params
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))
