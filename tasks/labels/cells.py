@@ -1,0 +1,125 @@
+"""Long label rows as integers: strings once each, five numbers a row.
+
+R rows. At Open Images size (20 M rows) the strings of a LABELS table weigh over 1 GB and comparing them is most of the
+work, so mapping and propagation run on codes and the strings come back at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ORIGIN_RANK = ("review", "verified", "annotation", "box")
+"""Kinds of statement, most trusted first: whose origin stays when several rows say the same. Others come after."""
+
+PROPOSALS = ("model", "vendor", "detector", "keyword")
+"""Kinds of origin that are opinions, not statements: they never make a label known by themselves."""
+
+RULES = ("rule:implies", "rule:closed")
+"""Origins that follow from other rows, and are derived anew from them."""
+
+
+def origin_kind(origin: str) -> str:
+    """`vendor` of `vendor:acme`."""
+    return origin.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of a LABELS table in codes; every array has shape (R,)."""
+
+    image: np.ndarray  # int32, position in image_ids
+    label: np.ndarray  # int32, position in labels; -1 for a row that says nothing (cheaper than leaving it out)
+    state: np.ndarray  # int8, 1 present, 0 absent
+    confidence: np.ndarray  # float32, [0, 1]
+    origin: np.ndarray  # int16, position in origins
+    image_ids: pa.Array  # string, ascending
+    labels: list[str]
+    origins: list[str]  # in the order of ORIGIN_RANK, then by name
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, rows: np.ndarray) -> Cells:
+        """The chosen rows; rows: bool (R,) or int positions."""
+        chosen = {name: getattr(self, name)[rows] for name in ("image", "label", "state", "confidence", "origin")}
+        return replace(self, **chosen)
+
+
+def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[Cells, np.ndarray]:
+    """Cells of a LABELS table in its row order, and the codes of further cells.
+
+    marked: UNKNOWN table or None.  Returns the image and label codes of its rows as int32 (U, 2).
+    """
+    image, image_ids = _codes(rows, marked, "image_id")
+    label, labels = _codes(rows, marked, "label")
+    origin, origins = _codes(rows, None, "origin")
+    origins = origins.to_pylist()
+    ranked = sorted(origins, key=lambda o: (ORIGIN_RANK.index(k) if (k := origin_kind(o)) in ORIGIN_RANK else 99, o))
+    num_rows = rows.num_rows
+    cells = Cells(
+        image=image[:num_rows],
+        label=label[:num_rows],
+        state=rows["state"].to_numpy().astype(np.int8),  # copies: compiled code is compiled again for read-only arrays
+        confidence=rows["confidence"].to_numpy().astype(np.float32),
+        origin=np.asarray([ranked.index(o) for o in origins], np.int16)[origin],
+        image_ids=image_ids,
+        labels=labels.to_pylist(),
+        origins=ranked,
+    )
+    return cells, np.stack([image[num_rows:], label[num_rows:]], axis=1)
+
+
+def decode(image: np.ndarray, label: np.ndarray, image_ids: pa.Array, labels: Sequence[str]) -> dict[str, pa.Array]:
+    """The columns image_id and label, dictionary-encoded."""
+    return {
+        "image_id": pa.DictionaryArray.from_arrays(pa.array(image, pa.int32()), image_ids),
+        "label": pa.DictionaryArray.from_arrays(pa.array(label, pa.int32()), pa.array(labels, pa.string())),
+    }
+
+
+def label_table(cells: Cells) -> pa.Table:
+    """The rows as a LABELS table whose text columns are dictionary-encoded."""
+    columns = decode(cells.image, cells.label, cells.image_ids, cells.labels)
+    origins = pa.array(cells.origins, pa.string())
+    columns["state"] = pa.array(cells.state, pa.int8())
+    columns["confidence"] = pa.array(cells.confidence, pa.float32())
+    columns["origin"] = pa.DictionaryArray.from_arrays(pa.array(cells.origin, pa.int16()), origins)
+    return pa.table(columns)
+
+
+def _codes(rows: pa.Table, more: pa.Table | None, column: str) -> tuple[np.ndarray, pa.Array]:
+    """int32 codes of a text column of both tables, and its values in ascending order (a row need not use them all)."""
+    parts = [_distinct(c) for table in (rows, more) if table is not None for c in table[column].chunks if len(c)]
+    if not parts:
+        return np.zeros(0, np.int32), pa.array([], pa.string())
+    if len(parts) == 1 and _ascending(parts[0][0]):  # a file ordered by image: nothing to look up
+        values, codes = parts[0]
+        return codes.astype(np.int32), values
+    # All chunks get the dictionary of the whole; unify_dictionaries() would compare them again, for minutes.
+    encoded = pa.chunked_array([values for values, _ in parts], pa.string()).dictionary_encode()
+    values = encoded.chunk(0).dictionary
+    order = pc.sort_indices(values).to_numpy()
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    codes = [rank[chunk.indices.to_numpy()][rows] for chunk, (_, rows) in zip(encoded.chunks, parts, strict=True)]
+    return (np.concatenate(codes) if len(codes) > 1 else codes[0]), values.take(pa.array(order))
+
+
+def _ascending(values: pa.Array) -> bool:
+    """Whether the values stand in strictly ascending order, and so are distinct."""
+    return bool(pc.all(pc.less(values[:-1], values[1:])).as_py() is not False)
+
+
+def _distinct(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Values of a text column with fewer repeats, and the position among them of each row."""
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary.cast(pa.string()), column.indices.to_numpy()
+    # Rows of one image mostly stand together: hashing a run once is several times faster.
+    runs = pc.run_end_encode(column.cast(pa.string()))
+    lengths = np.diff(runs.run_ends.to_numpy(), prepend=np.int32(0))
+    return runs.values, np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)

@@ -1,0 +1,251 @@
+"""The instances file of COCO and LVIS: decoding at the speed of the parser, and writing.
+
+A file of half a gigabyte is mapped, split into its top-level values without building them, and its annotations are
+decoded in slices that keep four numbers each; segmentations, most of the bytes, are skipped by the parser. So peak
+memory is the mapped file plus a few tens of megabytes, whatever the number of annotations.
+
+Format: https://cocodataset.org/#format-data, https://www.lvisdataset.org/dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.errors import SourceError
+from tasks.sources.files import decode_json, mapped_bytes
+from tasks.sources.raw import first_duplicate
+from tasks.tables import write_text
+
+SLICE_BYTES = 8 << 20  # of annotations decoded at a time: large enough for full speed, small beside the file
+
+
+class Licence(msgspec.Struct, gc=False):
+    id: int | str
+    name: str = ""
+    url: str = ""
+
+
+class Image(msgspec.Struct, gc=False):
+    id: int | str
+    file_name: str | None = None
+    license: int | str | None = None
+    flickr_url: str | None = None
+    coco_url: str | None = None
+    neg_category_ids: list[int | str] | None = None
+    not_exhaustive_category_ids: list[int | str] | None = None
+
+
+class Annotation(msgspec.Struct, gc=False):
+    image_id: int | str
+    category_id: int | str
+    iscrowd: int = 0
+    area: float | None = None
+
+
+class SizedAnnotation(Annotation, gc=False):
+    """Read only when `min_area` asks for sizes: an `area` may be missing, and a box may be impossible."""
+
+    bbox: tuple[float, float, float, float] | None = None
+
+
+class Category(msgspec.Struct, gc=False):
+    id: int | str
+    name: str
+
+
+class Document(msgspec.Struct):
+    images: msgspec.Raw
+    annotations: msgspec.Raw
+    categories: msgspec.Raw
+    licenses: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+@dataclass(frozen=True)
+class Instances:
+    """One file. Positions, not ids: images_O, labels_O int64 (O,), crowd_O bool (O,).
+
+    areas_O: float64 (O,) in px², of the box where none is stated; None unless asked for.
+    stated_areas_O: float64 (O,) in px², NaN where none is.
+    """
+
+    images: list[Image]
+    categories: list[Category]
+    licences: list[Licence]
+    images_O: np.ndarray
+    labels_O: np.ndarray
+    crowd_O: np.ndarray
+    areas_O: np.ndarray | None
+    stated_areas_O: np.ndarray
+
+
+def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
+    """Decode an instances file; ids become positions. Raises SourceError naming the entry that does not fit."""
+    data = mapped_bytes(path)
+    document = decode_json(data, Document, where=str(path))
+    data.obj.madvise(mmap.MADV_DONTNEED)  # the pages just walked over need not stay beside what is decoded next
+    images = decode_json(document.images, list[Image], where=str(path), key="images")
+    categories = decode_json(document.categories, list[Category], where=str(path), key="categories")
+    licences = decode_json(document.licenses, list[Licence], where=str(path), key="licenses")
+    for what, values in (
+        ("image id", [i.id for i in images]),
+        ("category id", [c.id for c in categories]),
+        ("category name", [c.name for c in categories]),
+    ):
+        if (twice := first_duplicate([str(value) for value in values])) is not None:
+            raise SourceError(f"{path}: {what} {twice!r} occurs twice. Rename or remove one.")
+
+    image_ids, category_ids, crowds, areas, stated = [], [], [], [], []
+    at = 0
+    for slice_ in _annotation_slices(path, document.annotations, SizedAnnotation if with_areas else Annotation):
+        image_ids.append(_id_array(f"{path}: image_id from annotations[{at}] on", [a.image_id for a in slice_]))
+        category_ids.append(
+            _id_array(f"{path}: category_id from annotations[{at}] on", [a.category_id for a in slice_])
+        )
+        crowds.append(np.asarray([a.iscrowd for a in slice_], bool))
+        stated.append(np.asarray([a.area for a in slice_], np.float64))
+        areas.append(np.asarray(_areas(path, at, slice_) if with_areas else [], np.float64))
+        at += len(slice_)
+        data.obj.madvise(mmap.MADV_DONTNEED)
+    return Instances(
+        images,
+        categories,
+        licences,
+        _positions(path, "image", image_ids, [image.id for image in images]),
+        _positions(path, "category", category_ids, [category.id for category in categories]),
+        np.concatenate(crowds),
+        np.concatenate(areas) if with_areas else None,
+        np.concatenate(stated),
+    )
+
+
+_BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*\{")
+
+
+def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation]) -> Iterator[list[Annotation]]:
+    """Annotations, a few megabytes at a time.
+
+    A cut is tried at `},{`. Where that stands inside a string or a nested value the slice is not valid JSON by itself,
+    and the next `},{` is tried: a wrong cut can never pass.
+    """
+    view = memoryview(raw)
+    decoder = msgspec.json.Decoder(list[kind])
+    start, at, search_from = 1, 0, 1 + SLICE_BYTES
+    while cut := _BETWEEN_OBJECTS.search(view, search_from):
+        try:
+            slice_ = decoder.decode(b"".join((b"[", view[start : cut.start() + 1], b"]")))
+        except msgspec.ValidationError as error:
+            raise _in_annotation(path, at, error) from error
+        except msgspec.DecodeError:
+            search_from = cut.start() + 1
+            continue
+        yield slice_
+        at += len(slice_)
+        start, search_from = cut.end() - 1, cut.end() + SLICE_BYTES
+    try:
+        yield decoder.decode(view if start == 1 else b"[" + view[start:])
+    except msgspec.ValidationError as error:
+        raise _in_annotation(path, at, error) from error
+
+
+def _in_annotation(path: Path, at: int, error: msgspec.ValidationError) -> SourceError:
+    """msgspec's complaint with the position counted from the start of the file, not of the slice."""
+    message = re.sub(r"`\$\[(\d+)\]", lambda found: f"`annotations[{at + int(found.group(1))}]", str(error))
+    return SourceError(f"{path}: {message}. Correct that value, or export the file again.")
+
+
+def _id_array(where: str, ids: list[int | str]) -> pa.Array:
+    """Ids as int64 or string. Raises SourceError when they are some numbers, some text, or beyond 64 bits."""
+    try:
+        return pa.array(ids)
+    except (pa.ArrowException, OverflowError) as error:
+        raise SourceError(f"{where}: ids are not all 64-bit numbers or all text ({error}). Use one type.") from error
+
+
+def _positions(path: Path, what: str, chunks: list[pa.Array], known: list[int | str]) -> np.ndarray:
+    """Position in `known` of each annotation's id, int64 (O,). Raises SourceError naming an id that does not exist."""
+    known_ids = _id_array(f"{path}: {what} ids", known)
+    wanted = [chunk for chunk in chunks if len(chunk)]
+    if not wanted:
+        return np.zeros(0, np.int64)
+    many = "categories" if what == "category" else "images"
+    other = next((chunk for chunk in wanted if chunk.type != known_ids.type), None)
+    if other is not None:
+        raise SourceError(
+            f"{path}: {what}_id {other[0].as_py()!r} is {other.type}, but the ids of {many} are {known_ids.type}. "
+            "Use one type."
+        )
+    found = pc.index_in(pa.chunked_array(wanted), value_set=known_ids)
+    if found.null_count:
+        row = pc.index(pc.is_null(found), True).as_py()
+        wrong = pa.chunked_array(wanted)[row].as_py()
+        raise SourceError(
+            f"{path}: annotations[{row}]: {what}_id {wrong!r} is not among the file's {len(known)} {many}. "
+            f"Remove the annotation or add the {what}."
+        )
+    return found.to_numpy().astype(np.int64)
+
+
+def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[float]:
+    """Area of each object in px², as stated or else of its box. Raises SourceError where it is missing or negative."""
+    areas = []
+    for row, annotation in enumerate(annotations, start=at):
+        area, box = annotation.area, annotation.bbox
+        if box is not None and (box[2] < 0 or box[3] < 0):
+            raise SourceError(
+                f"{path}: annotations[{row}]: box {list(box)} has a negative side. Correct it, or set `min_area: 0`."
+            )
+        if area is None and box is not None:
+            area = box[2] * box[3]
+        if area is None or area < 0:
+            raise SourceError(
+                f"{path}: annotations[{row}]: area is {area}, but `min_area` needs it. Add it, or set `min_area: 0`."
+            )
+        areas.append(area)
+    return areas
+
+
+# ---------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object to write: xywh in px, origin top left."""
+
+    image_id: int
+    category: str
+    xywh: tuple[float, float, float, float]
+    iscrowd: int = 0
+
+
+def write_coco(
+    path: Path, *, images: Iterable[tuple[int, str, int, int]], boxes: Iterable[Box], categories: Sequence[str]
+) -> None:
+    """Write an instances file of boxes. images: (id, file name, width px, height px). Ids of the rest count from 1."""
+    category_ids = {name: j for j, name in enumerate(categories, start=1)}
+    document = {
+        "images": [{"id": i, "file_name": f, "width": w, "height": h} for i, f, w, h in images],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": box.image_id,
+                "category_id": category_ids[box.category],
+                "bbox": list(box.xywh),
+                "area": box.xywh[2] * box.xywh[3],
+                "segmentation": [],
+                "iscrowd": box.iscrowd,
+            }
+            for number, box in enumerate(boxes, start=1)
+        ],
+        "categories": [{"id": j, "name": name} for name, j in category_ids.items()],
+    }
+    write_text(path, json.dumps(document, ensure_ascii=False))

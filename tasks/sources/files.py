@@ -1,0 +1,218 @@
+"""Raw files at the door: where they are, whether they parse, and whether the images they name stay inside their folder.
+
+Annotation files come from strangers. A file name in one must not make a later stage open something outside the image
+folder: neither by `..` or an absolute path, nor through a symbolic link, nor through a URI that is not remote.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from tasks.errors import SourceError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+REMOTE_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs"})
+"""URIs that an annotation file may name; `file://` and fsspec's chained `a::b` would reach local files."""
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+# ---------------------------------------------------------------- writing a delivery
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """An empty folder that replaces `out` when the block ends well, and is removed when it does not."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        built = Path(folder) / out.name
+        built.mkdir()
+        yield built
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(built, out)
+
+
+# ---------------------------------------------------------------- finding files
+
+
+def by_split(option: str | Mapping[str, str]) -> list[tuple[str | None, str]]:
+    """An option that is one value, or {official split: value}, as (split, value) pairs; one value has split None."""
+    return [(None, option)] if isinstance(option, str) else [(str(k), v) for k, v in option.items()]
+
+
+def existing_file(root: Path, name: str, *, option: str) -> Path:
+    """`root / name` if it is a file. Raises SourceError that names the option and the nearest file beside it."""
+    path = Path(root) / name
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise SourceError(f"{path}: a folder, but option '{option}' needs a file. Name the file inside it.")
+    if not path.parent.is_dir():
+        raise SourceError(f"{path}: no such file, and no folder {path.parent}. Check the source's path and '{option}'.")
+    siblings = [p.name for p in sorted(path.parent.iterdir()) if p.is_file()]
+    raise SourceError(f"{path}: no such file. Check option '{option}'. {did_you_mean(path.name, siblings)}".rstrip())
+
+
+# ---------------------------------------------------------------- parsing
+
+
+def mapped_bytes(path: Path) -> memoryview:
+    """The bytes of `path` without a byte-order mark, mapped rather than read; `.obj` is the mmap.
+
+    Unmapped when the last view of it (msgspec.Raw values are views) is gone. Raises SourceError when the file is empty.
+    """
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise SourceError(f"{path}: empty file. Fetch or export it again.")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(mapped)[len(_UTF8_BOM) if mapped[:3] == _UTF8_BOM else 0 :]
+
+
+def decode_json(data: Any, kind: Any, *, where: str, key: str = "") -> Any:
+    """Decode JSON bytes, the value of `key` in the file `where`, as the msgspec type `kind`.
+
+    Raises SourceError with the place and what was expected there.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        message = re.sub(r"`\$\.?", f"`{key}", str(error))  # msgspec calls the root of what it decodes `$`
+        raise SourceError(f"{where}: {message}. Correct that value, or export the file again.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SourceError(
+            f"{where}: not valid JSON: {error}{_excerpt(data, str(error))}. Fetch or export it again."
+        ) from error
+
+
+def _excerpt(data: Any, message: str) -> str:
+    """The bytes before the place that msgspec's message names; '' when it names none."""
+    if not (found := re.search(r"\(byte (\d+)\)", message)):
+        return ""
+    at = int(found.group(1))
+    return f", after {bytes(memoryview(data)[max(at - 30, 0) : at + 1]).decode('utf-8', 'replace')!r}"
+
+
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """Decode a JSON file as the msgspec type `kind`; a byte-order mark is skipped. Raises SourceError."""
+    return decode_json(mapped_bytes(path), kind, where=str(path))
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each non-empty row; BOM, CRLF and quotes understood. Raises SourceError."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
+    except csv.Error as error:
+        raise SourceError(
+            f"{path}:{reader.line_num}: not valid CSV ({error}). Quote cells that hold commas or quotes."
+        ) from error
+
+
+def csv_records(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, {column: value}) of each row below the header. Raises SourceError for a row that is too short."""
+    header = csv_header(path, required)
+    for number, (line, cells) in enumerate(csv_rows(path)):
+        if len(cells) != len(header):
+            raise SourceError(
+                f"{path}:{line}: {len(cells)} values under {len(header)} columns. Quote values that hold commas."
+            )
+        if number:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def csv_header(path: Path, required: Collection[str]) -> list[str]:
+    """Column names of a CSV file, stripped of blanks. Raises SourceError naming a required column that is missing."""
+    first = next(csv_rows(path), None)
+    if first is None:
+        raise SourceError(f"{path}: empty file. Fetch or export it again.")
+    header = [cell.strip() for cell in first[1]]
+    for column in required:
+        if column not in header:
+            raise SourceError(f"{path}:1: no column '{column}'. {did_you_mean(column, header)} Is this the right file?")
+    return header
+
+
+# ---------------------------------------------------------------- image names that stay where they belong
+
+
+def image_folder(root: Path, images: str) -> str:
+    """The folder or remote prefix that image names are joined to, without a trailing slash."""
+    if "://" in images:
+        return images.rstrip("/")
+    return (Path(root) / images).as_posix()
+
+
+def image_uri(folder: str, name: str, *, where: str) -> str:
+    """`folder/name`, or `name` itself when it is a remote URI.
+
+    Raises SourceError for a name that is empty, absolute, climbs with `..`, or is a URI that is not remote.
+    """
+    if "://" in name:
+        scheme = name.split("://", 1)[0].lower()
+        if scheme not in REMOTE_SCHEMES or "::" in name:
+            allowed = ", ".join(sorted(REMOTE_SCHEMES))
+            raise SourceError(f"{where}: refused image URI {name!r}. Use a file name or one of: {allowed}.")
+        return name
+    if not name or "\0" in name or name.startswith("/") or (".." in name and ".." in PurePosixPath(name).parts):
+        raise SourceError(
+            f"{where}: refused image name {name!r}: it must be a path inside {folder}. Correct the entry."
+        )
+    return f"{folder}/{name}"
+
+
+def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> None:
+    """Refuse images that are symbolic links to a place outside `folder`; warn when the folder is missing.
+
+    Only directories that hold named images are listed, so the cost is one directory listing, not one call per image.
+    Raises SourceError naming the link.
+    """
+    if "://" in folder:
+        return
+    if not os.path.isdir(folder):
+        log.warning("%s: no such folder; its %d images will be quarantined as missing", folder, len(names))
+        return
+    if follow_links:
+        return
+    base = os.path.realpath(folder)
+    wanted = set(names)
+    for directory in sorted({os.path.dirname(name) for name in wanted if "://" not in name}):
+        _refuse_outside(os.path.join(folder, directory), base)
+        try:
+            entries = os.scandir(os.path.join(folder, directory))
+        except OSError:
+            continue  # a missing folder or a file in its place: the image pass quarantines what it cannot open
+        with entries:
+            for entry in entries:
+                if entry.is_symlink() and os.path.join(directory, entry.name) in wanted:
+                    _refuse_outside(entry.path, base)
+
+
+def _refuse_outside(path: str, base: str) -> None:
+    target = os.path.realpath(path)
+    if os.path.commonpath([target, base]) != base:
+        raise SourceError(
+            f"{path}: refused: it is a link to {target}, outside {base}. "
+            "Copy the file, or set `follow_links: true` if you trust this folder."
+        )

@@ -1,0 +1,183 @@
+"""What a vendor's service or a detector says about the images of another source.
+
+    CSV, Parquet    image_id (or image), label (or name), score (optional)      one row a prediction
+    JSON            {image id: [name, …]}, {image id: {name: score}}, or a list of such rows
+
+Predictions are proposals: their origin (`vendor:<name>`, `detector:<name>`) says so, and no stage takes them for
+annotations. Names stay as the vendor wrote them, whatever the vocabulary; mapping lists those that it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.errors import SourceError, did_you_mean
+from tasks.sources.files import csv_header, csv_records, existing_file, read_json
+from tasks.sources.raw import RAW_IMAGES, RawSource, labels_table, prefixed
+
+IMAGE_COLUMNS = ("image_id", "image", "ImageID", "file_name")
+LABEL_COLUMNS = ("label", "name", "LabelName", "class")
+SCORE_COLUMNS = ("score", "confidence", "Confidence")
+
+
+def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_score: float = 0.0) -> RawSource:
+    """Predictions on the images of source `of`: no images of its own, one label row per (image, name).
+
+    root: the file, or the folder that holds `file`.  of: source whose images are meant; ids become `<of>/<id>`.
+    origin: `vendor:<name>` or `detector:<name>`.  min_score: lower scores are left out; in [0, 1].
+    A prediction without a score counts as certain (1.0); of several scores of one name on one image the highest stands.
+    Where images are given by file name, pass the result to `match_images`.
+    Raises SourceError naming file and row for a score outside [0, 1] and for what is not a prediction.
+    """
+    if not origin.startswith(("vendor:", "detector:")) or origin.endswith(":"):
+        raise SourceError(f"{name}: origin is {origin!r}, expected vendor:<name> or detector:<name>.")
+    path = existing_file(Path(root), file, option="file") if file else existing_file(Path(root), "", option="path")
+    best: dict[tuple[str, str], float] = {}
+    num_rows = num_low = 0
+    for where, image, label, score in _rows(path):
+        num_rows += 1
+        score = _score(path, where, score)
+        if score < min_score:
+            num_low += 1
+        elif score >= best.get((image, label), 0.0):
+            best[image, label] = score
+    images = list(dict.fromkeys(image for image, _ in best))
+    labels = sorted({label for _, label in best})
+    row, column = {image: i for i, image in enumerate(images)}, {label: j for j, label in enumerate(labels)}
+    cells = np.asarray([row[image] * len(labels) + column[label] for image, label in best], np.int64)
+    order = np.argsort(cells)
+    scores = np.asarray(list(best.values()), np.float32)
+    dropped = [
+        ("labels", num_low, "score below `min_score`"),
+        ("labels", num_rows - num_low - len(best), "repeats a name on the same image"),
+    ]
+    return RawSource(
+        images=RAW_IMAGES.empty_table(),
+        labels=labels_table(prefixed(of, images), labels, cells[order], confidence=scores[order], origin=origin),
+        coverage=[],
+        vocabulary={label: label for label in labels},
+        came_in=[("labels", num_rows)],
+        dropped=[entry for entry in dropped if entry[1]],
+    )
+
+
+def match_images(labels: pa.Table, images: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Label rows with ids that exist, and the ids that match no image.
+
+    labels: LABELS of `read`.  images: image_id and uri columns of the source it speaks of. An id matches as it is, or
+    when what follows the source's name is the file name (the last part of the uri) of exactly one image: vendors are
+    handed files and answer with file names. Rows that match nothing are left out.
+    """
+    by_id = {image_id: image_id for image_id in images["image_id"].to_pylist()}
+    by_name: dict[str, str | None] = {}
+    for image_id, uri in zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True):
+        key = f"{image_id.split('/', 1)[0]}/{uri.rsplit('/', 1)[-1]}"
+        by_name[key] = None if key in by_name else image_id
+    encoded = pc.dictionary_encode(labels["image_id"]).combine_chunks()
+    given = encoded.dictionary.to_pylist()
+    matched = [by_id.get(image_id) or by_name.get(image_id) for image_id in given]
+    column = pa.array(matched, pa.string()).take(encoded.indices)
+    found = labels.set_column(0, labels.schema.field("image_id").with_nullable(True), column)
+    found = found.filter(pc.is_valid(found["image_id"])).cast(labels.schema)
+    return found, [image_id for image_id, match in zip(given, matched, strict=True) if match is None]
+
+
+# ---------------------------------------------------------------- file formats
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    """(place, image id, name, score or None) of each prediction in the file."""
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        yield from _json_rows(path)
+    elif suffix in (".parquet", ".pq"):
+        yield from _parquet_rows(path)
+    elif suffix in (".csv", ".txt"):
+        yield from _csv_rows(path)
+    else:
+        raise SourceError(f"{path}: cannot tell the format from '{suffix}'. Use .csv, .json or .parquet.")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    image, label, score = _columns(path, csv_header(path, []))
+    for line, cells in csv_records(path):
+        yield _checked(path, f"line {line}", cells[image], cells[label], cells[score] if score else None)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: not a readable Parquet file ({error}). Export it again.") from error
+    image, label, score = _columns(path, table.column_names)
+    scores = table[score].to_pylist() if score else [None] * len(table)
+    for number, row in enumerate(zip(table[image].to_pylist(), table[label].to_pylist(), scores, strict=True), start=1):
+        yield _checked(path, f"row {number}", *row)
+
+
+def _columns(path: Path, header: list[str]) -> tuple[str, str, str | None]:
+    def pick(names: tuple[str, ...]) -> str | None:
+        return next((n for n in names if n in header), None)
+
+    image, label = pick(IMAGE_COLUMNS), pick(LABEL_COLUMNS)
+    for found, names in ((image, IMAGE_COLUMNS), (label, LABEL_COLUMNS)):
+        if found is None:
+            raise SourceError(f"{path}: no column {' or '.join(names)}. {did_you_mean(names[0], header)}".rstrip())
+    return image, label, pick(SCORE_COLUMNS)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    content = read_json(path)
+    if isinstance(content, list):
+        for number, record in enumerate(content):
+            if not isinstance(record, dict):
+                raise SourceError(
+                    f"{path}: [{number}]: expected an object with image_id and label, found {record!r:.60}."
+                )
+            image, label, score = _columns(path, list(record))
+            yield _checked(path, f"[{number}]", record[image], record[label], record[score] if score else None)
+        return
+    if not isinstance(content, dict):
+        raise SourceError(
+            f"{path}: expected an object of images or a list of predictions, found {type(content).__name__}."
+        )
+    for image, names in content.items():
+        if not isinstance(names, list | dict):
+            raise SourceError(
+                f"{path}: image {image!r}: expected names or {{name: score}}, found {json.dumps(names)[:60]}."
+            )
+        scores = names.items() if isinstance(names, dict) else ((label, None) for label in names)
+        for label, score in scores:
+            yield _checked(path, f"image {image!r}", image, label, score)
+
+
+def _checked(path: Path, where: str, image: Any, label: Any, score: Any) -> tuple[str, str, str, Any]:
+    if isinstance(image, int) and not isinstance(image, bool):
+        image = str(image)
+    for what, value in (("image id", image), ("label", label)):
+        if not isinstance(value, str) or not value:
+            raise SourceError(f"{path}: {where}: {what} is {value!r}, expected text. Correct or remove it.")
+    return where, image, label, score
+
+
+def _score(path: Path, where: str, score: Any) -> float:
+    """A score in [0, 1]; 1.0 where none is given."""
+    if score is None:
+        return 1.0
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        raise SourceError(f"{path}: {where}: score {score!r} is no number. Correct it.") from None
+    if not 0 <= value <= 1:  # NaN fails too
+        hint = "Divide percentages by 100" if math.isfinite(value) else "Remove the row"
+        raise SourceError(f"{path}: {where}: score {score} is outside [0, 1]. {hint}.")
+    return value

@@ -1,0 +1,251 @@
+"""What a source reader returns, and the three-state arithmetic that the readers share.
+
+Axes: N images, C native labels, O annotated objects.
+
+An annotated object that does not count (a crowd region, a "difficult" or tiny object) still says that something is
+there. When no other object of that label counts on the image, the cell is therefore UNKNOWN, even in a source that is
+otherwise exhaustive: it goes to `RawSource.unknown`, which overrides `coverage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.errors import SourceError, did_you_mean
+from tasks.ledger import Ledger
+from tasks.tables import ABSENT, LABELS, OBJECTS, PRESENT, UNKNOWN, UNKNOWN_STATE
+
+ROWS_A_CHUNK = 1 << 22
+
+RAW_IMAGES = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),  # <source>/<native id>
+        pa.field("uri", pa.string(), nullable=False),  # path from the repository root, or any fsspec URI
+        pa.field("licence", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("official_split", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """One source as its files state it, in its own vocabulary, nothing mapped and no image opened.
+
+    images: RAW_IMAGES, unique image ids; empty for `predictions`, which speak about another source's images.
+    labels: LABELS, unique on (image_id, label, state, origin); `label` is the native name or machine id.
+    coverage: native labels annotated exhaustively over the whole source: there, no row means absent,
+        except where `unknown` has the cell.
+    vocabulary: native label -> display name, of every label the source declares.
+    unknown: UNKNOWN, cells of covered labels that the source leaves open. They are never negatives.
+    objects: OBJECTS, where the source tells how large its objects are; they say nothing that `labels` does not.
+    came_in, dropped: counts of "images" and "labels" that balance with the two tables; readers add nothing.
+    """
+
+    images: pa.Table
+    labels: pa.Table
+    coverage: list[str]
+    vocabulary: dict[str, str]
+    unknown: pa.Table = field(default_factory=UNKNOWN.empty_table)
+    objects: pa.Table = field(default_factory=OBJECTS.empty_table)
+    came_in: list[tuple[str, int]] = field(default_factory=list)
+    dropped: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def record(self, ledger: Ledger) -> None:
+        """Enter what came in and was dropped; the stage enters `went_out` for what it writes."""
+        for unit, count in self.came_in:
+            ledger.came_in(unit, count)
+        for unit, count, reason in self.dropped:
+            ledger.dropped(unit, count, reason)
+
+
+# ---------------------------------------------------------------- building the tables
+
+
+def images_table(
+    name: str,
+    native_ids: Sequence[str] | pa.Array,
+    uris: Sequence[str] | pa.Array,
+    *,
+    licence: Sequence[str | None] | pa.Array | None = None,
+    attribution: Sequence[str | None] | pa.Array | None = None,
+    official_split: Sequence[str | None] | pa.Array | str | None = None,
+) -> pa.Table:
+    """RAW_IMAGES rows with ids `<name>/<native id>`; official_split may be one value for all."""
+    num_images = len(native_ids)
+    if official_split is None or isinstance(official_split, str):
+        official_split = pa.repeat(pa.scalar(official_split, pa.string()), num_images)
+    nothing = pa.nulls(num_images, pa.string())
+    return pa.table(
+        [
+            prefixed(name, native_ids),
+            _strings(uris),
+            nothing if licence is None else _strings(licence),
+            nothing if attribution is None else _strings(attribution),
+            _strings(official_split),
+        ],
+        schema=RAW_IMAGES,
+    )
+
+
+def prefixed(name: str, native_ids: Sequence[str] | pa.Array) -> pa.Array:
+    """`<name>/<native id>` for each id. Native ids are opaque and keep whatever they hold, slashes included."""
+    return pc.binary_join_element_wise(pa.scalar(name), _strings(native_ids), "/")
+
+
+def labels_table(
+    image_ids: pa.Array | pa.ChunkedArray,
+    labels: Sequence[str],
+    cells: np.ndarray,
+    *,
+    state: int | np.ndarray = PRESENT,
+    confidence: float | np.ndarray = 1.0,
+    origin: str,
+) -> pa.Table:
+    """LABELS rows of `cells`, int64 (rows,) = image position x C + label position, in that order."""
+    rows, columns = np.divmod(cells, max(len(labels), 1))
+    return pa.table(
+        [
+            _take(image_ids, rows),
+            _take(pa.array(labels, pa.string()), columns),
+            pa.array(np.broadcast_to(np.asarray(state, np.int8), cells.shape)),
+            pa.array(np.broadcast_to(np.asarray(confidence, np.float32), cells.shape)),
+            pa.repeat(pa.scalar(origin), len(cells)),
+        ],
+        schema=LABELS,
+    )
+
+
+def unknown_table(image_ids: pa.Array | pa.ChunkedArray, labels: Sequence[str], cells: np.ndarray) -> pa.Table:
+    """UNKNOWN rows of `cells`, counted as in `labels_table`."""
+    rows, columns = np.divmod(cells, max(len(labels), 1))
+    return pa.table([_take(image_ids, rows), _take(pa.array(labels, pa.string()), columns)], schema=UNKNOWN)
+
+
+def objects_table(
+    image_ids: pa.Array | pa.ChunkedArray,
+    labels: Sequence[str],
+    images_O: np.ndarray,
+    labels_O: np.ndarray,
+    areas_O: np.ndarray,
+) -> pa.Table:
+    """OBJECTS of the objects whose area is known: not NaN, and positive."""
+    known = areas_O > 0
+    cells = images_O[known] * len(labels) + labels_O[known]
+    order = np.lexsort((areas_O[known], cells))
+    last = np.ones(len(order), bool)
+    np.not_equal(cells[order][1:], cells[order][:-1], out=last[:-1])
+    largest = order[last]
+    rows, columns = np.divmod(cells[largest], max(len(labels), 1))
+    areas = pa.array(areas_O[known][largest].astype(np.float32))
+    return pa.table([_take(image_ids, rows), _take(pa.array(labels, pa.string()), columns), areas], schema=OBJECTS)
+
+
+def _strings(values: Sequence[str | None] | pa.Array) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+
+
+def _take(values: pa.Array | pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
+    """values[positions] in chunks, as one Arrow string array holds at most 2 GiB of text."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    pieces = [positions[at : at + ROWS_A_CHUNK] for at in range(0, len(positions), ROWS_A_CHUNK)]
+    return pa.chunked_array([values.take(pa.array(piece)) for piece in pieces], values.type)
+
+
+def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
+    """The sources of several annotation files as one. Raises SourceError when they share ids or differ in labels."""
+    first_path, first = parts[0]
+    for path, part in parts[1:]:
+        if part.vocabulary != first.vocabulary or part.coverage != first.coverage:
+            odd = sorted(set(part.vocabulary) ^ set(first.vocabulary)) or ["what is exhaustive"]
+            raise SourceError(
+                f"{path}: labels differ from those of {first_path}, e.g. {odd[0]!r}. "
+                "List files with different labels as two sources."
+            )
+    images = pa.concat_tables([part.images for _, part in parts])
+    if (twice := first_duplicate(images["image_id"].to_pylist())) is not None:
+        raise SourceError(
+            f"{', '.join(str(path) for path, _ in parts)}: image id {twice.split('/', 1)[1]!r} occurs twice. "
+            "Make ids unique, or list files that each count from 1 as separate sources."
+        )
+    return RawSource(
+        images=images,
+        labels=pa.concat_tables([part.labels for _, part in parts]),
+        coverage=first.coverage,
+        vocabulary=first.vocabulary,
+        unknown=pa.concat_tables([part.unknown for _, part in parts]),
+        objects=pa.concat_tables([part.objects for _, part in parts]),
+        came_in=[row for _, part in parts for row in part.came_in],
+        dropped=[row for _, part in parts for row in part.dropped],
+    )
+
+
+# ---------------------------------------------------------------- objects -> cells
+
+
+def state_of(choice: str, *, option: str) -> int:
+    """What an option such as `difficult: unknown` makes of an object: 1, 0 or -1. Raises SourceError."""
+    states = {"present": PRESENT, "absent": ABSENT, "unknown": UNKNOWN_STATE}
+    if choice not in states:
+        raise SourceError(f"option '{option}' is {choice!r}. {did_you_mean(str(choice), states)}")
+    return states[choice]
+
+
+@dataclass(frozen=True)
+class ObjectCells:
+    """Objects collapsed to at most one statement per (image, label). Cells are sorted int64, image x C + label."""
+
+    present: np.ndarray
+    unknown: np.ndarray
+    dropped: list[tuple[str, int, str]]  # ledger rows: objects that are no label row of their own
+
+
+def collapse_objects(
+    images_O: np.ndarray,
+    labels_O: np.ndarray,
+    states_O: np.ndarray,
+    *,
+    num_labels: int,
+    reasons: Mapping[int, str] | None = None,
+    why_O: np.ndarray | None = None,
+) -> ObjectCells:
+    """One statement per (image, label) from one row per object: present if any counts, else unknown if any says so.
+
+    images_O, labels_O: int64 (O,), positions.  states_O: int8 (O,), 1 counts, 0 ignored, -1 makes the cell unknown.
+    why_O, reasons: int (O,) code per object and the sentence for each code, for the objects that do not count.
+    len(present) plus the counts in `dropped` is O: no object disappears.
+    """
+    cells = images_O.astype(np.int64) * num_labels + labels_O
+    counts = states_O == PRESENT
+    present = sorted_distinct(cells[counts])
+    unknown = np.setdiff1d(sorted_distinct(cells[states_O == UNKNOWN_STATE]), present, assume_unique=True)
+    dropped = [("labels", int(counts.sum()) - len(present), "repeats a label of the same image")]
+    for code, reason in (reasons or {}).items():
+        dropped.append(("labels", int(np.count_nonzero(~counts & (why_O == code))), reason))
+    assert len(present) + sum(count for _, count, _ in dropped) == len(cells), "an object without a reason"
+    return ObjectCells(present, unknown, [row for row in dropped if row[1]])
+
+
+def sorted_distinct(values: np.ndarray) -> np.ndarray:
+    """Distinct values in ascending order (numpy's own `unique` hashes integers, twenty times slower here)."""
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
+def first_duplicate(values: Sequence[Hashable]) -> Hashable | None:
+    """The first value that occurs a second time, None when all differ."""
+    if len(set(values)) == len(values):
+        return None
+    seen: set[Hashable] = set()
+    return next(value for value in values if value in seen or seen.add(value))

@@ -1,0 +1,208 @@
+"""The smallest delivery of each kind of source, written to a folder, and what every reader owes its stage."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tasks.ledger import Ledger
+from tasks.sources import RAW_IMAGES, RawSource
+from tasks.sources.download import Outcome
+from tasks.sources.url_list import Address
+from tasks.tables import LABELS, UNKNOWN, check_unique
+
+
+def write_json(path: Path, value: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, *rows: Sequence[object]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return path
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not opened by a reader")
+
+
+# ---------------------------------------------------------------- one small delivery a kind
+
+
+def coco_document() -> dict:
+    """Two cats and a crowd of dogs on image 7, a crowd of dogs beside one dog on 9, nothing on 11."""
+    return {
+        "licenses": [{"id": 4, "name": "Attribution", "url": "http://example.org/by/2.0/"}],
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "license": 4, "flickr_url": "http://example.org/7"},
+            {"id": 9, "file_name": "b.jpg"},
+            {"id": 11, "file_name": "c.jpg"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 17, "bbox": [0, 0, 10, 10], "area": 90.0, "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 17, "bbox": [5, 5, 2, 2], "area": 4.0, "iscrowd": 0},
+            {"id": 3, "image_id": 7, "category_id": 18, "bbox": [0, 0, 9, 9], "area": 50.0, "iscrowd": 1},
+            {"id": 4, "image_id": 9, "category_id": 18, "bbox": [0, 0, 9, 9], "area": 50.0, "iscrowd": 1},
+            {"id": 5, "image_id": 9, "category_id": 18, "bbox": [0, 0, 3, 3], "area": 9.0, "iscrowd": 0},
+        ],
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}],
+    }
+
+
+def coco(root: Path) -> dict:
+    write_json(root / "annotations/instances.json", coco_document())
+    touch(root / "images/a.jpg", root / "images/b.jpg", root / "images/c.jpg")
+    return {"crowd": "unknown"}
+
+
+def openimages(root: Path) -> dict:
+    write_csv(
+        root / "human.csv",
+        ("ImageID", "Source", "LabelName", "Confidence"),
+        ("aa", "verification", "/m/cat", "1"),
+        ("aa", "crowdsource-verification", "/m/cat", "1.0"),
+        ("aa", "verification", "/m/dog", "0"),
+        ("bb", "verification", "/m/dog", "0.0"),
+    )
+    write_csv(
+        root / "machine.csv",
+        ("ImageID", "Source", "LabelName", "Confidence"),
+        ("bb", "machine", "/m/cat", "0.7"),
+        ("bb", "machine", "/m/cat", "0.9"),
+    )
+    write_csv(
+        root / "boxes.csv",
+        ("ImageID", "LabelName", "XMin", "IsGroupOf", "IsDepiction"),
+        ("aa", "/m/cat", "0.1", "0", "0"),
+        ("bb", "/m/cat", "0.1", "1", "0"),
+    )
+    write_csv(
+        root / "classes.csv", ("LabelName", "DisplayName"), ("/m/cat", "Cat"), ("/m/dog", "Dog"), ("/m/eel", "Eel")
+    )
+    touch(root / "images/aa.jpg", root / "images/bb.png", root / "images/cc.jpg")
+    return {
+        "labels": "human.csv",
+        "machine_labels": "machine.csv",
+        "boxes": "boxes.csv",
+        "classes": "classes.csv",
+        "use_group_of": False,
+    }
+
+
+def voc_xml(*objects: tuple[str, int], file_name: str = "") -> str:
+    nodes = "".join(f"<object><name>{name}</name><difficult>{d}</difficult></object>" for name, d in objects)
+    return f"<annotation><filename>{file_name}</filename><owner><name>Ann</name></owner>{nodes}</annotation>"
+
+
+def voc(root: Path) -> dict:
+    for image_id, objects in {"001": [("dog", 0), ("dog", 1), ("cat", 1)], "002": [], "003": [("cat", 0)]}.items():
+        path = root / f"Annotations/{image_id}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(voc_xml(*objects), encoding="utf-8")
+    (root / "ImageSets/Main").mkdir(parents=True)
+    (root / "ImageSets/Main/trainval.txt").write_text("001\n002\n004\n", encoding="utf-8")
+    (root / "ImageSets/Main/test.txt").write_text("003\n", encoding="utf-8")
+    return {}
+
+
+def datumaro_document() -> dict:
+    return {
+        "categories": {"label": {"labels": [{"name": "cat"}, {"name": "dog"}], "label_groups": []}},
+        "items": [
+            {"id": "a", "image": {"path": "a.jpg"}, "annotations": [{"label_id": 1}, {"label_id": 1}, {"label_id": 0}]},
+            {"id": "b", "image": {"path": "b.jpg"}, "annotations": []},
+        ],
+    }
+
+
+def otx(root: Path) -> dict:
+    write_json(root / "annotations.json", datumaro_document())
+    return {}
+
+
+def folder(root: Path) -> dict:
+    write_csv(
+        root / "manifest.csv",
+        ("image", "present", "absent", "unknown", "licence"),
+        ("x/1.jpg", "cat|cat", "dog", "", "CC0"),
+        ("x/2.jpg", "", "", "cat", ""),
+    )
+    touch(root / "x/1.jpg", root / "x/2.jpg")
+    return {"manifest": "manifest.csv", "exhaustive": True}
+
+
+def url_list(root: Path) -> dict:
+    urls = ("http://h.example/1.jpg", "http://h.example/2.jpg", "http://h.example/3.jpg")
+    write_csv(
+        root / "urls.csv", ("keyword", "url"), *(("forest", u) for u in urls), ("tree", urls[0]), ("tree", urls[0])
+    )
+    outcomes = [Outcome(urls[0], "ok", num_bytes=22), Outcome(urls[1], "gone", reason="HTTP 404")]
+    (root / "downloads.jsonl").write_text("".join(json.dumps(vars(o)) + "\n" for o in outcomes), encoding="utf-8")
+    touch(root / "images" / Address(urls[0]).file_name)
+    return {}
+
+
+def predictions(root: Path) -> dict:
+    write_json(root / "vendor.json", {"000001": ["Köter", "Köter", "cat"], "a/b": []})
+    return {"file": "vendor.json", "of": "pets", "origin": "vendor:acme"}
+
+
+DELIVERIES: dict[str, Callable[[Path], dict]] = {
+    "coco": coco,
+    "openimages": openimages,
+    "voc": voc,
+    "otx": otx,
+    "folder": folder,
+    "url_list": url_list,
+    "predictions": predictions,
+}
+"""kind -> function that writes a delivery under a folder and returns the options to read it with."""
+
+
+# ---------------------------------------------------------------- what a reader owes
+
+
+def check_source(raw: RawSource, name: str) -> None:
+    """Schemas, keys, references, and conservation of every row."""
+    assert raw.images.schema.equals(RAW_IMAGES)
+    assert raw.labels.schema.equals(LABELS)
+    assert raw.unknown.schema.equals(UNKNOWN)
+    for table in (raw.images, raw.labels, raw.unknown):
+        table.validate(full=True)
+    check_unique(raw.images, ["image_id"], where=name)
+    check_unique(raw.labels, ["image_id", "label", "state", "origin"], where=name)
+    check_unique(raw.unknown, ["image_id", "label"], where=name)
+    ids = set(raw.images["image_id"].to_pylist())
+    assert all(image_id.startswith(f"{name}/") for image_id in ids)
+    if ids:
+        assert {*raw.labels["image_id"].to_pylist(), *raw.unknown["image_id"].to_pylist()} <= ids
+    assert set(raw.labels["label"].to_pylist()) | set(raw.coverage) <= set(raw.vocabulary)
+    assert set(raw.unknown["label"].to_pylist()) <= set(raw.coverage)
+    assert not pairs(raw.unknown) & pairs(raw.labels)
+    assert unexplained(raw) == {}
+
+
+def unexplained(raw: RawSource) -> dict[str, int]:
+    """Rows that came in and are neither in a table nor in a reason."""
+    ledger = Ledger("read")
+    raw.record(ledger)
+    ledger.went_out("images", raw.images.num_rows)
+    ledger.went_out("labels", raw.labels.num_rows)
+    return ledger.unexplained()
+
+
+def pairs(table, **equal: object) -> set[tuple[str, str]]:
+    """(native id or image id, label) of the rows whose columns equal `equal`."""
+    return {(row["image_id"], row["label"]) for row in table.to_pylist() if all(row[c] == v for c, v in equal.items())}
+
+
+def native(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The same pairs without the source's name."""
+    return {(image_id.split("/", 1)[1], label) for image_id, label in rows}
