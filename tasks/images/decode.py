@@ -1,0 +1,139 @@
+"""Bytes of an image file -> 8-bit RGB as a person sees it: rotated by EXIF, first frame, opaque.
+
+Everything that looks at pixels decodes here, so that hashing, training and serving see the same image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tasks.errors import SourceError
+
+# Pillow's own limit warns at one size and raises at another, for the whole process; ours is `max_pixels`.
+Image.MAX_IMAGE_PIXELS = None
+Image.init()  # all plugins now, so that threads do not race to load them
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow refuses by default: 2 x 256 MiB of 24-bit RGB."""
+
+Animated = Literal["first_frame", "quarantine"]
+
+
+class Unusable(Exception):
+    """The bytes are no image that can be used.
+
+    str() is the reason, alike for all images with that fault, so that they can be counted by it.  size: (width, height)
+    in px as far as the header told.
+    """
+
+    def __init__(self, reason: str, size: tuple[int, int] | None = None) -> None:
+        super().__init__(reason)
+        self.size = size
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """image: mode RGB.  format: Pillow's name of the real format, e.g. JPEG.  notes: what was converted."""
+
+    image: Image.Image
+    format: str
+    notes: Sequence[str]
+
+
+def open_rgb(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image of a path, fsspec URI or encoded bytes, as mode RGB after EXIF rotation.
+
+    CMYK, 16-bit, palette and grey pixels are converted; transparency is laid on white; an animation gives its first
+    frame.
+    Raises SourceError naming the file when it is absent, truncated, no image, or larger than `max_pixels`.
+    """
+    name = "image" if isinstance(source, bytes) else str(source)
+    try:
+        data = source if isinstance(source, bytes) else read_bytes(name)
+        return decode(data, max_pixels=max_pixels).image
+    except Unusable as error:
+        raise SourceError(f"{name}: {error}. Replace the file or leave it out.") from error
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be read ({error}). Check the path and its permissions.") from error
+
+
+def read_bytes(location: str) -> bytes:
+    """All bytes of a local path or fsspec URI. Raises OSError."""
+    if is_local(location):
+        with open(local_path(location), "rb") as file:
+            return file.read()
+    import fsspec  # only here: prediction from local files does without it
+
+    with fsspec.open(location, "rb") as file:
+        return file.read()
+
+
+def is_local(location: str) -> bool:
+    """Whether a location is a path of this machine rather than a URI of another."""
+    return "://" not in location or location.startswith("file://")
+
+
+def local_path(location: str) -> str:
+    """The path of a local location."""
+    return location.removeprefix("file://")
+
+
+def resolve(uri: str, root: Path) -> str:
+    """Where an images table's `uri` lies: a path relative to `root` joined to it, anything else as it is."""
+    return os.path.join(root, uri) if is_local(uri) and not uri.startswith("file://") else uri
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "first_frame") -> Decoded:
+    """Decode fully, so that truncation shows. Raises Unusable with the reason."""
+    if not data:
+        raise Unusable("empty file")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise Unusable("not an image") from error
+    except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
+        raise Unusable("truncated or damaged") from error
+    if image.width * image.height > max_pixels:
+        raise Unusable(f"decompression bomb: more than {max_pixels:,} px", image.size)
+    notes = []
+    try:
+        # A phone's JPEG may carry a second picture (MPO: depth, preview); that is no animation.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        image.load()
+    except Exception as error:  # as above; the commonest is OSError "image file is truncated"
+        raise Unusable("truncated or damaged", image.size) from error
+    if frames > 1:
+        if animated == "quarantine":
+            raise Unusable("animated", image.size)
+        notes.append(f"first of {frames} frames")
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        notes.append("unreadable EXIF ignored")
+    rgb, note = _to_rgb(image)
+    return Decoded(rgb, image.format or "", [*notes, note] if note else notes)
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
+    """8-bit RGB of any mode, and what was lost; '' for RGB and 8-bit grey."""
+    mode = image.mode
+    if mode.startswith("I"):  # I;16 in its byte orders, and 32-bit integers that hold 16-bit values
+        grey_HW = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB"), "16-bit -> 8-bit"
+    if mode == "F":
+        raise Unusable("32-bit float pixels, whose range is unknown", image.size)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), "alpha -> white"
+    if mode == "RGB":
+        return image, ""
+    notes = {"CMYK": "cmyk -> rgb", "P": "palette -> rgb", "L": "", "1": ""}
+    return image.convert("RGB"), notes.get(mode, f"{mode.lower()} -> rgb")

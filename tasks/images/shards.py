@@ -1,0 +1,135 @@
+"""Training-size images packed in a few Arrow files: decoded once, memory-mapped, read without a copy.
+
+    shards/shard-00000.arrow    uncompressed Arrow IPC: image_id, height, width, pixels (H * W * 3 bytes, rows first)
+
+Thousands of small files become a handful, which is what DVC and network disks like.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tasks import engine
+from tasks.errors import SourceError, TableError
+from tasks.images.decode import resolve
+from tasks.images.geometry import stored_pixels
+from tasks.tables import atomic_path
+
+SHARD = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),  # px
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("pixels", pa.large_binary(), nullable=False),  # uint8 RGB
+    ]
+)
+IMAGES_PER_BATCH = 64
+"""Decoded by one worker at a time; bounds what waits in memory to be written."""
+
+
+def write_shards(
+    images: pa.Table, out_dir: Path, *, root: Path = Path(), short_side_px: int, images_per_file: int, workers: int = 1
+) -> None:
+    """Pack the images in the order of the rows, in place of earlier shards in `out_dir`. Equal input, equal bytes.
+
+    images: at least image_id and uri, usable images only.  short_side_px: larger images are reduced to it.
+    images_per_file: at most; above 64, the next lower multiple of 64.
+    Raises SourceError naming an image that cannot be decoded.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    batch_rows = min(IMAGES_PER_BATCH, images_per_file)
+    batches_per_file = images_per_file // batch_rows
+    num_files = -(-images.num_rows // (batch_rows * batches_per_file))
+    paths = [out_dir / f"shard-{number:05d}.arrow" for number in range(num_files)]
+    pack = partial(_pack, root=Path(root), short_side_px=short_side_px)
+    rows = images.select(["image_id", "uri"])
+    with closing(
+        engine.map_batches(pack, rows, batch_rows=batch_rows, workers=workers, what="images packed", releases_gil=True)
+    ) as packed:
+        for path in paths:
+            with atomic_path(path) as temporary, pa.ipc.new_file(temporary, SHARD) as writer:
+                for batch in islice(packed, batches_per_file):
+                    writer.write_table(batch)
+    for stale in set(out_dir.glob("shard-*.arrow")) - set(paths):
+        stale.unlink()
+
+
+def _pack(batch: pa.Table, *, root: Path, short_side_px: int) -> pa.Table:
+    ids = batch["image_id"].to_pylist()
+    locations = [resolve(uri, root) for uri in batch["uri"].to_pylist()]
+    pixels = [training_pixels(*image, short_side_px) for image in zip(ids, locations, strict=True)]
+    columns = [ids, [p.shape[0] for p in pixels], [p.shape[1] for p in pixels], [p.tobytes() for p in pixels]]
+    return pa.table(columns, schema=SHARD)
+
+
+def training_pixels(image_id: str, location: str, short_side_px: int) -> np.ndarray:
+    """uint8 (H, W, 3) with min(H, W) <= short_side_px and the image's aspect, up to rounding."""
+    try:
+        # The image checks have judged its size.
+        return stored_pixels(location, short_side_px, max_pixels=sys.maxsize)
+    except SourceError as error:
+        raise SourceError(f"image '{image_id}': {error} Or run `ingest` again, which quarantines it.") from error
+
+
+class ShardReader:
+    """The images of a shard folder by position: `reader[reader.index[image_id]]` is uint8 (H, W, 3), read-only.
+
+    Pickles as its path, so each worker of a DataLoader maps the files itself and all share the same pages.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises TableError when the folder has no shards or one of them is damaged."""
+        self.folder = Path(folder)
+        paths = sorted(self.folder.glob("shard-*.arrow"))
+        if not paths:
+            raise TableError(f"{folder}: no shards. Run `dvc repro shard` first.")
+        self.image_ids: list[str] = []
+        self._buffers: list[pa.Buffer] = []
+        places: list[np.ndarray] = []
+        for path in paths:
+            ids, place = self._map(path)
+            self.image_ids += ids
+            places.append(place)
+        self._places = np.concatenate(places)  # int64 (N, 4): buffer, offset in it, height, width
+
+    def _map(self, path: Path) -> tuple[list[str], np.ndarray]:
+        try:
+            source = pa.memory_map(str(path))
+            file = pa.ipc.open_file(source)
+            batches = [file.get_batch(i) for i in range(file.num_record_batches)]
+        except (pa.ArrowInvalid, OSError) as error:
+            raise TableError(f"{path}: not a readable shard ({error}). Delete it and run `dvc repro shard`.") from error
+        ids, places = [], []
+        for batch in batches:
+            pixels = batch["pixels"]
+            _, offsets, data = pixels.buffers()
+            starts = np.frombuffer(offsets, np.int64)[pixels.offset : pixels.offset + len(pixels)]
+            ids += batch["image_id"].to_pylist()
+            number = np.full(len(pixels), len(self._buffers))
+            places.append(np.stack([number, starts, batch["height"].to_numpy(), batch["width"].to_numpy()], axis=1))
+            self._buffers.append(data)
+        return ids, np.concatenate(places) if places else np.zeros((0, 4), np.int64)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each image id."""
+        return {image_id: i for i, image_id in enumerate(self.image_ids)}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        buffer, start, height, width = self._places[position]
+        flat = np.frombuffer(self._buffers[buffer], np.uint8, count=height * width * 3, offset=start)
+        return flat.reshape(height, width, 3)
+
+    def __reduce__(self) -> tuple:
+        return ShardReader, (self.folder,)
