@@ -1,0 +1,81 @@
+"""One process and two gloo processes with the same global batch; the group is started once for all cases."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tasks.errors import ModelError
+from tasks.training.distributed import World, default_device, synchronise_batchnorm
+from tests.training import processes, toy_run
+
+SAM = {"enabled": True, "rho": 0.05, "adaptive": False}
+CASES = {
+    "plain": {},
+    "batchnorm-sam": {"sam": SAM},
+    "asam-clip-accumulate": {"sam": {**SAM, "adaptive": True}, "clip_grad_norm": 0.3, "accumulate": 2, "batch_size": 6},
+    "sum": {"loss_options": {"reduction": "sum"}, "lr": 0.05},
+    **{
+        name: {"semi": {name: options}, "lr": 0.05, "accumulate": 2, "batch_size": 6}
+        for name, options in {
+            "barlow_twins": {"projection_dim": 8},
+            "sesemi": {"ratio": 0.5},
+            "pseudo_labels": {},
+            "cap": {"warmup_epochs": 1},
+        }.items()
+    },
+    "batch": {"loss_options": {"reduction": "batch"}, "optimizer": {"name": "adamw"}, "lr": 0.01},
+}
+TOLERANCE = 1e-5
+"""Of losses and weights: float32 sums taken in another order over three epochs."""
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("two")
+    assert processes.start(processes.TORCHRUN, out, CASES).wait(timeout=300) == 0, (out / "log").read_text()
+    return out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_and_two_processes_have_the_same_curve_and_weights(case, two_processes, tmp_path):
+    alone, last = toy_run.run(tmp_path, CASES[case])
+    together = json.loads((two_processes / case / "history.json").read_text())
+    for ours, theirs in zip(alone.history, together, strict=True):
+        assert theirs == pytest.approx(ours, abs=TOLERANCE)
+    for name, weights in load_file(two_processes / case / "last.safetensors").items():
+        torch.testing.assert_close(weights, last[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
+def test_synchronised_batchnorm_keeps_the_activation_of_a_fused_layer_and_the_names():
+    class NormAct(nn.BatchNorm2d):
+        def __init__(self, width):
+            super().__init__(width)
+            self.drop, self.act = nn.Identity(), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.drop(super().forward(x)))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), NormAct(4), nn.Flatten(), nn.BatchNorm1d(4 * 4)).eval()
+    images, names = torch.randn(5, 3, 2, 2), list(model.state_dict())
+    before = model(images)
+    synchronise_batchnorm(model, torch.device("cpu"))
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(images), before)
+
+
+def test_the_device_can_be_chosen_and_a_wrong_one_is_one_clear_line(monkeypatch):
+    monkeypatch.setenv("TAGWRIGHT_DEVICE", "cpu")
+    assert default_device() == torch.device("cpu")
+    monkeypatch.setenv("TAGWRIGHT_DEVICE", "cdua")
+    with pytest.raises(ModelError, match="TAGWRIGHT_DEVICE: 'cdua' cannot be used here"):
+        default_device()
+
+
+def test_a_world_of_one_communicates_with_nobody():
+    world = World()
+    assert world.is_main
+    assert world.sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+    world.barrier()
