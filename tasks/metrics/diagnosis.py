@@ -1,0 +1,106 @@
+"""Where a model is wrong: reliability of its scores, its hardest mistakes, and which labels it takes for which.
+
+Axes: N images, C labels. Only known cells count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tasks.metrics.calibration_error import NUM_BINS
+
+
+def reliability(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> list[dict]:
+    """Mean score and share of positives in 15 equal bins of the score over all labels; empty bins are left out.
+
+    scores_NC: float (N, C) in [0, 1].  targets_NC: uint8 {0, 1}.  known_NC: bool.
+    Returns [{"score", "positives", "cells"}] from the lowest bin to the highest.
+    """
+    scores, targets = scores_NC[known_NC].astype(np.float64), targets_NC[known_NC]
+    bins = np.minimum((scores * NUM_BINS).astype(int), NUM_BINS - 1)
+    cells = np.bincount(bins, minlength=NUM_BINS)
+    score_sum = np.bincount(bins, scores, minlength=NUM_BINS)
+    positive_sum = np.bincount(bins, targets, minlength=NUM_BINS)
+    return [
+        {"score": score_sum[b] / cells[b], "positives": positive_sum[b] / cells[b], "cells": int(cells[b])}
+        for b in np.flatnonzero(cells)
+    ]
+
+
+def worst_mistakes(
+    scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, thresholds_C: np.ndarray, *, most: int
+) -> list[dict]:
+    """The wrong decisions furthest from their threshold, at most `most`, worst first; ties by position.
+
+    Returns [{"row", "column", "kind": "false positive" | "false negative", "score", "threshold"}].
+    """
+    decided_NC = scores_NC >= thresholds_C
+    wrong_NC = known_NC & (decided_NC != (targets_NC == 1))
+    distance = np.abs(scores_NC - thresholds_C)[wrong_NC]
+    rows, columns = np.nonzero(wrong_NC)
+    order = np.argsort(-distance, kind="stable")[:most]
+    return [
+        {
+            "row": int(r),
+            "column": int(c),
+            "kind": "false positive" if decided_NC[r, c] else "false negative",
+            "score": float(scores_NC[r, c]),
+            "threshold": float(thresholds_C[c]),
+        }
+        for r, c in zip(rows[order], columns[order], strict=True)
+    ]
+
+
+def confusions(
+    scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, thresholds_C: np.ndarray, *, most: int = 20
+) -> list[dict]:
+    """Pairs (missed, taken_for): on how many images one label was missed while the other was a false positive.
+
+    Returns [{"missed", "taken_for", "images", "share_of_missed"}], most images first, label columns as ints.
+    """
+    decided_NC = scores_NC >= thresholds_C
+    missed_NC = (known_NC & ~decided_NC & (targets_NC == 1)).astype(np.float32)
+    false_NC = (known_NC & decided_NC & (targets_NC == 0)).astype(np.float32)
+    together_CC = missed_NC.T @ false_NC
+    flat = np.argsort(-together_CC, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(f), together_CC.shape[1]) for f in flat if together_CC.flat[f] > 0]
+    missed_C = missed_NC.sum(axis=0)
+    return [
+        {
+            "missed": m,
+            "taken_for": t,
+            "images": int(together_CC[m, t]),
+            "share_of_missed": float(together_CC[m, t] / missed_C[m]),
+        }
+        for m, t in pairs
+    ]
+
+
+def cooccurrence_gaps(
+    decided_NC: np.ndarray,
+    targets_NC: np.ndarray,
+    known_NC: np.ndarray,
+    *,
+    implications: Sequence[tuple[int, int]] = (),
+    most: int = 20,
+) -> list[dict]:
+    """Pairs of labels that are predicted together more or less often than they stand together.
+
+    implications: (child, ancestor) columns; such pairs say nothing that the child alone does not, and are left out.
+    Counted on images where both labels are known. Returns [{"a", "b", "together", "predicted"}], label columns as ints,
+    the largest difference first; pairs without a difference are left out.
+    """
+    true_NC = (known_NC & (targets_NC == 1)).astype(np.float32)
+    predicted_NC = (known_NC & decided_NC).astype(np.float32)
+    together_CC = true_NC.T @ true_NC
+    predicted_CC = predicted_NC.T @ predicted_NC
+    gap_CC = np.triu(np.abs(predicted_CC - together_CC), k=1)
+    for pair in implications:
+        gap_CC[min(pair), max(pair)] = 0
+    flat = np.argsort(-gap_CC, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(f), gap_CC.shape[1]) for f in flat if gap_CC.flat[f] > 0]
+    return [
+        {"a": a, "b": b, "together": int(together_CC[a, b]), "predicted": int(predicted_CC[a, b])} for a, b in pairs
+    ]

@@ -1,0 +1,132 @@
+"""thresholds.json: {"rule", "fit_on", "labels": {label: entry}}.
+
+An entry holds threshold (null = never predicted), support (known positives), own_weight (how much of the threshold is
+the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule asked for).
+
+Where scores were calibrated first, "probabilities" holds {"method", "labels": {label: map}}, a map being {"slope",
+"intercept"} on the logit, or {"scores", "probabilities"} knots, or null. Thresholds are on the calibrated scores then.
+
+Where a label is fused with a detector, "fusion" holds {label: {"origin", "model", "detector", "intercept",
+"threshold"}}: how to blend the two scores, and the threshold of the blend. The label's own entry is without detector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tasks import tables
+from tasks.errors import TableError, did_you_mean
+from tasks.thresholds.calibration import Calibration, map_from_dict, uncalibrated
+from tasks.thresholds.fitting import FittedThresholds
+from tasks.thresholds.fusion import Blend
+from tasks.thresholds.rules import six_digits
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One label with a detector. origin: of its proposals.  threshold: of the blend, +inf = never predicted."""
+
+    origin: str
+    blend: Blend
+    threshold: float
+
+
+@dataclass(frozen=True)
+class SavedThresholds:
+    """values_C: float64 (C,) in the order asked for, +inf = never predicted.  rule, fit_on: where they came from.
+
+    calibration: what to do to scores before they are held against the thresholds.
+    fusion: position of a label -> how it is fused with a detector, where the taxonomy asks for it.
+    """
+
+    values_C: np.ndarray
+    rule: str
+    fit_on: str
+    calibration: Calibration
+    fusion: Mapping[int, Fused]
+
+
+def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict[str, dict]:
+    """The "labels" part of thresholds.json, JSON-ready."""
+    return {
+        label: {
+            "threshold": _finite(fitted.values_C[c]),
+            "support": int(fitted.support_C[c]),
+            "own_weight": six_digits(fitted.own_weight_C[c]),
+            "low": _finite(six_digits(fitted.low_C[c])),
+            "high": _finite(six_digits(fitted.high_C[c])),
+            "reason": fitted.reasons[c],
+        }
+        for c, label in enumerate(labels)
+    }
+
+
+def write_thresholds(
+    path: Path,
+    fitted: FittedThresholds,
+    labels: Sequence[str],
+    *,
+    rule: str,
+    fit_on: str,
+    calibration: Calibration | None = None,
+    fusion: Mapping[int, Fused] | None = None,
+) -> None:
+    """Write thresholds.json. rule: its name in RULES.  fit_on: the partition, or what else the images were.
+
+    calibration: applied to the scores before the thresholds were fitted; one map a label.
+    fusion: position of a label -> how it is fused.
+    Thresholds keep all their digits: rounding to a fixed number of decimals would move those of rare labels, whose
+    scores crowd near 0, across scores.
+    """
+    document = {"rule": rule, "fit_on": fit_on, "labels": thresholds_by_label(fitted, labels)}
+    if calibration and calibration.method != "none":
+        maps = [one_map and one_map.as_dict() for one_map in calibration.maps]
+        by_label = dict(zip(labels, maps, strict=True))
+        document["probabilities"] = {"method": calibration.method, "labels": by_label}
+    if fusion:
+        document["fusion"] = {
+            labels[c]: {"origin": f.origin, **f.blend.as_dict(), "threshold": _finite(f.threshold)}
+            for c, f in fusion.items()
+        }
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    tables.write_text(path, text + "\n")
+
+
+def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
+    """Thresholds in the order of `labels`. Raises TableError when the file is missing or lacks a label."""
+    document = tables.read_json(path)
+    if "labels" not in document:
+        raise TableError(f"{path}: not a thresholds.json (no 'labels'). Run `calibrate` again.")
+    entries = document["labels"]
+    for label in labels:
+        if label not in entries:
+            near = did_you_mean(label, entries)
+            raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `calibrate` again.")
+    values = [entries[label]["threshold"] for label in labels]
+    values_C = np.array([np.inf if value is None else value for value in values], np.float64)
+    calibration = uncalibrated(len(labels))
+    if saved := document.get("probabilities"):
+        calibration = Calibration([map_from_dict(saved["labels"][label]) for label in labels], saved["method"])
+    return SavedThresholds(
+        values_C, document.get("rule", ""), document.get("fit_on", ""), calibration, _fusion(document, labels)
+    )
+
+
+def _fusion(document: dict, labels: Sequence[str]) -> dict[int, Fused]:
+    saved = document.get("fusion", {})
+    found = {}
+    for c, label in enumerate(labels):
+        if label in saved:
+            entry = dict(saved[label])
+            origin, threshold = entry.pop("origin"), entry.pop("threshold")
+            found[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

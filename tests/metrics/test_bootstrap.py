@@ -1,0 +1,113 @@
+"""Resampling by weights equals evaluating the drawn images; intervals cover; groups stay together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.metrics import METRICS, PROTOCOLS, Scored
+from tasks.metrics.bootstrap import WeightedCounts, intervals, percentile_interval, resample, weight_blocks
+from tasks.metrics.ranking import rank_pooled
+
+
+def made_up(num_images=60, num_labels=5, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((num_images, num_labels)) < 0.3).astype(np.uint8)
+    scores = np.clip(0.3 * targets + 0.7 * rng.random(targets.shape), 0, 1).round(1).astype(np.float32)
+    return scores, targets, rng.random(targets.shape) < 0.8
+
+
+def scored(data, protocol="tagwright"):
+    return Scored(*data, np.full(data[0].shape[1], 0.45), PROTOCOLS[protocol], keep_order=True)
+
+
+def weights(num_images, num_resamples, resample_by=None, seed=0):
+    blocks = list(weight_blocks(num_images, num_resamples, resample_by=resample_by, seed=seed))
+    assert all(block.shape[1] <= 32 for block in blocks)
+    return np.concatenate(blocks, axis=1)
+
+
+def test_every_resample_draws_as_many_images_as_there_are():
+    assert (weights(60, 40).sum(axis=0) == 60).all()
+
+
+def test_images_of_a_group_are_drawn_together():
+    drawn = weights(6, 40, resample_by=["x", "y", "x", "z", "y", "x"])
+    np.testing.assert_array_equal(drawn[[0, 0, 1]], drawn[[2, 5, 4]])
+    assert (drawn[0] + drawn[1] + drawn[3] == 3).all()  # three groups, three draws
+
+
+def test_a_resample_equals_evaluating_the_drawn_images_one_by_one():
+    data = made_up()
+    resampled = resample(scored(data), 40, seed=3)
+    drawn = weights(60, 40, seed=3)
+    for b in (0, 33, 39):
+        images = np.repeat(np.arange(60), drawn[:, b].astype(int))
+        copy = scored(tuple(m[images] for m in data))
+        for name, values in resampled.headline.items():
+            assert values[b] == pytest.approx(METRICS[name](copy), abs=1e-12, nan_ok=True), name
+        np.testing.assert_allclose(resampled.ap_BC[b], copy.ap_C, atol=1e-12)
+
+
+@pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) - {"tagwright"}))
+def test_every_protocol_resamples_its_own_definitions(protocol):
+    data = made_up()
+    drawn = weights(60, 3, seed=3)
+    resampled = resample(scored(data, protocol), 3, seed=3)
+    for b in range(3):
+        copy = scored(tuple(m[np.repeat(np.arange(60), drawn[:, b].astype(int))] for m in data), protocol)
+        for name in ("OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1"):
+            assert resampled.headline[name][b] == pytest.approx(METRICS[name](copy), abs=1e-12), name
+        # Copies of an image are one cut when weighted, and take a rank each when ranked by position.
+        assert resampled.headline["mAP"][b] == pytest.approx(METRICS["mAP"](copy), abs=0.03)
+
+
+def test_pooled_counts_of_a_resample_equal_those_of_the_drawn_images():
+    data = made_up()
+    pooled, drawn = rank_pooled(*data, keep_order=True), weights(60, 8)
+    tp, predicted, positives = WeightedCounts(pooled, pooled.cuts, 60)(drawn)
+    for b in range(8):
+        cells = np.repeat(np.arange(60), drawn[:, b].astype(int))
+        s, t = (m[cells][data[2][cells]] for m in data[:2])
+        assert positives[0, b] == t.sum()
+        for k, cut in enumerate(pooled.cuts.score_K):
+            assert (predicted[k, b], tp[k, b]) == ((s >= cut).sum(), t[s >= cut].sum())
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_images():
+    labels = list("abcde")
+    few, many = scored(made_up(60)), scored(made_up(3000))
+    widths = []
+    for data in (few, many):
+        said = intervals(data, labels, 200)
+        low, high = said["metrics"]["mAP"]
+        assert low <= METRICS["mAP"](data) <= high
+        assert said["drawn_by"] == "image"
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_copies_of_images_narrow_the_interval_unless_drawn_by_group():
+    data = made_up(100)
+    tripled = tuple(np.repeat(m, 3, axis=0) for m in data)
+    group_ids = [str(i // 3) for i in range(300)]
+    honest, fooled, grouped = (
+        np.diff(intervals(scored(d), list("abcde"), 300, resample_by=by)["metrics"]["OF1"])[0]
+        for d, by in ((data, None), (tripled, None), (tripled, group_ids))
+    )
+    assert fooled < 0.75 * honest
+    assert grouped == pytest.approx(honest, rel=0.2)
+
+
+def test_a_label_that_is_never_drawn_has_no_interval():
+    scores, targets, known = made_up()
+    targets[:, 2] = 0
+    said = intervals(scored((scores, targets, known)), list("abcde"), 20)
+    assert said["labels"]["c"] == {"AP": None, "F1": None}
+
+
+def test_percentiles_leave_out_undefined_resamples_and_hold_infinite_ones():
+    values = np.array([[0.0, np.nan, np.inf], [1.0, np.nan, 0.5], [np.nan, np.nan, np.inf]])
+    low, high = percentile_interval(values)
+    np.testing.assert_array_equal(low, [0, np.nan, 0.5])
+    np.testing.assert_array_equal(high, [1, np.nan, np.inf])
