@@ -1,0 +1,75 @@
+"""`python -m tasks review guidelines`: one page a label that says how to judge it, from what the last run wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import tables
+from tasks.images.decode import open_rgb
+from tasks.labels.taxonomy import Taxonomy, read_taxonomy
+from tasks.params import Params
+from tasks.report.pictures import data_uri
+from tasks.review.guideline import Examples, Guideline, choose_examples, render_guidelines
+from tasks.review_steps import settled_verdicts
+from tasks.stages._common import labels_of
+
+PICTURES_EACH = 12
+"""Of sure positives, of sure negatives and of hard cases on one page."""
+
+
+def write_guidelines(params: Params) -> Path:
+    """Write the pages beside the report. Returns the one that lists them."""
+    taxonomy = read_taxonomy(params.paths.taxonomy)
+    verdicts = [vars(verdict) for verdict in settled_verdicts(params).standing]
+    predictions = tables.read_predictions(params.paths.crossfit)
+    dense = labels_of(params, params.paths.cleaned, predictions.image_ids, predictions.labels)
+    examples = {
+        label: choose_examples(
+            dense.image_ids,
+            dense.targets_NC[:, c],
+            dense.known_NC[:, c],
+            predictions.scores_NC[:, c],
+            [verdict for verdict in verdicts if verdict["label"] == label],
+            most=PICTURES_EACH,
+        )
+        for c, label in enumerate(predictions.labels)
+    }
+    # A label that was added since the last run has a page without pictures.
+    guidelines = [_guideline(label, taxonomy, examples.get(label, Examples())) for label in taxonomy.ids]
+    shown = {
+        example.image_id for guideline in guidelines for found in vars(guideline.examples).values() for example in found
+    }
+    folder = params.paths.report.parent / "guidelines"
+    for file, html in render_guidelines(guidelines, _pictures(params, shown)).items():
+        tables.write_text(folder / file, html)
+    return folder / "index.html"
+
+
+def _guideline(label: str, taxonomy: Taxonomy, examples: Examples) -> Guideline:
+    excluded = {other for pair in taxonomy.exclusions if label in pair for other in pair} - {label}
+
+    def names(labels: Collection[str]) -> list[str]:
+        return [taxonomy[h].display_name for h in taxonomy.ids if h in labels]
+
+    return Guideline(
+        label=label,
+        name=taxonomy[label].display_name,
+        definition=taxonomy[label].definition,
+        implies=names(taxonomy.ancestors[label]),
+        implied_by=names(taxonomy.descendants[label]),
+        excludes=names(excluded),
+        native_names=taxonomy[label].natives,
+        examples=examples,
+    )
+
+
+def _pictures(params: Params, image_ids: set[str]) -> dict[str, str]:
+    """Image id -> data URI."""
+    images = tables.read_table(params.paths.mapped / "images.parquet", tables.IMAGES, ["image_id", "uri"])
+    rows = images.filter(pc.is_in(images["image_id"], pa.array(sorted(image_ids), pa.string()))).to_pylist()
+    return {row["image_id"]: data_uri(np.asarray(open_rgb(row["uri"]))) for row in rows}
