@@ -1,0 +1,130 @@
+"""Labels of images from an exported file alone: onnxruntime, numpy and Pillow, no torch.
+
+Axes: B images, C labels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from tasks.errors import ModelError
+from tasks.export.manifest import Manifest
+from tasks.nn.geometry import fit_to
+
+Read = Callable[[str | bytes, int], np.ndarray]
+"""(path or encoded bytes, short side in px) -> uint8 (H, W, 3) as the shards hold it; raises with the reason."""
+
+
+def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.InferenceSession, Manifest]:
+    """The network of an exported file, on the CPU, and what the file says of itself.
+
+    num_threads: 0 for every core.
+    Raises ModelError when the file is missing, damaged or not one that `export` wrote.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"{path}: no such file. Run `dvc repro export`, or give the path of an exported model.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3  # errors; what it says at load about its own optimisations helps nobody
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        manifest = Manifest.from_metadata(session.get_modelmeta().custom_metadata_map)
+    except Exception as error:  # onnxruntime's errors share no public base class
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: not an exported model ({reason}). Run `dvc repro export` again.") from error
+    return session, manifest
+
+
+class Predictor:
+    """An exported file, or its OpenVINO form (.xml), ready to score. Safe to call from several threads."""
+
+    def __init__(self, path: Path, *, num_threads: int = 0) -> None:
+        if Path(path).suffix == ".xml":
+            from tasks.export.openvino_ir import open_ir  # an extra
+
+            self._score, self.manifest = open_ir(path, num_threads=num_threads)
+        else:
+            session, self.manifest = open_session(path, num_threads=num_threads)
+            self._score = lambda images_BHWC: session.run(["scores", "decisions"], {"images": images_BHWC})
+
+    def network_pixels(self, source: str | bytes, read: Read) -> np.ndarray:
+        """What the network takes of an image: uint8 (H, W, 3). Raises what `read` raises."""
+        preprocessing = self.manifest.preprocessing
+        return fit_to(read(source, preprocessing.short_side_px), preprocessing.image_px, preprocessing.resize)
+
+    def __call__(self, images_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float32 (B, C) in [0, 1] and decisions bool (B, C) of uint8 images."""
+        return tuple(self._score(images_BHWC))
+
+    def decided(self, scores_C: np.ndarray, decisions_C: np.ndarray) -> dict[str, float]:
+        """Label -> score of the labels that were decided, best first."""
+        columns = np.flatnonzero(decisions_C)
+        best_first = columns[np.argsort(-scores_C[columns], kind="stable")]
+        return {self.manifest.labels[c]: round(float(scores_C[c]), 6) for c in best_first}
+
+
+def predict_files(
+    model_path: Path, paths: Iterable[str | Path], *, read: Read, batch_size: int = 16, num_threads: int = 0
+) -> Iterator[dict]:
+    """One entry an image, in order: {"path", "labels": {label: score}}, or {"path", "error": reason}.
+
+    read: tasks.images.geometry.stored_pixels.  num_threads: of the network, and of decoding; 0 for every core.
+    An image that cannot be read does not disturb the others. The next batch is decoded while one is scored.
+    Raises ModelError when the model cannot be opened.
+    """
+    return _predict(Predictor(model_path, num_threads=num_threads), paths, read, batch_size, num_threads)
+
+
+class _Pending(NamedTuple):
+    path: str
+    pixels: Future[np.ndarray]
+
+
+def _predict(
+    predictor: Predictor, paths: Iterable[str | Path], read: Read, batch_size: int, num_threads: int
+) -> Iterator[dict]:
+    remaining = map(str, paths)
+    waiting: deque[list[_Pending]] = deque()
+    pool = ThreadPoolExecutor(num_threads or os.cpu_count(), "decode")
+    try:
+        while True:
+            batch = [
+                _Pending(path, pool.submit(predictor.network_pixels, path, read))
+                for path in islice(remaining, batch_size)
+            ]
+            if batch:
+                waiting.append(batch)
+            elif not waiting:
+                return
+            if len(waiting) == 2 or not batch:
+                yield from _entries(predictor, waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _entries(predictor: Predictor, batch: list[_Pending]) -> Iterator[dict]:
+    failed = {i: error for i, item in enumerate(batch) if (error := item.pixels.exception())}
+    good = [i for i in range(len(batch)) if i not in failed]
+    if good:
+        scores_BC, decisions_BC = predictor(np.stack([batch[i].pixels.result() for i in good]))
+    row_of = {i: row for row, i in enumerate(good)}
+    for i, item in enumerate(batch):
+        if i in failed:
+            yield {"path": item.path, "error": reason(failed[i])}
+        else:
+            row = row_of[i]
+            yield {"path": item.path, "labels": predictor.decided(scores_BC[row], decisions_BC[row])}
+
+
+def reason(error: BaseException) -> str:
+    """One line; the error's type where it says nothing itself."""
+    return " ".join(str(error).split()) or type(error).__name__

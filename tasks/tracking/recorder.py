@@ -1,0 +1,310 @@
+"""Applies journals to MLflow until none is open: `python -m tasks.tracking.recorder`, started by the stages themselves.
+
+One recorder works on a folder at a time (`recorder.lock`). It may be killed and started again at any moment: which
+run a journal became is found in `runs.json`, or by the run's `journal` tag where that was not written any more.
+
+    runs.json   {"journals": {journal: run id}, "stages": {stage: {run_id, status, params}}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from tasks.tables import write_json
+from tasks.tracking.dvc_lock import dvc_hashes
+from tasks.tracking.journal import FOLDER, Journal, is_alive, now_ms, open_journals
+from tasks.tracking.registry import register
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "tagwright"
+POLL_S = 0.3
+RETRY_S = 5.0
+"""Pause after the tracking server could not be reached."""
+
+HOPELESS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+"""MLflow refuses the request itself, e.g. for a run that somebody deleted: trying again cannot help."""
+
+NO_REGISTRY = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
+"""MLflow keeps runs but takes no models."""
+
+# Limits of MLflow's log_batch (mlflow.utils.validation) and of its text columns.
+METRICS_A_BATCH, PARAMS_A_BATCH, PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 1000, 100, 6000, 8000, 250
+PARENT = "mlflow.parentRunId"
+
+
+def record(root: Path = FOLDER) -> None:
+    """Apply the journals under `root` until none is open, unless another recorder does it already."""
+    lock = FileLock(root / "recorder.lock")
+    # Looked at once more after the lock is released: a stage that met the lock taken trusts us to see its journal.
+    while open_journals(root):
+        try:
+            with lock.acquire(timeout=0):
+                if not _drain(root):
+                    return
+        except Timeout:
+            return
+
+
+def _drain(root: Path) -> bool:
+    """Apply events as they come; False when the tracking server stays away after the last writer has gone."""
+    recorder = None
+    while journals := open_journals(root):
+        journal = None
+        try:
+            recorder = recorder or Recorder(root, _client(root))
+            for journal in journals:
+                recorder.apply(journal)
+        except (MlflowException, OSError) as error:
+            logger.exception("recording %s", journal.name if journal else "")
+            if journal and getattr(error, "error_code", None) in HOPELESS:
+                journal.set_aside(root / "rejected")
+            elif any(is_alive(j.header()) for j in journals):
+                time.sleep(RETRY_S)
+            else:
+                return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _client(root: Path) -> mlflow.MlflowClient:
+    """MLFLOW_TRACKING_URI where it is set, else a SQLite file under `root`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    return mlflow.MlflowClient(uri)
+
+
+def _experiment_id(client: mlflow.MlflowClient, root: Path) -> str:
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    if experiment := client.get_experiment_by_name(name):
+        return experiment.experiment_id
+    local = None if os.environ.get("MLFLOW_TRACKING_URI") else (root / "artifacts").resolve().as_uri()
+    return client.create_experiment(name, artifact_location=local)
+
+
+class Recorder:
+    """The state of one recorder: where it stands in each journal, and runs.json."""
+
+    def __init__(self, root: Path, client: mlflow.MlflowClient) -> None:
+        self.client = client
+        self.experiment_id = _experiment_id(client, root)
+        self._runs_path = root / "runs.json"
+        self._dvc_lock = root.parent / "dvc.lock"
+        self._offsets: dict[str, int] = {}
+        self._runs = {"journals": {}, "stages": {}}
+        if self._runs_path.exists():
+            self._runs = json.loads(self._runs_path.read_text(encoding="utf-8"))
+
+    def apply(self, journal: Journal) -> None:
+        """Bring the journal's run up to date; close it and delete the journal when there is nothing to come."""
+        header = journal.header()
+        ended_without_word = not is_alive(header)  # asked before reading, so that nothing can be written in between
+        events, offset = journal.events(self._offsets.get(journal.name, 0))
+        run_id = self._runs["journals"].get(journal.name) or self._begin(journal.name, header)
+        self._log(run_id, journal, events)
+        end = next((e for e in events if e["op"] == "end"), None)
+        if end is None and not ended_without_word:
+            self._offsets[journal.name] = offset
+            return
+        if header["kind"] == "pipeline":
+            if self._has_open_children(journal):
+                return
+            self._end_pipeline(run_id, header, end)
+        else:
+            status = end["status"] if end else "KILLED"
+            self._end(run_id, status, end)
+            self._remember_stage(header, run_id, status)
+        self._runs["journals"].pop(journal.name)
+        journal.remove()
+        write_json(self._runs_path, self._runs)
+
+    def _begin(self, name: str, header: dict[str, Any]) -> str:
+        """Run id of a journal seen for the first time by this recorder: found, continued, or created."""
+        tags = {
+            **header["tags"],
+            "kind": header["kind"],
+            "journal": name,
+            **({"stage": header["name"]} if header["kind"] == "stage" else {}),
+        }
+        if parent := self._runs["journals"].get(header["pipeline"]):
+            tags[PARENT] = parent
+        run_id = self._with_journal(name) or self._killed_before(header)
+        if run_id is None:
+            run_id = self.client.create_run(
+                self.experiment_id, start_time=header["time_ms"], tags=tags, run_name=header["name"]
+            ).info.run_id
+        else:
+            self.client.update_run(run_id, status="RUNNING")
+            self._log_batches(run_id, tags=tags)
+        params = {_key(k): v[:PARAM_LENGTH] for k, v in header["params"].items()}
+        self._log_batches(run_id, params=params)
+        self._runs["journals"][name] = run_id
+        if header["kind"] == "stage":
+            self._remember_stage(header, run_id, "RUNNING")
+        write_json(self._runs_path, self._runs)
+        return run_id
+
+    def _with_journal(self, name: str) -> str | None:
+        found = self._search(f"tags.journal = '{name}'", most=1)
+        return found[0].info.run_id if found else None
+
+    def _killed_before(self, header: dict[str, Any]) -> str | None:
+        """The run of this stage that was killed, if it had the same params and nothing ran the stage since."""
+        last = self._runs["stages"].get(header["name"]) if header["kind"] == "stage" else None
+        if last and last["status"] == "KILLED" and last["params"] == _digest(header["params"]):
+            return last["run_id"]
+        return None
+
+    def _remember_stage(self, header: dict[str, Any], run_id: str, status: str) -> None:
+        self._runs["stages"][header["name"]] = {
+            "run_id": run_id,
+            "status": status,
+            "params": _digest(header["params"]),
+        }
+
+    def _log(self, run_id: str, journal: Journal, events: list[dict[str, Any]]) -> None:
+        metrics = [
+            Metric(_key(name), value, event["time_ms"], event["step"])
+            for event in events
+            if event["op"] == "metrics"
+            for name, value in event["values"].items()
+        ]
+        tags = {k: v for event in events if event["op"] == "tags" for k, v in event["values"].items()}
+        # The name as the stage knows it, wherever MLflow could not take it.
+        names = {n for e in events if e["op"] == "metrics" for n in e["values"] if _key(n) != n}
+        self._log_batches(run_id, metrics=metrics, tags={**tags, **{f"metric.{_key(n)}": n for n in names}})
+        for event in events:
+            if event["op"] == "link":
+                self._link(run_id, event)
+            elif event["op"] == "model":
+                self._register(run_id, journal.files / event["file"], event)
+            elif event["op"] in ("table", "artifact"):
+                self.client.log_artifact(run_id, str(journal.files / event["file"]))
+        if tables := [e["file"] for e in events if e["op"] == "table"]:
+            self._show_as_tables(run_id, tables)
+
+    def _register(self, run_id: str, path: Path, event: dict[str, Any]) -> None:
+        """A version in the model registry; a server that refuses, or keeps none, costs the run nothing but a line."""
+        name = self.client.get_experiment(self.experiment_id).name
+        try:
+            version = register(self.client, name, run_id, path, event["aliases"], event["tags"])
+        except MlflowException as error:
+            if error.error_code not in (*HOPELESS, *NO_REGISTRY):
+                raise
+            logger.exception("no model registry: %s of run %s is not in it", path.name, run_id)
+        else:
+            self.client.set_tag(run_id, "registered_model", f"{name} {version.version}")
+
+    def _log_batches(
+        self,
+        run_id: str,
+        *,
+        metrics: Iterable[Metric] = (),
+        params: Mapping[str, str] = {},
+        tags: Mapping[str, str] = {},
+    ) -> None:
+        for batch in _batches(metrics, METRICS_A_BATCH):
+            self.client.log_batch(run_id, metrics=batch)
+        for batch in _batches((Param(k, v) for k, v in params.items()), PARAMS_A_BATCH):
+            self.client.log_batch(run_id, params=batch)
+        for batch in _batches((RunTag(_key(k), v[:TAG_LENGTH]) for k, v in tags.items()), PARAMS_A_BATCH):
+            self.client.log_batch(run_id, tags=batch)
+
+    def _show_as_tables(self, run_id: str, files: list[str]) -> None:
+        """The tag by which MLflow's page finds tables (its own log_table appends, which a replay must not)."""
+        tag = "mlflow.loggedArtifacts"
+        shown = json.loads(self.client.get_run(run_id).data.tags.get(tag, "[]"))
+        shown += [t for t in ({"path": f, "type": "table"} for f in files) if t not in shown]
+        self.client.set_tag(run_id, tag, json.dumps(shown))
+
+    def _link(self, pipeline_id: str, event: dict[str, Any]) -> None:
+        """A child that points to the run which made the stage's present result, and repeats its last numbers."""
+        stage = event["stage"]
+        if self._search(f"tags.`{PARENT}` = '{pipeline_id}' and tags.stage = '{stage}'", most=1):
+            return
+        hashes = dvc_hashes(self._dvc_lock, stage)
+        made_by = self._made_by(stage, hashes)
+        tags = {
+            **hashes,
+            PARENT: pipeline_id,
+            "kind": "link",
+            "stage": stage,
+            "cached_from": made_by.info.run_id if made_by else "not recorded here",
+        }
+        if made_by:
+            link = f"#/experiments/{self.experiment_id}/runs/{made_by.info.run_id}"
+            tags["mlflow.note.content"] = f"Nothing it reads has changed. Its result was made by [this run]({link})."
+        run = self.client.create_run(self.experiment_id, start_time=event["time_ms"], run_name=stage)
+        metrics = [Metric(k, v, event["time_ms"], 0) for k, v in (made_by.data.metrics if made_by else {}).items()]
+        self._log_batches(run.info.run_id, metrics=metrics, tags=tags)
+        self.client.set_terminated(run.info.run_id, "FINISHED", end_time=event["time_ms"])
+
+    def _made_by(self, stage: str, hashes: dict[str, str]) -> Run | None:
+        """The newest finished run of `stage` that wrote what dvc.lock holds now."""
+        wrote = [f"tags.`{_key(k)}` = '{v}'" for k, v in hashes.items() if k.startswith("wrote.")]
+        if not wrote:
+            return None
+        query = ["tags.kind = 'stage'", f"tags.stage = '{stage}'", "attributes.status = 'FINISHED'", *wrote]
+        return next(iter(self._search(" and ".join(query), most=1)), None)
+
+    def _has_open_children(self, pipeline: Journal) -> bool:
+        journals = open_journals(pipeline.folder.parent.parent)
+        return any(j.header()["pipeline"] == pipeline.name for j in journals)
+
+    def _end_pipeline(self, run_id: str, header: dict[str, Any], end: dict[str, Any] | None) -> None:
+        """DVC has written dvc.lock by now: tag each child with the hashes of what it read and wrote, then close."""
+        children = self._search(f"tags.`{PARENT}` = '{run_id}'", most=1000)
+        for child in children:
+            if child.info.status == "FINISHED" and child.data.tags["kind"] == "stage":
+                self._log_batches(child.info.run_id, tags=dvc_hashes(self._dvc_lock, child.data.tags["stage"]))
+        # A DVC process leaves no word when it ends: its children tell how it went.
+        told = {c.info.status for c in children} if header["tags"]["started_by"] == "dvc" else {"KILLED"}
+        status = end["status"] if end else next((s for s in ("KILLED", "FAILED") if s in told), "FINISHED")
+        self._end(run_id, status, end)
+
+    def _end(self, run_id: str, status: str, end: dict[str, Any] | None) -> None:
+        self.client.set_terminated(run_id, status, end_time=end["time_ms"] if end else now_ms())
+
+    def _search(self, query: str, *, most: int) -> list[Run]:
+        return self.client.search_runs([self.experiment_id], query, max_results=most)
+
+
+def _digest(params: dict[str, str]) -> str:
+    return hashlib.md5(json.dumps(params, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+
+
+def _key(name: str) -> str:
+    """`name` as MLflow takes it; a changed one ends in 6 hex digits of its hash, so that no two fall together."""
+    plain = re.sub(r"[^A-Za-z0-9_./ -]", "_", name)
+    plain = re.sub(r"/{2,}", "/", plain).strip("/ .") or "_"
+    plain = re.sub(r"(?<=/)\.{1,2}(?=/)", "_", plain)
+    if plain == name and len(name) <= KEY_LENGTH:
+        return name
+    suffix = hashlib.md5(name.encode("utf-8"), usedforsecurity=False).hexdigest()[:6]
+    return f"{plain[: KEY_LENGTH - 7]}-{suffix}"
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel("WARNING")
+    os.nice(5)  # the stages need the cores more
+    record()

@@ -1,0 +1,102 @@
+"""The exported file as a version of a registered model: what it takes and gives, what it is, and what it is good for.
+
+    name      the experiment's: one registered model a project
+    version   one a file: the same bytes are not registered twice
+    tags      sha256 of the file, what the file says of itself (hashes, weights kind, labels), mAP, protocol, commit
+    aliases   `candidate` is what the last run exported, `accepted` what a person accepted; MLflow itself keeps `latest`
+
+Load one by `mlflow.pyfunc.load_model("models:/tagwright@accepted")`, or `mlflow.onnx` for the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+ARTIFACT = "model"
+COMMIT = "mlflow.source.git.commit"
+TAG_LENGTH = 5000  # mlflow.utils.validation.MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH is not part of its interface
+
+
+def register(
+    client: mlflow.MlflowClient, name: str, run_id: str, path: Path, aliases: Sequence[str], tags: Mapping[str, str]
+) -> ModelVersion:
+    """The version of `path`, registered unless its bytes were before, with `aliases` moved to it.
+
+    name: of the registered model.  run_id: the run that it is of.  path: an exported ONNX file.
+    tags: what else to say of a new version.  Harmless to repeat.
+    Raises MlflowException when the server does not answer, or keeps no registry.
+    """
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Multi-label tagger: uint8 images -> scores and decisions.")
+    known = client.search_model_versions(f"name = '{name}' and tags.sha256 = '{sha256}'", max_results=1)
+    version = (
+        known[0] if known else _new_version(client, name, client.get_run(run_id), path, {"sha256": sha256, **tags})
+    )
+    for alias in aliases:
+        client.set_registered_model_alias(name, alias, version.version)
+    return version
+
+
+def _new_version(client: mlflow.MlflowClient, name: str, run: Run, path: Path, tags: Mapping[str, str]) -> ModelVersion:
+    import onnx
+
+    graph = onnx.load(path)
+    of_file = {p.key: json.loads(p.value) for p in graph.metadata_props if p.key in ("labels", "provenance")}
+    labels = of_file.get("labels", [])
+    tags = {
+        **{key: str(value) for key, value in of_file.get("provenance", {}).items()},
+        "num_labels": str(len(labels)),
+        "labels_sha256": hashlib.sha256(json.dumps(labels, ensure_ascii=False).encode()).hexdigest(),
+        **({"git.commit": run.data.tags[COMMIT]} if COMMIT in run.data.tags else {}),
+        **tags,
+    }
+    needs = [f"{package}=={importlib.metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")]
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / ARTIFACT
+        # One file, as exported. Without a list of requirements MLflow would load the model to find them.
+        mlflow.onnx.save_model(
+            graph, saved, signature=signature_of(graph), pip_requirements=needs, save_as_external_data=False
+        )
+        client.log_artifacts(run.info.run_id, str(saved), ARTIFACT)
+    return client.create_model_version(
+        name,
+        f"{run.info.artifact_uri}/{ARTIFACT}",
+        run.info.run_id,
+        tags={key: value[:TAG_LENGTH] for key, value in tags.items()},
+        await_creation_for=0,
+    )
+
+
+def signature_of(graph) -> ModelSignature:
+    """Names, types and shapes of an ONNX model's inputs and outputs; a free axis is -1."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def schema(values) -> Schema:
+        tensors = ((value.name, value.type.tensor_type) for value in values)
+        return Schema(
+            [
+                TensorSpec(
+                    tensor_dtype_to_np_dtype(tensor.elem_type),
+                    [axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim],
+                    name,
+                )
+                for name, tensor in tensors
+            ]
+        )
+
+    return ModelSignature(inputs=schema(graph.graph.input), outputs=schema(graph.graph.output))

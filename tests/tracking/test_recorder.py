@@ -1,0 +1,230 @@
+"""From journals to MLflow: one run a stage, one parent a pipeline, nothing lost or doubled when anything is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.tracking import recorder
+from tasks.tracking.journal import open_journals
+
+ROOT = Path(".mlflow")
+IMPORT = "import os, signal\nfrom tasks.tracking import *\n"
+KILLED = (
+    IMPORT
+    + """
+with stage_run({stage!r}, {{"lr": {lr}}}):
+    for step in range(3):
+        log_metrics({{"loss": 3.0 - step}}, step=step)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+)
+FINISHED = (
+    IMPORT
+    + """
+with stage_run({stage!r}, {{"lr": {lr}}}):
+    for step in range(2, 5):
+        log_metrics({{"loss": 3.0 - step}}, step=step)
+"""
+)
+
+
+@pytest.fixture
+def client(run):
+    return recorder._client(ROOT)
+
+
+def runs(client, query: str = "") -> list:
+    """Oldest first."""
+    experiment = client.get_experiment_by_name(recorder.EXPERIMENT)
+    return client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time ASC"])
+
+
+def test_a_stage_is_one_run_with_its_curve_params_table_artifact_tags_and_commit(run, client, repository):
+    (repository / "figure.svg").write_text("<svg/>")
+    code = (
+        IMPORT
+        + """
+        with stage_run("evaluate", {"protocol": "asl"}):
+            for step in range(1500):  # more than MLflow takes in one batch
+                log_metrics({"mAP": step / 10, "AP/Käfer": 0.25}, step=step)
+            log_artifact("figure.svg")
+            set_tags({"why": "a test"})
+            import pyarrow as pa
+            log_table("per_label", pa.table({"label": ["cat"], "ap": [0.5]}))
+            """
+    )
+    assert run(code.replace("\n        ", "\n")) == 0
+    recorder.record(ROOT)
+    (found,) = runs(client, "tags.stage = 'evaluate'")
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"evaluate.protocol": "asl"}
+    assert len(client.get_metric_history(found.info.run_id, "mAP")) == 1500
+    slug = recorder._key("AP/Käfer")
+    assert found.data.metrics == {"mAP": 149.9, slug: 0.25}
+    assert found.data.tags[f"metric.{slug}"] == "AP/Käfer"
+    assert found.data.tags["why"] == "a test"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert found.data.tags["mlflow.source.git.commit"] == commit
+    assert found.data.tags["git.dirty"] == "false"
+    assert {a.path for a in client.list_artifacts(found.info.run_id)} == {"figure.svg", "per_label.json"}
+    assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_label.json", "type": "table"}]
+    assert open_journals(ROOT) == []
+
+
+def test_a_killed_stage_continues_the_same_run(run, client):
+    assert run(KILLED.format(stage="finetune", lr=1)) == -9
+    recorder.record(ROOT)
+    (killed,) = runs(client, "tags.stage = 'finetune'")
+    assert killed.info.status == "KILLED"
+    assert run(FINISHED.format(stage="finetune", lr=1)) == 0
+    recorder.record(ROOT)
+    (resumed,) = runs(client, "tags.stage = 'finetune'")
+    assert resumed.info.run_id == killed.info.run_id
+    assert resumed.info.status == "FINISHED"
+    history = client.get_metric_history(resumed.info.run_id, "loss")
+    assert [(m.step, m.value) for m in sorted(history, key=lambda m: (m.step, m.timestamp))] == [
+        (0, 3.0), (1, 2.0), (2, 1.0), (2, 1.0), (3, 0.0), (4, -1.0),
+    ]  # fmt: skip
+
+
+def test_a_killed_stage_with_other_params_is_another_run(run, client):
+    assert run(KILLED.format(stage="pretrain", lr=1)) == -9
+    assert run(FINISHED.format(stage="pretrain", lr=2)) == 0
+    assert run(FINISHED.format(stage="pretrain", lr=2)) == 0  # and a finished one is never continued
+    recorder.record(ROOT)
+    assert [r.info.status for r in runs(client, "tags.stage = 'pretrain'")] == ["KILLED", "FINISHED", "FINISHED"]
+
+
+def test_an_exception_ends_the_run_as_failed_and_ctrl_c_as_killed(run, client):
+    assert run(IMPORT + "with stage_run('split', {}): raise ValueError('no')") == 1
+    assert run(IMPORT + "with stage_run('shard', {}): raise KeyboardInterrupt") != 0
+    recorder.record(ROOT)
+    assert [r.info.status for r in runs(client, "tags.stage = 'split'")] == ["FAILED"]
+    assert [r.info.status for r in runs(client, "tags.stage = 'shard'")] == ["KILLED"]
+
+
+def test_a_recorder_that_was_killed_is_followed_by_one_that_repeats_nothing(run, client, tmp_path):
+    assert run(FINISHED.format(stage="resample", lr=1)) == 0
+    (journal,) = open_journals(ROOT)
+    shutil.copytree(journal.folder, tmp_path / "copy")
+    recorder.record(ROOT)
+    shutil.copytree(tmp_path / "copy", journal.folder)  # as if it had been killed before it wrote runs.json
+    recorder.record(ROOT)
+    (found,) = runs(client, "tags.stage = 'resample'")
+    assert len(client.get_metric_history(found.info.run_id, "loss")) == 3
+
+
+def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_its_result(run, client, repository):
+    lock = {"stages": {
+        "clean": {"cmd": "c", "deps": [{"path": "a", "md5": "11"}], "outs": [{"path": "b", "md5": "22.dir"}]},
+        "report": {"cmd": "r", "outs": [{"path": "r.html", "md5": "33"}]},
+    }}  # fmt: skip
+    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
+    flow = (
+        IMPORT
+        + """
+import subprocess, sys
+from tasks.tracking import stage
+stage.DELIVERY_TIMEOUT_S = 0
+with pipeline_run("night", {}) as parent:
+    if CLEAN:
+        code = "from tasks.tracking import *\\nwith stage_run('clean', {}): log_metrics({'recall': 0.75})"
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, PARENT_VARIABLE: parent}, check=True)
+    else:
+        link_cached("clean", parent)
+    link_cached("report", parent)
+"""
+    )
+    assert run(flow.replace("CLEAN", "True")) == 0
+    recorder.record(ROOT)
+    assert run(flow.replace("CLEAN", "False")) == 0
+    recorder.record(ROOT)
+    first, second = runs(client, "tags.kind = 'pipeline' and tags.started_by = 'flow'")
+    assert {first.info.status, second.info.status} == {"FINISHED"}
+
+    def children(parent) -> dict:
+        found = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        return {r.data.tags["stage"]: r for r in found}
+
+    made, linked = children(first)["clean"], children(second)["clean"]
+    assert set(children(first)) == set(children(second)) == {"clean", "report"}
+    assert made.data.tags["read.a"] == "11"
+    assert made.data.tags["wrote.b"] == "22.dir"
+    assert linked.data.tags["cached_from"] == made.info.run_id
+    assert linked.data.metrics == {"recall": 0.75}
+    assert children(second)["report"].data.tags["cached_from"] == "not recorded here"
+
+
+def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository):
+    (repository / ".dvc").mkdir()
+    (repository / ".dvc/config").write_text("[core]\n  no_scm = true\n  analytics = false\n  check_update = false\n")
+    for name in ("one", "two"):
+        (repository / f"{name}.py").write_text(
+            f"from tasks.tracking import *\nwith stage_run('{name}', {{}}): open('{name}.txt', 'w').write('{name}')"
+        )
+    stages = {n: {"cmd": f"python {n}.py", "outs": [f"{n}.txt"]} for n in ("one", "two")}
+    stages["two"]["deps"] = ["one.txt"]
+    (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (repository / "dvc.lock").unlink(missing_ok=True)
+    assert run(f"import subprocess; subprocess.run([{sys.executable!r}, '-m', 'dvc', 'repro', '-q'], check=True)") == 0
+    recorder.record(ROOT)
+    (parent,) = runs(client, "tags.started_by = 'dvc'")
+    one, two = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert parent.info.status == "FINISHED"
+    assert (one.data.tags["stage"], two.data.tags["stage"]) == ("one", "two")
+    assert two.data.tags["read.one.txt"] == one.data.tags["wrote.one.txt"]
+
+
+def test_a_request_that_mlflow_refuses_is_set_aside_and_the_rest_goes_on(run, client):
+    assert run(KILLED.format(stage="crossfit", lr=1)) == -9
+    recorder.record(ROOT)
+    (killed,) = runs(client, "tags.stage = 'crossfit'")
+    client.delete_run(killed.info.run_id)  # somebody tidied up before it was continued
+    assert run(FINISHED.format(stage="crossfit", lr=1)) == 0
+    assert run(FINISHED.format(stage="predict", lr=1)) == 0
+    recorder.record(ROOT)
+    assert len(list((ROOT / "rejected").iterdir())) == 1
+    assert len(runs(client, "tags.stage = 'predict'")) == 1
+
+
+def test_what_a_server_that_is_away_did_not_get_waits_for_the_next_recorder(run, client, monkeypatch):
+    assert run(FINISHED.format(stage="export", lr=1)) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # no one listens there
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    recorder.record(ROOT)
+    assert len(open_journals(ROOT)) == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    recorder.record(ROOT)
+    assert len(runs(client, "tags.stage = 'export'")) == 1
+
+
+def test_a_stage_starts_a_recorder_by_itself(run, client):
+    code = FINISHED.format(stage="ingest@coco", lr=1)
+    subprocess.run([sys.executable, "-c", code], check=True)  # not `run`: that one keeps recorders out
+    while open_journals(ROOT):  # pytest's timeout is the limit
+        time.sleep(0.1)
+    assert [r.info.status for r in runs(client, "tags.stage = 'ingest@coco'")] == ["FINISHED"]
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_every_name_becomes_one_that_mlflow_takes(name):
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+
+    _validate_metric_name(recorder._key(name))
+    _validate_param_name(recorder._key(name))
+    assert len(recorder._key(name)) <= recorder.KEY_LENGTH
+
+
+@given(st.sets(st.text(alphabet="aä/. ", min_size=1, max_size=4), max_size=30))
+def test_names_that_differ_stay_different(names):
+    assert len({recorder._key(name) for name in names}) == len(names)
