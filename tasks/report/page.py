@@ -1,0 +1,313 @@
+"""What the report says: figures and tables from the stages' files, rendered through page.html.j2.
+
+Every name from the data goes through the template's escaping; only our own SVG is inserted as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from tasks.report import figures, judgement
+from tasks.report.judgement import number as _number
+from tasks.report.variants import variant_sentences
+
+SECTIONS = (
+    ("change", "What changed"),
+    ("labels", "Labels"),
+    ("slices", "Slices"),
+    ("curves", "Curves"),
+    ("mistakes", "Worst mistakes"),
+    ("protocols", "Protocols"),
+    ("drift", "Drift"),
+    ("data", "Data"),
+    ("ledger", "Ledger"),
+    ("provenance", "Provenance"),
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the page shows, as the stages wrote it.
+
+    result, findings, change, curves, mistakes: the JSON files of that name under evaluation/.
+    metrics: metrics.json.  thresholds: thresholds.json.  learning: rows of learning_curves.csv.
+    coverage, duplicates, cleaning, resampling, export: the stages' reports.  ledger: entries in stage order.
+    display_names: label id -> name shown.
+    pictures: image id -> data URI, for the mistakes that are shown.
+    """
+
+    title: str
+    result: dict
+    findings: dict
+    change: dict
+    curves: dict
+    mistakes: dict
+    metrics: dict
+    thresholds: dict
+    learning: Sequence[dict]
+    coverage: dict
+    duplicates: dict
+    cleaning: dict
+    resampling: dict
+    export: dict
+    ledger: Sequence[dict]
+    display_names: Mapping[str, str]
+    pictures: Mapping[str, str]
+    worst_mistakes: int
+
+
+def render_page(findings: Findings) -> str:
+    """The page as one HTML string that needs nothing else."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    protocol, drift = findings.result["protocol"], findings.findings["drift"]
+    label_rows = [_label_row(findings, label, row) for label, row in findings.result["labels"].items()]
+    return environment.get_template("page.html.j2").render(
+        title=findings.title,
+        lead=_lead(findings),
+        sections=SECTIONS,
+        cards=_cards(findings),
+        protocol_sentence=_protocol_sentence(protocol),
+        partition=protocol.get("partition", "test"),
+        change_sentence=judgement.change_sentence(findings.change),
+        change_tables=judgement.change_tables(findings.change, findings.display_names),
+        slices=judgement.slice_table(findings.findings["slices"]),
+        protocols=judgement.protocol_table(findings.findings["under_protocols"], protocol["name"]),
+        drift_sentence=judgement.drift_sentence(drift, findings.findings["drift_from"], protocol["partition"]),
+        drift=judgement.drift_table(drift, findings.display_names),
+        switches=judgement.switch_tables(findings.findings),
+        label_columns=LABEL_COLUMNS,
+        label_rows=label_rows,
+        curves=_curve_figures(findings),
+        shots=_shots(findings),
+        confused=judgement.confused_tables(findings.mistakes, findings.display_names),
+        data_sentence=_data_sentence(findings),
+        data_figures=_data_figures(findings),
+        data_tables=_data_tables(findings),
+        ledger=_ledger_rows(findings.ledger),
+        provenance=_provenance(findings),
+    )
+
+
+# ---------------------------------------------------------------- headline
+
+
+def _cards(findings: Findings) -> list[dict]:
+    metrics, untuned = findings.result["metrics"], findings.result["untuned_metrics"]
+    intervals = findings.result.get("intervals", {}).get("metrics", {})
+    cards = []
+    for name, title in (
+        ("mAP", "mAP"),
+        ("OF1", "F1 overall"),
+        ("CF1", "F1 per label"),
+        ("image_F1", "F1 per image"),
+        ("exact_match", "Exact match"),
+        ("ECE", "Calibration error"),
+    ):
+        detail = _interval(intervals.get(name))
+        if name in ("OF1", "CF1", "image_F1"):
+            detail = f"{_number(untuned[name])} at threshold 0.5"
+        cards.append({"name": title, "value": _number(metrics[name]), "detail": detail})
+    cleaning = findings.metrics.get("cleaning") or {}
+    if cleaning:
+        detail = f"of {cleaning['planted']} planted errors, at precision {_number(cleaning['precision'], 2)}"
+        cards.append({"name": "Errors repaired", "value": f"{100 * cleaning['recall']:.0f} %", "detail": detail})
+    return cards
+
+
+def _lead(findings: Findings) -> str:
+    protocol = findings.result["protocol"]
+    return f"{protocol['num_labels']} labels on {protocol['num_images']:,} {protocol.get('partition', 'test')} images, {protocol['weights_kind']} weights, model {protocol.get('model_sha256', '')[:12]}."
+
+
+def _protocol_sentence(protocol: dict) -> str:
+    absent = protocol["labels_without_positives"]
+    listed = f" Labels without a positive here, left out of the means: {', '.join(absent[:12])}." if absent else ""
+    return (
+        f"Measured under protocol “{protocol['name']}”: average precision over {protocol['average_precision'].replace('_', ' ')}, "
+        f"unknown cells {protocol['unknown_in_ap']}, thresholds by {protocol['threshold_rule']}. Intervals are 95 %, resampling whole duplicate groups.{listed}"
+    )
+
+
+# ---------------------------------------------------------------- labels
+
+LABEL_COLUMNS = [
+    {"name": "label", "kind": "text", "title": "label"},
+    {"name": "AP", "kind": "number", "title": "average precision"},
+    {"name": "95 %", "kind": "text", "title": "interval of the average precision"},
+    {"name": "precision", "kind": "number", "title": "at the label's threshold"},
+    {"name": "recall", "kind": "number", "title": "at the label's threshold"},
+    {"name": "F1", "kind": "number", "title": "at the label's threshold"},
+    {"name": "threshold", "kind": "number", "title": "decided present at or above it"},
+    {"name": "its 95 %", "kind": "text", "title": "interval of the threshold"},
+    {"name": "present", "kind": "number", "title": "positives / known cells in this partition"},
+    {"name": "note", "kind": "text", "title": "why the threshold is not the label's own"},
+]
+
+
+def _label_row(findings: Findings, label: str, row: dict) -> list[dict]:
+    threshold = findings.thresholds["labels"][label]
+    interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
+    return [
+        _cell(findings.display_names.get(label, label), text=True),
+        _cell(row["AP"], bar=True),
+        _cell(_interval(interval), text=True),
+        _cell(row["precision"], bar=True),
+        _cell(row["recall"], bar=True),
+        _cell(row["F1"], bar=True),
+        _cell(threshold["threshold"]),
+        _cell(_interval([threshold.get("low"), threshold.get("high")]), text=True),
+        {"shown": f"{row['positives']} / {row['known']}", "sort": row["positives"], "bar": None, "text": False},
+        _cell(threshold.get("reason") or "", text=True),
+    ]
+
+
+def _cell(value: float | str | None, *, bar: bool = False, text: bool = False) -> dict:
+    shown = value if text else _number(value)
+    return {
+        "shown": shown,
+        "sort": "" if value is None else value,
+        "bar": value if bar and value is not None else None,
+        "text": text,
+    }
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _curve_figures(findings: Findings) -> list[dict]:
+    ap = {findings.display_names.get(h, h): row["AP"] for h, row in findings.result["labels"].items()}
+    named = {findings.display_names.get(h, h): curve for h, curve in findings.curves["labels"].items()}
+    shown = [
+        (
+            figures.precision_recall(named, findings.curves["overall"], ap),
+            "Precision and recall; thin lines are the labels with the lowest average precision.",
+        ),
+        (
+            figures.reliability(findings.curves["reliability"]),
+            "Reliability: how often a score of that size is right. On the dashed line a score is a probability.",
+        ),
+        (figures.learning_curve(findings.learning), "Learning curve of the fine-tuning."),
+    ]
+    return [{"svg": svg, "caption": caption} for svg, caption in shown if svg]
+
+
+def _data_figures(findings: Findings) -> list[dict]:
+    names = findings.display_names
+    rows = [{**row, "label": names.get(row["label"], row["label"])} for row in findings.resampling.get("labels", [])]
+    co = findings.resampling.get("cooccurrence", {"labels": [], "conditional": []})
+    shown = [
+        (
+            figures.resampling(rows),
+            "Resampling: share of training images that carry a label, as they are and with images repeated by r(I).",
+        ),
+        (
+            figures.cooccurrence([names.get(h, h) for h in co["labels"]], co["conditional"]),
+            "Co-occurrence in training: how often the column's label is present where the row's is.",
+        ),
+    ]
+    return [{"svg": svg, "caption": caption} for svg, caption in shown if svg]
+
+
+# ---------------------------------------------------------------- mistakes, data, ledger, provenance
+
+
+def _shots(findings: Findings) -> list[dict]:
+    shots = []
+    for mistake in findings.mistakes["worst"][: findings.worst_mistakes]:
+        if mistake["image_id"] not in findings.pictures:
+            continue
+        label = findings.display_names.get(mistake["label"], mistake["label"])
+        shots.append(
+            {
+                "src": findings.pictures[mistake["image_id"]],
+                "alt": f"{mistake['kind']}: {label} on {mistake['image_id']}",
+                "kind": "claimed, not there" if mistake["kind"] == "false positive" else "there, missed",
+                "tone": "bad" if mistake["kind"] == "false positive" else "warn",
+                "label": label,
+                "score": f"{mistake['score']:.2f} against {mistake['threshold']:.2f}",
+                "image_id": mistake["image_id"],
+            }
+        )
+    return shots
+
+
+def _data_sentence(findings: Findings) -> str:
+    duplicates, cleaning = findings.duplicates, findings.cleaning
+    parts = [
+        f"{duplicates.get('duplicate_images', 0)} images are copies of another, in {duplicates.get('duplicate_groups', 0)} groups; no group crosses a split."
+    ]
+    if cleaning.get("actions"):
+        done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in cleaning["actions"].items())
+        parts.append(f"Cleaning by {cleaning['policy']}: {done}; {cleaning['queue']:,} questions wait for a person.")
+    return " ".join(parts)
+
+
+def _data_tables(findings: Findings) -> list[dict]:
+    rows = [
+        [
+            judgement.cell(u["source"]),
+            judgement.cell(u["label"], text=True),
+            judgement.cell(f"{u['count']:,}"),
+            judgement.cell(", ".join(u.get("nearest", [])), text=True),
+        ]
+        for u in findings.coverage.get("unmapped", [])
+    ]
+    title = f"Source labels without a place in the taxonomy ({len(rows)})"
+    return [judgement.table(title, ["source", "label", "rows", "nearest"], rows)]
+
+
+def _ledger_rows(entries: Sequence[dict]) -> list[dict]:
+    rows = []
+    for entry in entries:
+        for unit, books in entry["units"].items():
+            why = [f"{count:,} {reason}" for reason, count in {**books["dropped"], **books["added"]}.items()]
+            rows.append(
+                {
+                    "stage": entry["stage"],
+                    "unit": unit,
+                    "came_in": f"{books['in']:,}",
+                    "added": f"{sum(books['added'].values()):,}",
+                    "dropped": f"{sum(books['dropped'].values()):,}",
+                    "went_out": f"{books['out']:,}",
+                    "why": "; ".join([*why, *entry["notes"]]),
+                }
+            )
+        if not entry["units"]:
+            rows.append(
+                {
+                    "stage": entry["stage"],
+                    "unit": "",
+                    "came_in": "",
+                    "added": "",
+                    "dropped": "",
+                    "went_out": "",
+                    "why": "; ".join(entry["notes"]),
+                }
+            )
+    return rows
+
+
+def _provenance(findings: Findings) -> list[tuple[str, str]]:
+    export = {f"export {key}": value for key, value in findings.export.items() if not isinstance(value, (dict, list))}
+    export |= {f"export {name}": sentence for name, sentence in variant_sentences(findings.export).items()}
+    protocol = {
+        key: ", ".join(value) if isinstance(value, list) else value
+        for key, value in findings.result["protocol"].items()
+    }
+    return [
+        (key.replace("_", " "), "–" if value in ("", None) else str(value))
+        for key, value in {**protocol, **export}.items()
+    ]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    if not bounds or bounds[0] is None or bounds[1] is None:
+        return ""
+    return f"{bounds[0]:.3f} – {bounds[1]:.3f}"

@@ -1,0 +1,38 @@
+"""The last run in a few lines: mAP, what the thresholds changed, what cleaning found, where the report is."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from tasks import tables
+from tasks.params import Params
+from tasks.stages._common import sha256_of
+
+
+def summarise(params: Params) -> Table:
+    """A table of at most 80 columns from metrics.json. Raises TableError when nothing was evaluated yet."""
+    found = tables.read_json(params.paths.metrics)
+    test, half, cleaning = found["test"], found["at_threshold_0.5"], found["cleaning"]
+    table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)
+    low, high = found["interval_95"].get("mAP") or (None, None)
+    interval = f"95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
+    images, labels = found["protocol"]["num_images"], found["protocol"]["num_labels"]
+    table.add_row("mAP", f"[bold]{test['mAP']:.3f}[/]", f"{interval}, {images} images, {labels} labels")
+    for name, title in (("OF1", "F1 overall"), ("CF1", "F1 per label"), ("image_F1", "F1 per image")):
+        table.add_row(title, f"{test[name]:.3f}", f"with fitted thresholds; {half[name]:.3f} at 0.5")
+    if cleaning:
+        share = f"of {cleaning['planted']} planted errors, at precision {cleaning['precision']:.2f}"
+        table.add_row("errors repaired", f"{cleaning['recall']:.2f}", share)
+    table.add_row("report", "", str(params.paths.report))
+    return table
+
+
+def measured(params: Params) -> dict[str, float | str | None]:
+    """mAP, F1 and protocol of the model in paths.finetuned; {} where `evaluate` has not scored that one."""
+    model = params.paths.finetuned / "model.json"
+    if not params.paths.metrics.exists() or not model.exists():
+        return {}
+    found = tables.read_json(params.paths.metrics)
+    if found["protocol"]["model_sha256"] != sha256_of(model):  # as nn.model.model_sha256, without torch
+        return {}
+    return {**{name: found["test"][name] for name in ("mAP", "OF1", "CF1")}, "protocol": found["protocol"]["name"]}

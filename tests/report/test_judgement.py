@@ -1,0 +1,92 @@
+"""What the page says of slices, protocols, drift and the accepted run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.report.judgement import (
+    change_sentence,
+    change_tables,
+    drift_sentence,
+    drift_table,
+    protocol_table,
+    slice_table,
+    switch_tables,
+)
+
+ROW = {"before": 0.5, "now": 0.75, "difference": 0.25, "low": 0.1, "high": 0.4}
+UNSURE = {**ROW, "low": -0.1}
+
+
+def shown(table: dict) -> list[list[str]]:
+    return [[cell["shown"] for cell in row] for row in table["rows"]]
+
+
+def a_change(**more) -> dict:
+    return {"how": "paired", "why": "", "metrics": {}, "labels": {}, "settings": [], **more}
+
+
+def test_the_headline_starts_with_map_whatever_order_the_file_has():
+    headline, _, _ = change_tables(a_change(metrics={"CF1": ROW, "mAP": ROW}), {})
+    assert shown(headline) == [
+        ["mAP", "0.500", "0.750", "+0.250", "+0.100 to +0.400"],
+        ["F1 per label", "0.500", "0.750", "+0.250", "+0.100 to +0.400"],
+    ]
+
+
+def test_only_a_difference_whose_interval_leaves_out_zero_is_coloured():
+    worse = {"before": 0.75, "now": 0.5, "difference": -0.25, "low": -0.4, "high": -0.1}
+    tables = change_tables(a_change(metrics={"mAP": ROW, "OF1": UNSURE, "CF1": worse, "OP": {**ROW, "low": None}}), {})
+    assert [row[3]["tone"] for row in tables[0]["rows"]] == ["good", "", "", "bad"]  # mAP, OF1, OP, CF1
+
+
+def test_labels_are_shown_by_name_best_first_and_unmoved_ones_not_at_all():
+    labels = {
+        "a": {**ROW, "difference": 0.1}, "b": {**ROW, "difference": -0.2}, "c": {**ROW, "difference": 0.0},
+        "d": {**ROW, "difference": None},
+    }  # fmt: skip
+    _, moved, _ = change_tables(a_change(labels=labels), {"a": "Ape"})
+    assert [row[0] for row in shown(moved)] == ["Ape", "b"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("nothing accepted", "No run was accepted yet"),
+        ("paired", "judged anew on the same images"),
+        ("as written", "no intervals"),
+        ("not comparable", "cannot be held against the accepted one: why not"),
+    ],
+)
+def test_the_page_says_how_the_accepted_run_was_compared(how, said):
+    assert said in change_sentence(a_change(how=how, why="why not"))
+
+
+def test_a_property_that_divides_nothing_is_no_slice():
+    metrics = dict.fromkeys(("mAP", "OP", "OR", "OF1", "CF1"), 0.5)
+    one = {"images": 2000, "labels": 3, "positives": 5, "metrics": metrics}
+    slices = [{"by": "source", "value": "a", **one}, {"by": "rarity", "value": "rare", **one}]
+    assert slice_table(slices)["rows"] == []
+    rows = shown(slice_table([*slices, {"by": "source", "value": "b", **one}]))
+    assert [row[:3] for row in rows] == [["source", "a", "2,000"], ["source", "b", "2,000"]]
+
+
+def test_ours_stands_beside_the_asked_protocol():
+    table = protocol_table({name: {"mAP": 0.5} for name in ("asl", "mlgcn", "otx", "tagwright", "voc07")}, "otx")
+    assert table["columns"] == ["", "tagwright", "otx (asked)", "asl", "mlgcn", "voc07"]
+    assert [cell["tone"] for cell in table["rows"][0]] == ["", "", "strong", "", "", ""]
+
+
+def test_the_label_that_moved_most_stands_first_and_is_marked_where_it_is_more_than_luck():
+    still = {"PSI": 0.01, "PSI_by_luck": 0.1, "KS": 0.1, "predicted_before": 0.1, "predicted": 0.1, "notable": False}
+    drift = {"a": still, "b": {**still, "PSI": 0.5, "notable": True}}
+    rows = drift_table(drift, {"b": "Bee"})["rows"]
+    assert [(row[0]["shown"], row[1]["tone"]) for row in rows] == [("Bee", "warn"), ("a", "")]
+    assert drift_sentence(drift, "calibration", "test").startswith("1 of 2 labels drifted between the calibration")
+
+
+def test_a_switch_that_was_not_measured_shows_no_table():
+    relations = {name: {"mAP": 0.5} for name in ("off", "implied scores", "rules on decisions")}
+    first, *others = switch_tables({"relations": relations, "fusion": {}, "probabilities": {}})
+    assert [row[0] for row in shown(first)] == ["off", "implied scores", "rules on decisions"]
+    assert not any(table["rows"] for table in others)
