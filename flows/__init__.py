@@ -1,0 +1,31 @@
+"""Prefect only: dvc.yaml is the graph, DVC the cache; a flow gives each stage a state, a log, retries and a schedule.
+
+    graph.py      dvc.yaml -> frozen StageNode -> order; pure, no prefect import
+    plan.py       which stages are stale, and why
+    repro.py      one stage through DVC as a process: streamed, told apart, stopped whole
+    stage.py      the one task around it
+    pipeline.py   the flow: each stage after its upstreams, branches in parallel, everything reported, fail last
+    review.py     the flow around a person: push the queue, wait, pull the verdicts
+    deploy.py     the nightly schedule (prefect.yaml has it for work pools)
+    terminal.py   what a person sees of it
+
+Nothing here imports torch, timm or a domain module. A setting below is a default: the environment wins.
+"""
+
+import os
+
+_DEFAULTS = {
+    # No telemetry: its host is out of reach on many GPU machines, and the failure is logged as an ERROR.
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # The temporary server of a run without one takes 10-17 s on two cores; Prefect gives up after 20.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    # The terminal shows what the stages say; Prefect's own news stay for the server's page.
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "INFO",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s %(message)s",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s %(task_run_name)s | %(message)s",
+}
+for _name, _value in _DEFAULTS.items():  # Prefect reads its settings when it is imported
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,92 @@
+"""`python -m flows …`: the pipeline under Prefect.
+
+Exit 0 on success, 1 on a user's error or a failed stage (one line), 2 on wrong usage, 130 on Ctrl-C.
+Heavy imports happen inside the commands, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from tasks.errors import TagwrightError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
+)
+review_app = typer.Typer(invoke_without_command=True, help="The review queue: push, wait for a person, pull.")
+app.add_typer(review_app, name="review")
+
+
+@app.command()
+def run(
+    recipe: Annotated[str | None, typer.Option(help="apply recipes/NAME.yaml to params.yaml first")] = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage; run only what it needs")] = None,
+) -> None:
+    """Bring the pipeline up to date; a stage that is fresh says so and runs nothing."""
+    from flows import terminal
+    from flows.pipeline import pipeline
+
+    terminal.only_stages_speak()
+    terminal.start_server_out_of_reach_of_ctrl_c()
+    pipeline(until=until, recipe=recipe)
+
+
+@app.command()
+def plan(until: Annotated[str | None, typer.Option(help="only this stage and what it needs")] = None) -> None:
+    """What would run, why, and how long it took last time."""
+    from flows import terminal
+    from flows.plan import plan as make_plan
+
+    terminal.show_plan(make_plan(until=until))
+
+
+@review_app.callback()
+def review(
+    context: typer.Context,
+    open_screen: Annotated[bool, typer.Option("--open", help="show the screen here while it waits")] = False,
+) -> None:
+    """Without a step: push, wait for a person, pull."""
+    if context.invoked_subcommand is None:
+        from flows import terminal
+        from flows.review import review as review_flow
+
+        terminal.only_stages_speak()
+        terminal.start_server_out_of_reach_of_ctrl_c()
+        review_flow(open_screen=open_screen)
+
+
+def _review_step(step: str, help: str) -> None:
+    @review_app.command(step, help=help, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def run_step(context: typer.Context) -> None:
+        raise typer.Exit(subprocess.run([sys.executable, "-m", "tasks", "review", step, *context.args]).returncode)
+
+
+_review_step("push", "Put the ranked queue on the screen.")
+_review_step("open", "Open the screen in the browser.")
+_review_step("pull", "Write the person's decisions to data/review/verdicts.jsonl.")
+_review_step("status", "How much of the queue is decided.")
+
+
+@app.command()
+def serve() -> None:
+    """Run the pipeline every night, while this command runs and a Prefect server is up."""
+    from flows.deploy import serve as serve_nightly
+
+    serve_nightly()
+
+
+def main() -> None:
+    """Entry point: turn our errors into one line and exit 1 (typer does the rest: 2 for usage, 130 for Ctrl-C)."""
+    try:
+        app()
+    except TagwrightError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The flow: every stage of dvc.yaml after its upstreams, branches in parallel, everything reported before it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectConcurrentFuture
+from prefect.runtime import flow_run
+from prefect.states import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import repro, terminal
+from flows.plan import PlanRow, plan, write_durations
+from flows.stage import RETRY_DELAY_S, StageResult, reproduce_stage
+from tasks import tracking
+from tasks.errors import PipelineError
+
+ARTIFACT_KEY = "pipeline-summary"
+
+
+# The number of threads is no limit: most of them wait for an upstream. `flows.stage.SLOTS` is the limit.
+@flow(name="tagwright", task_runner=ThreadPoolTaskRunner(), persist_result=False)
+def pipeline(until: str | None = None, recipe: str | None = None) -> None:
+    """Bring the pipeline up to date.
+
+    until: stop after this stage; run only what it needs.  recipe: apply recipes/NAME.yaml to params.yaml first.
+    Raises PipelineError after all results are reported, if a stage failed; the message names each.
+    """
+    if recipe:
+        apply_recipe(recipe)
+    rows = plan(until=until)
+    with tracking.pipeline_run(flow_run.name, {"prefect.flow_run": str(flow_run.id)}) as parent:
+        results = run_stages(rows, parent)
+        report(results)
+        raise_if_failed(results)
+
+
+def apply_recipe(name: str) -> None:
+    """Write recipes/NAME.yaml over params.yaml. Raises PipelineError with the command's own sentence."""
+    done = subprocess.run([sys.executable, "-m", "tasks", "recipe", name], capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"recipe '{name}': {done.stderr.strip().removeprefix('error: ')}")
+    print(done.stdout.rstrip())
+
+
+def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]:
+    """Run the plan to its end, whatever fails on the way; on Ctrl-C or a cancellation stop every stage."""
+    futures: dict[str, PrefectConcurrentFuture[StageResult]] = {}
+    repro.allow_starts()
+    try:
+        for row in rows:  # upstreams come first
+            upstream = [futures[name] for name in row.node.upstream]
+            stage = reproduce_stage.with_options(
+                name=row.stage,
+                task_run_name=row.stage,
+                retries=row.node.meta.retries,
+                retry_delay_seconds=RETRY_DELAY_S,
+            )
+            futures[row.stage] = stage.submit(row, upstream, parent, wait_for=upstream)
+        for future in futures.values():
+            # In turns: Ctrl-C may reach another thread, and this one learns of it only when it wakes up.
+            while not future.wrapped_future.done():
+                future.wait(timeout=1)
+    except BaseException:
+        repro.stop_all()
+        raise
+    results: dict[str, StageResult] = {}
+    for row in rows:
+        futures[row.stage].wait()  # it has ended: takes over its last state
+        results[row.stage] = _result(row, futures[row.stage].state, results)
+    return list(results.values())
+
+
+def _result(row: PlanRow, state: State[StageResult], before: dict[str, StageResult]) -> StageResult:
+    """The task's result; for a failed or skipped stage, whose task has none, what its state tells."""
+    if state.is_completed():
+        return state.result()
+    blockers = [up for up in row.node.upstream if before[up].state in ("failed", "skipped")]
+    if blockers:
+        return StageResult(row.stage, "skipped", f"needs {', '.join(blockers)}")
+    error = state.result(raise_on_failure=False)
+    cause = str(error).partition("\n")[0].removeprefix(f"{row.stage}: ")
+    return StageResult(row.stage, "failed", cause or str(state.message))
+
+
+def report(results: Sequence[StageResult]) -> None:
+    """Show the summary at the terminal and as an artifact of the flow run; remember how long stages took."""
+    terminal.show_results(results)
+    table = [{**asdict(result), "seconds": round(result.seconds, 1)} for result in results]
+    create_table_artifact(table=table, key=ARTIFACT_KEY, description="What became of each stage, and why.")
+    write_durations({result.stage: round(result.seconds, 1) for result in results if result.state == "ran"})
+
+
+def raise_if_failed(results: Sequence[StageResult]) -> None:
+    """Raises PipelineError that names the failed stages, and what to type to see the first of them alone."""
+    failed = [result for result in results if result.state == "failed"]
+    if not failed:
+        return
+    skipped = [result.stage for result in results if result.state == "skipped"]
+    causes = "; ".join(f"{result.stage}: {result.reason}" for result in failed)
+    not_run = f" {len(skipped)} that need them did not run ({', '.join(skipped)})." if skipped else ""
+    raise PipelineError(
+        f"{len(failed)} of {len(results)} stages failed. {causes}.{not_run} "
+        f"Run it by hand: {repro.command_by_hand(failed[0].stage)}"
+    )

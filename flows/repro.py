@@ -1,0 +1,186 @@
+"""One stage through DVC, as a process of its own: read line by line, stopped with everything it started.
+
+    python -m dvc --wait-for-lock repro --single-item STAGE
+
+`--single-item`: the order is the flow's business.  `--wait-for-lock`: stages run in parallel, and DVC holds its lock
+while it hashes. The lock on a *path* is not waited for by DVC; here it is (see `reproduce`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from tasks.errors import PipelineError
+
+Outcome = Literal["ran", "restored", "fresh"]
+"""ran: its command ran.  restored: DVC's run cache knew the result.  fresh: nothing it reads has changed."""
+
+
+class StageStopped(PipelineError):
+    """A person or a cancellation stopped the flow; the stage itself did nothing wrong."""
+
+
+LAST_LINES = 12
+GRACE_S = 30.0
+"""Between SIGTERM and SIGKILL: a training saves its state first."""
+BLOCKED_RETRY_S = 2.0
+
+# What DVC says to a person at a terminal after each stage; of no use line by line in a log of many stages.
+_HINTS = ("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`")
+
+_running: set[subprocess.Popen[str]] = set()
+_stopping = threading.Event()
+_starting = threading.Lock()  # nothing starts between the look at _stopping and the entry in _running
+
+
+def command_by_hand(stage: str) -> str:
+    """What a person types to see the stage alone."""
+    return f"python -m dvc repro --single-item {stage}"
+
+
+def reproduce(
+    stage: str, *, on_line: Callable[[str], None], env: Mapping[str, str] | None = None, root: Path = Path()
+) -> Outcome:
+    """Reproduce `stage` in the DVC repository `root` and say what DVC did.
+
+    on_line: called with each line of output, as it comes.  env: added to the environment of the stage.
+    While another DVC process works on one of the stage's paths (an orphan of a killed flow, `dvc repro` in another
+    terminal), waits for it. Raises PipelineError: the cause, the last lines, the command to run by hand; StageStopped
+    after `stop_all`.
+    """
+    told: set[int] = set()
+    while True:
+        returncode, lines, outcome = _run(stage, on_line, env or {}, root)
+        if returncode == 0:
+            return outcome
+        if _stopping.is_set():
+            raise StageStopped(f"{stage}: stopped.")
+        blockers = _blocking_pids(lines)
+        if not blockers or not all(_is_dvc(pid) for pid in blockers):
+            raise PipelineError(_failure(stage, returncode, lines))
+        for pid in sorted(blockers - told):
+            on_line(f"waiting for DVC process {pid}, which works on the same files")
+        told |= blockers
+        time.sleep(BLOCKED_RETRY_S)
+
+
+def stop_all() -> None:
+    """Stop every running stage with all it started, and start no other: SIGTERM, then SIGKILL after GRACE_S."""
+    with _starting:
+        _stopping.set()
+        running = list(_running)
+    for process in running:
+        _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    try:
+        while any(_group_is_alive(p) for p in running) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:  # a second Ctrl-C shortens the grace
+        for process in running:
+            _signal_group(process, signal.SIGKILL)
+
+
+def allow_starts() -> None:
+    """Undo `stop_all` for the next flow run of this process."""
+    _stopping.clear()
+
+
+def _run(
+    stage: str, on_line: Callable[[str], None], env: Mapping[str, str], root: Path
+) -> tuple[int, list[str], Outcome]:
+    """(exit status, last lines, outcome) of one DVC process."""
+    outcome: Outcome = "fresh"
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    with _start(stage, env, root) as process:
+        try:
+            for raw in process.stdout:
+                line = raw.rstrip()
+                if line == f"Running stage '{stage}':":
+                    outcome = "ran"
+                elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
+                    outcome = "restored"
+                if line and not raw.startswith(_HINTS):
+                    lines.append(line)
+                    on_line(line)
+        finally:
+            _running.discard(process)
+    return process.returncode, list(lines), outcome
+
+
+def _start(stage: str, env: Mapping[str, str], root: Path) -> subprocess.Popen[str]:
+    with _starting:
+        if _stopping.is_set():
+            raise StageStopped(f"{stage}: not started, the flow was stopped.")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
+            cwd=root,
+            env={**os.environ, **_stage_environment(), **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # a group of its own: stopped by us, whole, and only once
+        )
+        _running.add(process)
+    return process
+
+
+def _stage_environment() -> dict[str, str]:
+    """`python` in a stage's command is this very Python, and it does not keep its lines back."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {"PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _failure(stage: str, returncode: int, lines: list[str]) -> str:
+    """First line: stage and cause. Then the last lines, and what to type."""
+    by_dvc = ("ERROR: ", "> ", f"Running stage '{stage}':")
+    told = [line for line in lines if not line.startswith(by_dvc)] or lines or [f"exit status {returncode}"]
+    cause = told[-1].removeprefix("ERROR: ")
+    return "\n".join(
+        [f"{stage}: {cause}", *(f"    {line}" for line in lines), f"Run it by hand: {command_by_hand(stage)}"]
+    )
+
+
+def _blocking_pids(lines: list[str]) -> set[int]:
+    """Processes that DVC names as holding a path of the stage."""
+    text = "\n".join(lines)
+    if "it is being blocked by" not in text:
+        return set()
+    return {int(pid) for pid in re.findall(r"\(PID (\d+)\)", text)}
+
+
+def _is_dvc(pid: int) -> bool:
+    """False for a pid that something else has got since its DVC process was killed: then DVC's advice is right."""
+    try:
+        return "dvc" in " ".join(psutil.Process(pid).cmdline()[:4])
+    except psutil.Error:
+        return True  # gone since: DVC forgets it at the next try
+
+
+def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _group_is_alive(process: subprocess.Popen[str]) -> bool:
+    """A stage may outlive the DVC process that started it, e.g. while it saves a checkpoint."""
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,75 @@
+"""The one Prefect task: a stage of dvc.yaml, reproduced by DVC, with its log, its state and its retries."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import task_run
+from prefect.states import Completed, State
+
+from flows import repro
+from flows.graph import Resource
+from flows.plan import PlanRow
+from tasks import tracking
+from tasks.errors import PipelineError
+
+StageState = Literal["ran", "restored", "fresh", "failed", "skipped"]
+
+RETRY_DELAY_S = 10.0
+"""Before a stage with `meta.retries` is tried again: time for a host to come back."""
+
+SLOTS: dict[Resource, threading.Semaphore] = {
+    "cpu": threading.BoundedSemaphore(os.cpu_count() or 1),
+    "gpu": threading.BoundedSemaphore(1),
+}
+"""How many stages of a resource run at once in this process."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of one stage of a flow run. reason: why it ran, failed or was skipped.  seconds: of its process."""
+
+    stage: str
+    state: StageState
+    reason: str = ""
+    seconds: float = 0.0
+
+
+# DVC is the only cache, and a result is a line of the summary: Prefect keeps neither.
+@task(cache_policy=NO_CACHE, persist_result=False)
+def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | None) -> State[StageResult]:
+    """Bring one stage up to date.
+
+    row: the stage and what the plan foresaw.  upstream: results of the stages it reads from.
+    parent: the pipeline run in MLflow, None where tracking is off.
+    No process is started for a stage in which DVC saw no change and whose upstreams changed nothing.
+    Raises PipelineError when the stage fails.
+    """
+    log = get_run_logger()
+    if not row.differs and all(result.state == "fresh" for result in upstream):
+        log.info("fresh")
+        tracking.link_cached(row.stage, parent)
+        return Completed(name="Fresh", data=StageResult(row.stage, "fresh"))
+    with SLOTS[row.node.meta.resource]:
+        log.info("%s: %s", "starts" if task_run.run_count == 1 else f"starts again ({task_run.run_count})", row.reason)
+        started = time.perf_counter()
+        env = {tracking.PARENT_VARIABLE: parent} if parent else {}
+        try:
+            outcome = repro.reproduce(row.stage, on_line=log.info, env=env)
+        except repro.StageStopped:
+            log.warning("stopped")
+            raise
+        except PipelineError:
+            log.error("failed. Run it by hand: %s", repro.command_by_hand(row.stage))
+            raise
+        seconds = time.perf_counter() - started
+    if outcome != "ran":
+        tracking.link_cached(row.stage, parent)
+    return Completed(name=outcome.capitalize(), data=StageResult(row.stage, outcome, row.reason, seconds))

@@ -1,0 +1,83 @@
+"""What a person at the terminal sees of a flow run: the stages' lines, then one table. 80 columns do."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.plan import PlanRow
+from flows.stage import StageResult
+
+COLOURS = {
+    **{"ran": "green", "restored": "green", "fresh": "dim", "failed": "bold red", "skipped": "yellow"},
+    **{"will run": "green", "may run": "yellow"},
+}
+
+
+def show_results(results: Iterable[StageResult]) -> None:
+    """The summary of a run: stage, state, seconds, reason."""
+    rows = [(r.stage, r.state, _duration(r.seconds or None), r.reason) for r in results]
+    _show(("stage", "state", "took", "why"), rows)
+
+
+def show_plan(plan: Iterable[PlanRow]) -> None:
+    """The plan: stage, forecast, seconds of the last run, what changed."""
+    rows = [(r.stage, r.forecast, _duration(r.last_s), r.reason) for r in plan]
+    _show(("stage", "forecast", "last took", "why"), rows)
+
+
+def _show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name, justify="right" if "took" in name else "left", overflow="fold")
+    for stage, state, took, reason in rows:
+        # Text, not markup: a reason may hold brackets.
+        table.add_row(Text(stage), Text(state, style=COLOURS[state]), Text(took), Text(reason))
+    Console(highlight=False).print(table)
+
+
+def _duration(seconds: float | None) -> str:
+    """'3 s', '4 min 05 s', '2 h 10 min'; '' for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{seconds:.1f} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def only_stages_speak() -> None:
+    """Leave Prefect's own sentences about states, and the tracebacks of failed stages, to the server's page.
+
+    The stages' lines and the summary say the same to a person, once.
+    """
+    logging.getLogger("dvc").propagate = False  # it has a handler of its own
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours)
+
+
+def start_server_out_of_reach_of_ctrl_c() -> None:
+    """Start Prefect's temporary server, where none is configured, with SIGINT blocked: a child inherits that.
+
+    Ctrl-C in a terminal goes to every process of its group. Without its server, the flow would try for minutes to tell
+    it that it was interrupted.
+    """
+    from prefect import get_client
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with get_client(sync_client=True):
+            pass  # one server a process: the flow finds it running
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    of_a_run = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+    return not of_a_run or Path(record.pathname).parent == Path(__file__).parent

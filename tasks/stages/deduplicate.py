@@ -1,0 +1,58 @@
+"""Group exact and near duplicates; resolve the labels on which they disagree."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import tables
+from tasks.images.near_duplicates import duplicate_groups, label_conflicts, resolve_conflicts
+from tasks.ledger import Ledger
+from tasks.params import Params
+from tasks.stages._common import images_of, write_ledger
+
+
+def run(params: Params) -> None:
+    """Mapped images and labels -> group of every usable image, labels without contradictions inside a group."""
+    section, mapped, out = params.deduplicate, params.paths.mapped, params.paths.deduplicated
+    images = images_of(params)
+    usable = images.filter(pc.equal(images["status"], "ok"))
+    labels = tables.read_table(mapped / "labels.parquet", tables.LABELS)
+    unknown = tables.read_table(mapped / "unknown.parquet", tables.UNKNOWN)
+    coverage = tables.read_table(mapped / "coverage.parquet", tables.COVERAGE)
+
+    groups = duplicate_groups(usable["image_id"], usable["sha256"], usable["phash"], radius=section.radius)
+    conflicts = label_conflicts(groups, labels, images=usable, coverage=coverage, unknown=unknown)
+    resolved, unknown, changes = resolve_conflicts(labels, unknown, conflicts, rule=section.conflict)
+
+    tables.write_table(out / "groups.parquet", tables.sort_table(groups, ["image_id"]), tables.GROUPS)
+    tables.write_table(out / "labels.parquet", tables.sort_table(resolved, ["image_id", "label"]), tables.LABELS)
+    tables.write_table(out / "unknown.parquet", tables.sort_table(unknown, ["image_id", "label"]), tables.UNKNOWN)
+    tables.write_json(params.paths.duplicates_report, summary(groups, conflicts) | {"rule": section.conflict})
+
+    ledger = Ledger("deduplicate")
+    ledger.came_in("images", images.num_rows)
+    ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
+    ledger.went_out("images", groups.num_rows)
+    ledger.came_in("labels", labels.num_rows)
+    ledger.dropped("labels", changes.dropped, f"duplicates disagree, rule '{section.conflict}'")
+    ledger.added("labels", changes.added, f"duplicates disagree, rule '{section.conflict}'")
+    ledger.went_out("labels", resolved.num_rows)
+    write_ledger(ledger, params)
+
+
+def summary(groups: pa.Table, conflicts: pa.Table) -> dict:
+    """Groups of two and more with their members, and the labels on which they disagree."""
+    size = Counter(groups["group_id"].to_pylist())
+    members: dict[str, list[str]] = {}
+    for image_id, group in zip(groups["image_id"].to_pylist(), groups["group_id"].to_pylist(), strict=True):
+        if size[group] > 1:
+            members.setdefault(group, []).append(image_id)
+    return {
+        "duplicate_groups": len(members),
+        "duplicate_images": sum(len(m) - 1 for m in members.values()),
+        "groups": members,
+        "conflicts": conflicts.to_pylist(),
+    }

@@ -1,0 +1,33 @@
+"""Scores of every partition with the chosen weights."""
+
+from __future__ import annotations
+
+from tasks import tables
+from tasks.ledger import Ledger
+from tasks.nn.model import load_config, load_model, model_sha256
+from tasks.params import Params
+from tasks.stages._common import read_splits, vocabulary, write_ledger
+from tasks.stages._training import score_images, unlabelled_set
+
+
+def run(params: Params) -> None:
+    """Model folder and shards -> one row of scores an image, in the taxonomy's label order."""
+    words, splits = vocabulary(params), read_splits(params).sort_by("image_id")
+    ids = splits["image_id"].to_pylist()
+    model = load_model(params.paths.finetuned)
+    scored = score_images(params, model, unlabelled_set(params, ids), batch_size=params.predict.batch_size)
+    tables.write_predictions(
+        params.paths.predictions,
+        tables.Predictions(
+            ids,
+            splits["partition"].to_pylist(),
+            words.labels,
+            scored.scores_NC,
+            model_sha256=model_sha256(params.paths.finetuned),
+            weights_kind=load_config(params.paths.finetuned)["weights_kind"],
+        ),
+    )
+    ledger = Ledger("predict")
+    ledger.came_in("images", len(ids))
+    ledger.went_out("images", len(ids))
+    write_ledger(ledger, params)

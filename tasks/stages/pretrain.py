@@ -1,0 +1,32 @@
+"""Train on the partially labelled sources (`use: pretrain`)."""
+
+from __future__ import annotations
+
+from tasks.ledger import Ledger
+from tasks.params import Params
+from tasks.stages._common import labels_of, learnable, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.stages._training import build_model, fit, image_set, save
+
+
+def run(params: Params) -> None:
+    """Known labels of the pretrain partition -> weights; nothing but a note when there is no such source."""
+    settings, words = params.pretrain, vocabulary(params)
+    ids = partition_ids(read_splits(params), "pretrain")
+    params.paths.pretrained.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger("pretrain")
+    ledger.came_in("images", len(ids))
+    if not settings.enabled or not ids:
+        reason = "turned off in params.yaml" if not settings.enabled else "no source with `use: pretrain`"
+        ledger.note(f"skipped: {reason}; fine-tuning starts from the backbone's own weights")
+        ledger.dropped("images", len(ids), reason)
+        write_ledger(ledger, params)
+        return
+    dense = labels_of(params, params.paths.deduplicated, ids, words.labels)
+    kept = learnable(dense)
+    ledger.dropped("images", len(ids) - len(kept), "no known label")
+    ledger.went_out("images", len(kept))
+
+    model, loss = build_model(params, words, settings, start=params.paths.pretrained, dense=dense)
+    result = fit(params, settings, "pretrain", model, loss, image_set(params, dense, kept))
+    save(params, params.paths.pretrained, "pretrain", model, result, settings.augment)
+    write_ledger(ledger, params)

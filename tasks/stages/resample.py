@@ -1,0 +1,42 @@
+"""f(h), r(h) and r(I) of the training images, and what repeating them does to every label."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tasks import tables
+from tasks.cooccurrence import Cooccurrence
+from tasks.ledger import Ledger
+from tasks.params import Params
+from tasks.sampling import SAMPLERS
+from tasks.sampling.replication import before_after, replication
+from tasks.stages._common import labels_of, partition_ids, read_splits, vocabulary, write_ledger
+
+
+def run(params: Params) -> None:
+    """Cleaned labels of the train partition -> r(I) a image, before/after table."""
+    section, words = params.resample, vocabulary(params)
+    ids = partition_ids(read_splits(params), "train")
+    dense = labels_of(params, params.paths.cleaned, ids, words.labels)
+    sampler = section.sampler if section.enabled else section.sampler.model_copy(update={"name": "natural"})
+    phi = sampler.build(SAMPLERS, where="params.yaml: resample.sampler")
+    r_N = replication(dense.targets_NC, dense.known_NC, phi)
+    table = pa.table({"image_id": ids, "replication": r_N}, schema=tables.REPLICATION)
+    tables.write_table(params.paths.replication, table, tables.REPLICATION)
+
+    counts = Cooccurrence.count(dense.targets_NC, dense.known_NC)
+    tables.write_json(
+        params.paths.resampling_report,
+        {
+            "sampler": sampler.name,
+            "labels": before_after(dense.targets_NC, dense.known_NC, r_N, words.labels),
+            "images_a_epoch": float(r_N.sum()),
+            "cooccurrence": {"labels": words.labels, "conditional": counts.conditional_probability()},
+        },
+    )
+    ledger = Ledger("resample")
+    ledger.came_in("images", len(ids))
+    ledger.went_out("images", len(ids))
+    if not section.enabled:
+        ledger.note("turned off in params.yaml: every image once an epoch")
+    write_ledger(ledger, params)

@@ -1,0 +1,28 @@
+"""Decode every usable image once, at training size, into memory-mapped Arrow files."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from tasks.images.shards import write_shards
+from tasks.ledger import Ledger
+from tasks.params import Params
+from tasks.stages._common import images_of, num_workers, write_ledger
+
+
+def run(params: Params) -> None:
+    """Mapped images -> a few shard files."""
+    images = images_of(params)
+    usable = images.filter(pc.equal(images["status"], "ok")).sort_by("image_id")
+    write_shards(
+        usable,
+        params.paths.shards,
+        short_side_px=params.shard.short_side_px,
+        images_per_file=params.shard.images_per_file,
+        workers=num_workers(),
+    )
+    ledger = Ledger("shard")
+    ledger.came_in("images", images.num_rows)
+    ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
+    ledger.went_out("images", usable.num_rows)
+    write_ledger(ledger, params)

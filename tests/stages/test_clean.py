@@ -1,0 +1,252 @@
+"""The clean stage on tables written by hand: who may change which partition, and that the books balance."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from tasks import tables
+from tasks.errors import VerdictError
+from tasks.labels.queue import AUDIT
+from tasks.labels.verdicts import Verdict, append_verdicts
+from tasks.params import Params, load_params
+from tasks.stages import clean
+from tests.conftest import ROOT
+
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+WORDS = [*DIGITS, "even", "odd"]
+PARTITIONS = {"train": 300, "calibration": 60, "test": 40, "pretrain": 10, "pool": 10}
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch) -> Params:
+    """What the stages before `clean` leave: 360 images whose annotations have flips, and opinions that know better."""
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    paths, rng = params.paths, np.random.default_rng(0)
+    partitions = [name for name, count in PARTITIONS.items() for _ in range(count)]
+    ids = [f"set/{n:03}" for n in range(len(partitions))]
+    true_NC = rng.random((len(ids), 10)) < 0.2
+    given_NC = np.where(rng.random(true_NC.shape) < np.where(true_NC, 0.15, 0.01), ~true_NC, true_NC)
+    scores_NC = np.clip(0.8 * true_NC + 0.1 + rng.normal(0, 0.05, true_NC.shape), 0, 1).astype(np.float32)
+
+    def write(path, schema, **columns):
+        tables.write_table(path, pa.table(columns), schema)
+
+    hashes = [f"h{n}" for n in range(len(ids))]
+    write(
+        paths.mapped / "images.parquet",
+        tables.IMAGES,
+        image_id=ids,
+        source=["set"] * len(ids),
+        uri=ids,
+        sha256=hashes,
+        status=["ok"] * len(ids),
+        **{
+            name: pa.nulls(len(ids))
+            for name in set(tables.IMAGES.names) - {"image_id", "source", "uri", "sha256", "status"}
+        },
+    )
+    write(paths.splits, tables.SPLITS, image_id=ids, partition=partitions, fold=[0] * len(ids))
+    n, c = np.nonzero(given_NC)
+    stated = {"state": [1] * len(n), "confidence": [1.0] * len(n), "origin": ["annotation"] * len(n)}
+    cells = {"image_id": [ids[i] for i in n], "label": [DIGITS[j] for j in c]}
+    write(paths.deduplicated / "labels.parquet", tables.LABELS, **cells, **stated)
+    write(
+        paths.deduplicated / "unknown.parquet",
+        tables.UNKNOWN,
+        image_id=pa.array([], pa.string()),
+        label=pa.array([], pa.string()),
+    )
+    write(paths.mapped / "coverage.parquet", tables.COVERAGE, source=["set"] * 12, label=WORDS)
+    tables.write_table(paths.mapped / "proposals.parquet", tables.empty(tables.LABELS))
+    tables.write_table(paths.mapped / "proposal_coverage.parquet", tables.empty(tables.COVERAGE))
+    tables.write_table(paths.mapped / "look_again.parquet", tables.empty(tables.LOOK_AGAIN))
+    tables.write_json(paths.mapped / "vocabulary.json", {"labels": WORDS, "groups": [], "display_names": WORDS})
+    shown = [i for i, name in enumerate(partitions) if name in ("train", "calibration", "pool")]
+    both_NC = np.concatenate(
+        [scores_NC, scores_NC[:, ::2].max(1, keepdims=True), scores_NC[:, 1::2].max(1, keepdims=True)], 1
+    )
+    crossfit = tables.Predictions(
+        [ids[i] for i in shown], [partitions[i] for i in shown], WORDS, both_NC[shown], "", "raw", both_NC[shown]
+    )
+    tables.write_predictions(paths.crossfit, crossfit)
+    paths.taxonomy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "data/taxonomy/taxonomy.yaml", paths.taxonomy)
+    return params
+
+
+def judge(params: Params, image_id: str, label: str, verdict: str, who: str = "ann", **more: str) -> None:
+    when = more.pop("when", "2026-05-01T00:00:00+00:00")
+    append_verdicts(params.paths.verdicts, [Verdict(image_id, label, verdict, who, when, **more)])
+
+
+def run(params: Params) -> dict:
+    """The cleaning report after a run whose ledger balances."""
+    clean.run(params)
+    return tables.read_json(params.paths.cleaning_report)
+
+
+def changed(params: Params) -> list[dict]:
+    return tables.read_table(params.paths.cleaned / "changes.parquet", tables.CHANGES).to_pylist()
+
+
+def queue(params: Params) -> list[dict]:
+    return tables.read_table(params.paths.cleaned / "queue.parquet", tables.QUEUE).to_pylist()
+
+
+def state(params: Params, image_id: str, label: str) -> int:
+    """1, 0 or -1, with the source's coverage."""
+    folder = params.paths.cleaned
+    for row in tables.read_table(folder / "labels.parquet", tables.LABELS).to_pylist():
+        if (row["image_id"], row["label"]) == (image_id, label):
+            return row["state"]
+    marked = tables.read_table(folder / "unknown.parquet", tables.UNKNOWN).to_pylist()
+    return -1 if {"image_id": image_id, "label": label} in marked else 0
+
+
+def turned_off(params: Params) -> Params:
+    return params.model_copy(update={"clean": params.clean.model_copy(update={"enabled": False})})
+
+
+def test_the_policy_touches_train_and_calibration_alone(params):
+    report = run(params)
+    assert report["actions"]["made_present"] > 20
+    touched = {row["image_id"] for row in changed(params)}
+    assert touched <= {f"set/{n:03}" for n in range(360)}
+
+
+def test_a_verdict_changes_every_partition(params):
+    for n in (0, 310, 370, 405, 415):  # one of each
+        judge(params, f"set/{n:03}", "nine", "present", sha256=f"h{n}")
+        judge(params, f"set/{n:03}", "eight", "absent")
+    run(params)
+    for n in (0, 310, 370, 405, 415):
+        assert state(params, f"set/{n:03}", "nine") == 1
+        assert state(params, f"set/{n:03}", "odd") == 1
+        assert state(params, f"set/{n:03}", "eight") == 0
+
+
+def test_a_verdict_outranks_the_policy_and_is_not_asked_again(params):
+    run(params)
+    row = next(r for r in changed(params) if r["rule"] == "rule:consensus" and r["after"] == 1)
+    judge(params, row["image_id"], row["label"], "absent")
+    question = queue(params)[0]
+    judge(params, question["image_id"], question["label"], "unsure")
+    run(params)
+    assert state(params, row["image_id"], row["label"]) == 0
+    assert state(params, question["image_id"], question["label"]) == -1
+    asked = {(q["image_id"], q["label"]) for q in queue(params)}
+    assert not asked & {(r["image_id"], r["label"]) for r in (row, question)}
+
+
+def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
+    judge(params, "set/000", "nine", "present")
+    report = run(turned_off(params))
+    assert report["policy"] == "none"
+    assert {row["rule"] for row in changed(params)} <= {"review:ann", "rule:implies"}
+    assert {row["reason"] for row in queue(params)} == {AUDIT}
+
+
+def test_without_scores_nothing_is_accused(params):
+    nothing = tables.Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
+    tables.write_predictions(params.paths.crossfit, nothing)
+    report = run(params)
+    assert report["actions"]["kept"] == 360 * 10
+    assert not changed(params)
+
+
+def test_disagreement_and_lost_verdicts_are_listed(params):
+    judge(params, "set/001", "two", "present", who="ann")
+    judge(params, "set/001", "two", "absent", who="bob")
+    judge(params, "set/nowhere", "two", "absent")
+    report = run(params)
+    listed = json.loads((params.paths.cleaned / "review.json").read_text())
+    assert [c["said"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
+    assert [u["why"] for u in listed["unmatched"]] == ["the image has vanished"]
+    assert (report["review"]["conflicts"], report["review"]["unmatched"]) == (1, 1)
+    assert report["review"]["agreement"][0]["cells"] == 1
+    assert state(params, "set/001", "two") == -1
+    assert ("set/001", "two", -1) in {(q["image_id"], q["label"], q["given"]) for q in queue(params)}
+
+
+def migrate(params: Params, steps: str) -> None:
+    """Replace the (empty) migrations of the taxonomy."""
+    text = params.paths.taxonomy.read_text(encoding="utf-8")
+    assert text.count("migrations: []") == 1
+    params.paths.taxonomy.write_text(text.replace("migrations: []", f"migrations: {steps}"), encoding="utf-8")
+
+
+def test_verdicts_of_before_a_rename_stay_in_force(params):
+    for image_id in ("set/001", "set/002"):
+        judge(params, image_id, "couple", "present")
+    judge(params, "set/002", "two", "absent", when="2026-06-01T00:00:00+00:00")  # the same person, after the rename
+    before = params.paths.verdicts.read_bytes()
+    migrate(params, "[{rename: {couple: two}}]")
+    run(params)
+    assert (state(params, "set/001", "two"), state(params, "set/001", "even")) == (1, 1)
+    assert state(params, "set/002", "two") == 0
+    assert params.paths.verdicts.read_bytes() == before
+
+
+def test_what_a_split_leaves_open_is_unknown_and_asked_first(params):
+    judge(params, "set/001", "curl", "present")
+    said_nothing = {"image_id": ["set/003"], "label": ["nine"], "was": ["curl"]}
+    tables.write_table(params.paths.mapped / "look_again.parquet", pa.table(said_nothing), tables.LOOK_AGAIN)
+    migrate(params, "[{split: {curl: [six, nine]}}]")
+    report = run(params)
+    assert {state(params, "set/001", label) for label in ("six", "nine")} == {-1}
+    listed = json.loads((params.paths.cleaned / "review.json").read_text())
+    assert [(v["label"], v["now"]) for v in listed["ask_again"]] == [("curl", ["six", "nine"])]
+    assert report["review"]["ask_again"] == 1
+    worth = {(q["image_id"], q["label"]): q["given"] for q in queue(params)}
+    assert [worth[cell] for cell in (("set/001", "six"), ("set/001", "nine"), ("set/003", "nine"))] == [-1] * 3
+
+
+def test_people_whose_words_a_merge_brings_together_can_be_at_odds(params):
+    judge(params, "set/001", "rounded", "present", who="ann")
+    judge(params, "set/001", "curled", "present", who="ann")
+    judge(params, "set/001", "rounded", "absent", who="bob")
+    judge(params, "set/001", "curled", "absent", who="bob")
+    migrate(params, "[{merge: {eight: [rounded, curled]}}]")
+    run(params)
+    listed = json.loads((params.paths.cleaned / "review.json").read_text())
+    assert [c["said"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
+    assert state(params, "set/001", "eight") == -1
+
+
+def test_a_line_with_a_typo_stops_the_stage_before_it_writes(params):
+    judge(params, "set/001", "two", "present")
+    typo = {"image_id": "set/002", "label": "twoo", "verdict": "absent", "who": "x", "when": "2026-05-01T00:00:00Z"}
+    with params.paths.verdicts.open("a") as file:
+        file.write(json.dumps(typo) + "\n")
+    with pytest.raises(VerdictError, match=r"verdicts\.jsonl:2: label: no label 'twoo'\. Did you mean 'two'"):
+        clean.run(params)
+    assert not params.paths.cleaned.exists()
+
+
+def test_running_twice_gives_the_same_bytes(params):
+    judge(params, "set/001", "two", "present")
+    run(params)
+    first = {path.name: path.read_bytes() for path in params.paths.cleaned.iterdir()}
+    run(params)
+    assert {path.name: path.read_bytes() for path in params.paths.cleaned.iterdir()} == first
+
+
+def test_the_model_s_proposals_are_kept_with_their_origin(params):
+    run(params)
+    proposals = tables.read_table(params.paths.cleaned / "proposals.parquet", tables.LABELS)
+    assert pc.unique(proposals["origin"]).to_pylist() == ["model:crossfit"]
+    assert any(image_id >= "set/410" for image_id in proposals["image_id"].to_pylist()), "the pool has some too"
+
+
+def test_asking_costs_no_more_than_the_budget(params):
+    run(params)
+    asked = queue(params)
+    assert 0 < len(asked) <= params.review.budget
+    assert sum(q["reason"] == AUDIT for q in asked) == round(params.review.budget * params.review.audit_share)

@@ -1,0 +1,94 @@
+"""dvc.yaml is the only graph: names coincide, deps cover the imports, editing a late stage leaves early ones alone."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tasks.__main__ import stage_names
+from tasks.params import Params, load_params
+from tests.imports import ROOT, reachable
+
+# Imported by every stage but unable to change what it writes: the recorder.
+EXEMPT = {ROOT / "tasks/__init__.py", ROOT / "tasks/stages/__init__.py"}
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def body(stage: dict) -> dict:
+    return stage.get("do", stage)
+
+
+def deps_of(stage: dict) -> list[str]:
+    paths = load_params(ROOT / "params.yaml").paths.model_dump(mode="json")
+    found = []
+    for dep in body(stage)["deps"]:
+        for key, value in paths.items():
+            dep = dep.replace("${paths." + key + "}", str(value))
+        found.append(dep)
+    return found
+
+
+def test_every_stage_is_a_module_and_every_module_a_stage(stages):
+    assert sorted(stages) == stage_names()
+
+
+def test_a_stage_reads_its_own_params_section(stages):
+    for name, stage in stages.items():
+        listed = {p.split(".")[0] for p in body(stage).get("params", [])}
+        if name in Params.model_fields:
+            assert name in listed, f"{name}: its own section is not among its params"
+        assert listed <= set(Params.model_fields), name
+
+
+def test_deps_cover_the_transitive_imports_of_the_stage(stages):
+    for name, stage in stages.items():
+        deps = deps_of(stage)
+        for path in reachable(ROOT / f"tasks/stages/{name}.py") - EXEMPT:
+            relative = path.relative_to(ROOT).as_posix()
+            assert any(relative == d or relative.startswith(d + "/") for d in deps), (
+                f"{name}: {relative} is not in deps"
+            )
+
+
+def test_deps_name_only_what_exists(stages):
+    for name, stage in stages.items():
+        for dep in deps_of(stage):
+            if dep.startswith(("tasks/", "data/taxonomy", "data/review")):
+                assert (ROOT / dep).exists(), f"{name}: {dep}"
+
+
+@pytest.mark.parametrize("package", ["tasks/metrics", "tasks/thresholds", "tasks/report"])
+def test_editing_how_a_model_is_judged_does_not_train_again(stages, package):
+    judging = {
+        "tasks/metrics": {"calibrate", "evaluate", "export"},
+        "tasks/thresholds": {"calibrate", "evaluate"},
+        "tasks/report": {"report"},
+    }
+    users = {name for name, stage in stages.items() if package in deps_of(stage)}
+    assert users == judging[package]
+
+
+def test_the_gate_stands_after_the_report_so_that_a_person_sees_why_it_refuses(stages):
+    assert {"${paths.report}", "${paths.evaluation}"} <= set(stages["gate"]["deps"])
+
+
+def test_the_truth_of_planted_errors_is_read_by_evaluate_alone(stages):
+    truth = str(load_params(ROOT / "params.yaml").paths.truth)
+    assert {name for name, stage in stages.items() if truth in deps_of(stage)} == {"evaluate"}
+
+
+def test_every_stage_says_what_it_does_and_what_it_needs(stages):
+    for name, stage in stages.items():
+        assert body(stage)["desc"], name
+        assert body(stage)["meta"]["resource"] in ("cpu", "gpu"), name
+        assert body(stage)["cmd"].startswith(f"python -m tasks {name}"), name
+
+
+def test_every_stage_writes_a_ledger_entry_but_the_report_that_shows_them_and_the_gate_after_it(stages):
+    for name, stage in stages.items():
+        outs = [o if isinstance(o, str) else next(iter(o)) for o in body(stage)["outs"]]
+        assert name in ("report", "gate") or any(o.startswith("${paths.ledger}/" + name) for o in outs), name
