@@ -1,0 +1,310 @@
+"""Finding annotation errors on real opinions, and what the queue and a large verdicts' file cost: docs/cleaning.md.
+
+    python -m tests.benchmarks.cleaning [--seeds 5] [--images 1000000]
+
+Data: predictions/ of the real data kits: a detector's scores and a vision-language model's label lists on 2,000 VOC
+2007 test images x 20 labels. 30 % of the positives are hidden, 2 % of the negatives turned into positives; objects
+marked difficult are left out. No ranking sees the truth, except the last one, which is trained on it (10 folds by
+image): an estimate of how much these two sources can tell at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
+from scipy.special import logit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GroupKFold
+
+from tasks import tables
+from tasks.labels.agreement import settle
+from tasks.labels.changes import restate
+from tasks.labels.cleaning import Album, Consensus
+from tasks.labels.noise import error_probability, fit_noise
+from tasks.labels.proposals import Opinions
+from tasks.labels.queue import Block, build_queue, label_weights
+from tasks.labels.taxonomy import parse_taxonomy
+from tasks.labels.verdicts import Verdict, append_verdicts, read_verdicts
+from tests.benchmarks import Row, measure, show
+
+KITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "predictions"
+HIDDEN, INVENTED = 0.3, 0.02
+BUDGETS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # verdicts, as a multiple of the planted errors
+ACCEPT = (0.5, 0.6, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class RealOpinions:
+    """true_NC: int8 in {1, 0, -1 difficult}.  detector_NC: scores in [0, 1].  vendor_NC: 1 where it names the label."""
+
+    true_NC: np.ndarray
+    detector_NC: np.ndarray
+    vendor_NC: np.ndarray
+
+    @property
+    def known_NC(self) -> np.ndarray:
+        return self.true_NC >= 0
+
+
+def read_opinions(folder: Path = KITS) -> RealOpinions:
+    """The images that both sources cover."""
+    named = json.loads((folder / "voc2007_test_vendor.json").read_text(encoding="utf-8"))
+    truth = pq.read_table(folder / "voc2007_test_labels.parquet").to_pylist()
+    scores = pq.read_table(folder / "voc2007_test_detector_a.parquet").to_pylist()
+    row = {image_id: n for n, image_id in enumerate(named)}
+    column = {label: c for c, label in enumerate(sorted({t["label"] for t in truth}))}
+    true_NC = np.zeros((len(row), len(column)), np.int8)
+    detector_NC, vendor_NC = np.zeros((2, *true_NC.shape))
+    for matrix, rows, value in ((true_NC, truth, "state"), (detector_NC, scores, "score")):
+        for cell in rows:
+            if cell["image_id"] in row:
+                matrix[row[cell["image_id"]], column[cell["label"]]] = cell[value]
+    for image_id, names in named.items():
+        for name in {name.lower().replace(" ", "") for name in names} & column.keys():
+            vendor_NC[row[image_id], column[name]] = 1
+    return RealOpinions(true_NC, detector_NC, vendor_NC)
+
+
+def plant(true_NC: np.ndarray, seed: int, *, hidden: float = HIDDEN, invented: float = INVENTED) -> np.ndarray:
+    """Annotations uint8 with errors; difficult cells are 0 and unknown.
+
+    hidden, invented: share of the present cells that become absent, and of the absent ones that become present.
+    """
+    draw_NC = np.random.default_rng(seed).random(true_NC.shape)
+    flip_NC = draw_NC < np.select([true_NC == 1, true_NC == 0], [hidden, invented], 0.0)
+    return np.where(flip_NC, 1 - true_NC, true_NC).clip(0).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- rankings
+
+
+def by_distance(*opinions: str) -> Callable[[RealOpinions, np.ndarray], np.ndarray]:
+    """|given - mean of the opinions|"""
+    return lambda real, given_NC: np.abs(given_NC - np.mean([getattr(real, name) for name in opinions], axis=0))
+
+
+def by_cleanlab(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
+    """1 - cleanlab's score of each label, on the detector's scores."""
+    lists = [np.flatnonzero(row).tolist() for row in given_NC]
+    return 1 - get_label_quality_scores_per_class(lists, real.detector_NC, adjust_pred_probs=True)
+
+
+def by_album(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
+    """Proposals of the album rule, those of both sources first; it does not look for mistaken labels."""
+    silent_NC = np.full(given_NC.shape, np.nan)
+    return Album()(given_NC, real.known_NC, Opinions(real.detector_NC, (real.vendor_NC,), silent_NC)).doubt_NC
+
+
+def by_consensus(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
+    """The default: P(annotation wrong)."""
+    opinions = [real.detector_NC, real.vendor_NC]
+    model = fit_noise(opinions, given_NC, real.known_NC)
+    return error_probability(model.present(opinions, given_NC, real.known_NC), given_NC, real.known_NC)
+
+
+def trained_on_truth(real: RealOpinions) -> np.ndarray:
+    """P(present) by boosted trees that have seen the truth of nine tenths of the images, and all scores of an image."""
+    num_images, num_labels = real.true_NC.shape
+    context = np.stack([real.detector_NC.max(1), real.detector_NC.sum(1), real.vendor_NC.sum(1)], axis=1)
+    rank_NC = np.argsort(np.argsort(-real.detector_NC, axis=1), axis=1)
+    cells = [
+        real.detector_NC.ravel(),
+        real.vendor_NC.ravel(),
+        rank_NC.ravel(),
+        np.tile(np.arange(num_labels), num_images),
+    ]
+    features = np.column_stack([*cells, np.repeat(context, num_labels, axis=0)])
+    present = np.zeros(len(features))
+    images = np.repeat(np.arange(num_images), num_labels)
+    for learn, test in GroupKFold(10).split(features, groups=images):
+        learn = learn[real.known_NC.ravel()[learn]]
+        trees = HistGradientBoostingClassifier(
+            max_iter=120, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=50, l2_regularization=20.0,
+            categorical_features=[3], monotonic_cst=[1, 1, 0, 0, 0, 0, 0], random_state=0,
+        )  # fmt: skip
+        trees.fit(features[learn], real.true_NC.ravel()[learn])
+        present[test] = trees.predict_proba(features[test])[:, 1]
+    return present.reshape(real.true_NC.shape)
+
+
+def by_truth(present_NC: np.ndarray, real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
+    """P(annotation wrong) from `trained_on_truth` and the planted rates themselves."""
+    odds_NC = np.where(given_NC == 1, (1 - HIDDEN) / INVENTED, HIDDEN / (1 - INVENTED))
+    log_odds_NC = logit(np.clip(present_NC, 1e-6, 1 - 1e-6)) + np.log(odds_NC)
+    return error_probability(1 / (1 + np.exp(-log_odds_NC)), given_NC, real.known_NC)
+
+
+# ---------------------------------------------------------------- how good
+
+
+def curve(rank_NC: np.ndarray, errors_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
+    """Share of the errors found in the first BUDGETS x errors verdicts."""
+    order = np.argsort(-np.where(known_NC, rank_NC, -1).ravel(), kind="stable")
+    found = np.cumsum(errors_NC.ravel()[order]) / errors_NC.sum()
+    return found[[round(budget * errors_NC.sum()) - 1 for budget in BUDGETS]]
+
+
+def missing_precision(rank_NC: np.ndarray, missing_NC: np.ndarray, given_absent_NC: np.ndarray, recall: float) -> float:
+    """Share of hidden positives among the proposals that are needed to find `recall` of them."""
+    order = np.argsort(-np.where(given_absent_NC, rank_NC, -1).ravel(), kind="stable")
+    found = np.cumsum(missing_NC.ravel()[order])
+    needed = np.searchsorted(found, recall * missing_NC.sum()) + 1
+    return float(found[needed - 1] / needed)
+
+
+def print_rankings(num_seeds: int) -> None:
+    """Two Markdown tables: errors found against verdicts spent, and what the default changes by itself."""
+    real = read_opinions()
+    rankings = {
+        "the detector alone": by_distance("detector_NC"),
+        "the vendor alone": by_distance("vendor_NC"),
+        "cleanlab on the detector": by_cleanlab,
+        "album rule (missing labels only)": by_album,
+        "mean of the two sources": by_distance("detector_NC", "vendor_NC"),
+        "**consensus (default)**": by_consensus,
+        "*trained on the truth*": partial(by_truth, trained_on_truth(real)),
+    }
+    curves: dict[str, list] = {name: [] for name in rankings}
+    precisions: dict[str, list] = {name: [] for name in rankings}
+    album, automatic, promised, sizes = [], [], [], []
+    for seed in range(num_seeds):
+        given_NC = plant(real.true_NC, seed)
+        errors_NC = (given_NC != real.true_NC) & real.known_NC
+        absent_NC = (given_NC == 0) & real.known_NC
+        missing_NC = errors_NC & absent_NC
+        proposed_NC = (by_album(real, given_NC) > 0) & absent_NC
+        recall = missing_NC[proposed_NC].sum() / missing_NC.sum()
+        album.append((missing_NC[proposed_NC].mean(), recall))
+        sizes.append(errors_NC.sum())
+        for name, ranking in rankings.items():
+            rank_NC = ranking(real, given_NC)
+            curves[name].append(curve(rank_NC, errors_NC, real.known_NC))
+            precisions[name].append(missing_precision(rank_NC, missing_NC, absent_NC, recall))
+            if ranking is by_consensus:
+                automatic.append([(errors_NC[p].mean(), p[errors_NC].mean()) for p in (rank_NC >= t for t in ACCEPT)])
+                promised.append(rank_NC.sum() / errors_NC.sum())
+    budgets = " | ".join(f"{budget:g} x" for budget in BUDGETS)
+    print(f"\nErrors found in N x errors verdicts; {np.mean(sizes):.0f} planted, mean of {num_seeds} seeds\n")
+    print(f"| ranking | {budgets} | precision on missing labels |\n|---|{'---|' * (len(BUDGETS) + 1)}")
+    for name, found in curves.items():
+        cells = " | ".join(f"{share:.3f}" for share in np.mean(found, axis=0))
+        print(f"| {name} | {cells} | {np.mean(precisions[name]):.3f} ± {np.std(precisions[name]):.3f} |")
+    precision, recall = np.mean(album, axis=0)
+    print(f"\nThe album rule as a set: precision {precision:.3f}, recall {recall:.3f} of the missing labels.")
+    print(f"Expected errors by the default / true errors: {np.mean(promised):.3f}.\n")
+    print("| accept | precision of automatic changes | errors that they mend |\n|---|---|---|")
+    for threshold, (right, mended) in zip(ACCEPT, np.mean(automatic, axis=0), strict=True):
+        print(f"| {threshold} | {right:.3f} | {mended:.3f} |")
+
+
+# ---------------------------------------------------------------- how fast
+
+NUM_LABELS, BLOCK = 600, 20_000
+
+
+def write_scores(path: Path, num_images: int) -> None:
+    """float32 scores of `num_images` x 600, most of them low, as one file."""
+    rng = np.random.default_rng(0)
+    scores = np.lib.format.open_memmap(path, "w+", np.float32, (num_images, NUM_LABELS))
+    for start in range(0, num_images, BLOCK):
+        scores[start : start + BLOCK] = rng.random((min(BLOCK, num_images - start), NUM_LABELS), np.float32) ** 8
+
+
+def queue_of_many(path: str, num_images: int) -> int:
+    """Fit on a sample, then stream: P(present), decisions, worth, the best 200 and an audit. Returns the questions."""
+    scores = np.lib.format.open_memmap(path, "r", np.float32, (num_images, NUM_LABELS))
+    labels = [f"label {c}" for c in range(NUM_LABELS)]
+
+    def block(start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        scores_BC = np.asarray(scores[start:stop])
+        rng = np.random.default_rng(start)
+        return [scores_BC], (scores_BC > rng.random(scores_BC.shape, np.float32)).astype(np.uint8), scores_BC >= 0
+
+    model = fit_noise(*block(0, min(BLOCK // 2, num_images)))
+    weight_C = label_weights(np.arange(1, NUM_LABELS + 1) * 100)
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, num_images, BLOCK):
+            stop = min(start + BLOCK, num_images)
+            opinions, given_BC, known_BC = block(start, stop)
+            decided = Consensus().decide(model.present(opinions, given_BC, known_BC), given_BC, known_BC)
+            ids = [f"images/{n}" for n in range(start, stop)]
+            yield Block(ids, given_BC.astype(np.int8), decided.present_NC, decided.doubt_NC * weight_C, known_BC)
+
+    return build_queue(blocks(), labels, budget=200, audit_share=0.1, seed=0).num_rows
+
+
+def apply_verdicts(folder: str, num_verdicts: int) -> int:
+    """Read, match, vote, state, with relations. Returns ms, without making the tables that it is applied to."""
+    ids = [f"s/{n}" for n in range(num_verdicts)]
+    images = pa.table({"image_id": ids, "source": ["s"] * len(ids), "sha256": ids, "status": ["ok"] * len(ids)})
+    start = time.perf_counter()
+    taxonomy = taxonomy_of_many()
+    judged = settle(read_verdicts(Path(folder) / "verdicts.jsonl", taxonomy), images, taxonomy)
+    nothing = (tables.empty(tables.LABELS), tables.empty(tables.UNKNOWN))
+    coverage = pa.table({"source": ["s"] * 10, "label": [f"kind {c}" for c in range(10)]})
+    found = restate(*nothing, [judged.statements], taxonomy, coverage=coverage, sources=images)
+    assert found.changes.num_rows
+    return round(1000 * (time.perf_counter() - start))
+
+
+def taxonomy_of_many():
+    kinds = [{"id": f"kind {c}", "implies": [f"whole {c % 10}"]} for c in range(90)]
+    return parse_taxonomy({"labels": [*kinds, *({"id": f"whole {c}"} for c in range(10))]})
+
+
+def write_verdicts(folder: Path, num_verdicts: int) -> None:
+    rng = np.random.default_rng(0)
+    words, kinds = rng.choice(["present", "absent", "unsure"], num_verdicts), rng.integers(0, 90, num_verdicts)
+    images = rng.integers(0, num_verdicts, num_verdicts)
+    when = "2026-05-01T00:00:00+00:00"
+    append_verdicts(
+        folder / "verdicts.jsonl",
+        (
+            Verdict(f"s/{n}", f"kind {c}", str(word), "ab"[k % 2], when, sha256=f"s/{n}")
+            for k, (n, c, word) in enumerate(zip(images, kinds, words, strict=True))
+        ),
+    )
+
+
+def print_costs(num_images: int, num_verdicts: int = 100_000) -> None:
+    """Time and memory of the queue and of a large verdicts' file."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_scores(Path(folder) / "scores.npy", num_images)
+        queue = measure(queue_of_many, str(Path(folder) / "scores.npy"), num_images)
+        write_verdicts(Path(folder), num_verdicts)
+        verdicts = measure(apply_verdicts, folder, num_verdicts)
+    show(
+        "Cleaning, cost",
+        [
+            Row(
+                f"queue over {num_images:,} images x 600 labels", queue.seconds, None, queue.peak_mb, "< 180 s, < 8 GB"
+            ),
+            Row(f"apply {num_verdicts:,} verdicts", verdicts.value / 1000, None, verdicts.peak_mb, "< 5 s"),
+        ],
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(prog="cleaning", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    options = parser.parse_args(argv)
+    print_rankings(options.seeds)
+    print_costs(options.images)
+
+
+if __name__ == "__main__":
+    main()

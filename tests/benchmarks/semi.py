@@ -1,0 +1,264 @@
+"""What unlabelled images bring: supervised against each method, few labelled images a class: docs/semi_supervised.md.
+
+    python -m tests.benchmarks.semi [--data digits|voc] [--seeds 3] [--per-class 5 10 20] [--methods NAME …]
+
+digits: the real handwritten digits of the embedded data, one an image, at 16 px, three quarters to train and the rest
+to test; the network, optimiser and augmentation of params.yaml, from scratch. voc: the VOC 2012 train photographs of
+animals, every fifth held out, six labels with 50 images or more, the pre-trained MobileNetV2 at 96 px with frozen
+BatchNorm.
+
+A run: the drawn images keep their labels, all other train images are the unlabelled ones; the same number of steps for
+every method; no validation images, the averaged weights of the last step count. A seed stands for the images drawn, the
+initial weights and all orders, and is shared by the methods, so differences are paired; the interval is Student's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import t as student
+
+from tasks.nn.backbone import build_backbone, freeze_batchnorm
+from tasks.nn.heads import HEADS
+from tasks.nn.losses import LOSSES
+from tasks.nn.model import Tagger
+from tasks.params import Training, call, load_params
+from tasks.sampling.few_labels import labelled_subset
+from tasks.sources.scenes import load_glyphs, split_glyphs
+from tasks.training.data import ImageSet
+from tasks.training.inference import infer
+from tasks.training.loop import train
+from tasks.training.semi import SEMI
+from tasks.training.validation import mean_average_precision
+from tests.imports import ROOT
+
+REAL_DATA = ROOT.parent / "shared" / "data"
+DIGIT_PX = 16
+ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
+
+
+class Pictures:
+    """Images in memory, in the interface of a ShardReader."""
+
+    def __init__(self, pictures: Sequence[np.ndarray]) -> None:
+        self.pictures = pictures
+        self.image_ids = [f"picture/{i:05d}" for i in range(len(pictures))]
+        self.index = {image_id: i for i, image_id in enumerate(self.image_ids)}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.pictures[i]
+
+
+@dataclass(frozen=True)
+class Task:
+    """train, test: labelled throughout.  methods: options of each.  steps_per_epoch: an epoch of a run here."""
+
+    train: ImageSet
+    test: ImageSet
+    settings: Training
+    methods: dict[str, dict[str, Any]]
+    steps_per_epoch: int
+    new_model: Callable[[], Tagger]
+
+
+def digits() -> Task:
+    """The handwritten digits of the embedded data, one an image, labelled with all ten digits present or absent."""
+    params = load_params(ROOT / "params.yaml")
+    parts = []
+    for glyphs in split_glyphs(load_glyphs(), np.random.default_rng(params.seed)):
+        grey = [Image.fromarray(np.uint8(255 * (1 - ink_HW))) for ink_HW in glyphs.images_NHW]
+        pictures = [np.asarray(g.resize((DIGIT_PX, DIGIT_PX), Image.Resampling.BICUBIC).convert("RGB")) for g in grey]
+        targets_NC = np.eye(10, dtype=np.uint8)[glyphs.digits_N]
+        parts.append(image_set(pictures, targets_NC, np.ones_like(targets_NC, bool), (DIGIT_PX, DIGIT_PX)))
+
+    def new_model() -> Tagger:
+        network = params.model.backbone
+        backbone = build_backbone(network.name, weights=None, options=network.options, image_px=(DIGIT_PX, DIGIT_PX))
+        return Tagger(backbone, HEADS["linear"](backbone.num_features, 10), labels=[str(d) for d in range(10)])
+
+    methods = {
+        "barlow_twins": {"ratio": 1.0},
+        "sesemi": {
+            "weight": 0.1
+        },  # the study's 1 stands beside a cross-entropy; a mean over ten labels is a tenth of it
+        "pseudo_labels": {"ratio": 3.0},
+        "cap": {"ratio": 3.0, "warmup_epochs": 4, "every_epochs": 2},
+    }
+    settings = params.finetune.model_copy(update={"epochs": 10, "batch_size": 16})
+    return Task(*parts, settings, methods, 20, new_model)
+
+
+def voc() -> Task:
+    """Photographs whose difficult-only cells are unknown; the class must be on 50 of them."""
+    folder = REAL_DATA / "voc" / "VOC2012-animals-train"
+    pictures, rows = [], []
+    with tarfile.open(folder / "images.tar") as images, tarfile.open(folder / "annotations.tar.gz") as archive:
+        files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}
+        states = {name: _states(files[f"VOC2012/ImageSets/Main/{name}_train.txt"].decode()) for name in ANIMALS}
+        for member in sorted((m for m in images if m.name.endswith(".jpg")), key=lambda m: m.name):
+            picture = Image.open(images.extractfile(member)).convert("RGB")
+            pictures.append(np.asarray(picture.resize((96, 96), Image.Resampling.BILINEAR, reducing_gap=2)))
+            rows.append([states[name][Path(member.name).stem] for name in ANIMALS])
+    states_NC = np.array(rows)
+    targets_NC, known_NC = (states_NC == 1).astype(np.uint8), states_NC != 0
+    is_test = np.arange(len(pictures)) % 5 == 0
+    parts = [
+        image_set([p for p, k in zip(pictures, kept, strict=True) if k], targets_NC[kept], known_NC[kept], (96, 96))
+        for kept in (~is_test, is_test)
+    ]
+
+    def new_model() -> Tagger:
+        weights = REAL_DATA / "weights" / "mobilenetv2_100.imagenet.safetensors"
+        options = {"pad_type": "same", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+        backbone = build_backbone("mobilenetv2_100", weights=str(weights), options=options, image_px=(96, 96))
+        freeze_batchnorm(backbone)
+        return Tagger(backbone, HEADS["linear"](backbone.num_features, len(ANIMALS)), labels=list(ANIMALS))
+
+    changes = {
+        "epochs": 6,
+        "batch_size": 16,
+        "lr": 0.0005,
+        "augment": [{"name": "random_resized_crop", "scale": [0.5, 1.0]}, {"name": "hflip"}],
+    }
+    methods = {
+        "barlow_twins": {"ratio": 1.0},
+        "sesemi": {"weight": 1 / len(ANIMALS)},
+        "pseudo_labels": {"ratio": 1.0},
+        "cap": {"warmup_epochs": 2, "every_epochs": 2},
+    }
+    settings = load_params(ROOT / "params.yaml").finetune.model_copy(update=changes)
+    return Task(*parts, settings, methods, 10, new_model)
+
+
+def _states(text: str) -> dict[str, int]:
+    """A class list of VOC: image -> 1 present, -1 absent, 0 difficult objects only."""
+    return {name: int(state) for name, state in (line.split() for line in text.splitlines())}
+
+
+def image_set(
+    pictures: Sequence[np.ndarray], targets_NC: np.ndarray, known_NC: np.ndarray, px: tuple[int, int]
+) -> ImageSet:
+    reader = Pictures(pictures)
+    return ImageSet(reader, reader.image_ids, px, "stretch", targets_NC, known_NC)
+
+
+def subset(images: ImageSet, rows: np.ndarray) -> ImageSet:
+    return replace(
+        images,
+        image_ids=[images.image_ids[i] for i in rows],
+        targets_NC=images.targets_NC[rows],
+        known_NC=images.known_NC[rows],
+    )
+
+
+def mean_ap_of(task: Task, name: str, per_class: int, seed: int) -> float:
+    """mAP on the test images of one run; `supervised` is a run without a method."""
+    images = task.train
+    kept_N = labelled_subset(images.targets_NC, images.known_NC, images.image_ids, per_class=per_class, seed=seed)
+    labelled, unlabelled = subset(images, np.flatnonzero(kept_N)), subset(images, np.flatnonzero(~kept_N))
+    unlabelled = replace(unlabelled, known_NC=np.zeros_like(unlabelled.known_NC))
+    draws = task.steps_per_epoch * task.settings.batch_size
+    copies_N = np.full(len(labelled), draws // len(labelled))
+    copies_N[: draws - copies_N.sum()] += 1
+    torch.manual_seed(seed)
+    model, semi, stream = task.new_model(), None, None
+    if name != "supervised":
+        context = {"num_features": model.backbone.num_features, "groups": [], "epochs": task.settings.epochs}
+        semi = call(SEMI, name, task.methods[name], where=name, **context)
+        stream = images_for(semi.draws_from, labelled, unlabelled, images)
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(
+            model,
+            LOSSES["bce"](images.targets_NC.shape[1]),
+            labelled,
+            None,
+            task.settings,
+            score=mean_average_precision,
+            seed=seed,
+            checkpoint_dir=Path(folder),
+            replicas=lambda epoch: np.roll(copies_N, epoch * 7),
+            semi=semi,
+            unlabelled=stream,
+        )
+    model.load_state_dict(result.state)
+    scores_NC = infer(model, task.test, batch_size=128, device=next(model.parameters()).device).scores_NC
+    return mean_average_precision(scores_NC, task.test.targets_NC, task.test.known_NC)
+
+
+def images_for(draws_from: str, labelled: ImageSet, unlabelled: ImageSet, everything: ImageSet) -> ImageSet:
+    if draws_from != "all":
+        return {"labelled": labelled, "unlabelled": unlabelled}[draws_from]
+    return replace(everything, known_NC=np.zeros_like(everything.known_NC))
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of Student's 95 % interval."""
+    count = len(differences)
+    half = student.ppf(0.975, count - 1) * np.std(differences, ddof=1) / np.sqrt(count)
+    return float(np.mean(differences)), float(half)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table as Markdown; finished runs are kept in --log, a JSON line each, and not made again."""
+    parser = argparse.ArgumentParser(prog="semi", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=("digits", "voc"), default="digits")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--per-class", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--methods", nargs="+", default=None)
+    parser.add_argument("--log", type=Path, default=None)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    task = {"digits": digits, "voc": voc}[options.data]()
+    names = ["supervised", *(options.methods or task.methods)]
+    done: dict[tuple, float] = {}
+    if options.log and options.log.exists():
+        done = {tuple(key): value for key, value in map(json.loads, options.log.read_text().splitlines())}
+    for seed in range(options.seeds):
+        for per_class in options.per_class:
+            for name in names:
+                key = (options.data, name, per_class, seed)
+                if key in done:
+                    continue
+                start = time.perf_counter()
+                done[key] = mean_ap_of(task, name, per_class, seed)
+                print(*key, f"{done[key]:.4f}", f"{time.perf_counter() - start:.0f} s", flush=True)
+                if options.log:
+                    with options.log.open("a") as file:
+                        file.write(json.dumps([key, done[key]]) + "\n")
+    print_table(options, names, done)
+
+
+def print_table(options: argparse.Namespace, names: Sequence[str], done: dict[tuple, float]) -> None:
+    print(f"\nTest mAP on {options.data}, mean of {options.seeds} seeds; difference to supervised, 95 % interval\n")
+    print(
+        f"| method | {' | '.join(f'{n} a class' for n in options.per_class)} |\n|---|{'---|' * len(options.per_class)}"
+    )
+    for name in names:
+        cells = []
+        for per_class in options.per_class:
+            values = [done[options.data, name, per_class, seed] for seed in range(options.seeds)]
+            baseline = [done[options.data, "supervised", per_class, seed] for seed in range(options.seeds)]
+            cell = f"{np.mean(values):.3f}"
+            if name != "supervised":
+                mean, half = interval(np.subtract(values, baseline))
+                cell += f" ({mean:+.3f} ± {half:.3f})"
+            cells.append(cell)
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
