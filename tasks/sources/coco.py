@@ -115,13 +115,13 @@ def _images(name: str, path: Path, instances: Instances, folder: str, split: str
     licences = {
         licence.id: f"{licence.name} ({licence.url})" if licence.url else licence.name for licence in instances.licences
     }
-    uris = []
+    file, uris = str(path), []
     for row, image in enumerate(instances.images):
         if not (file_name := _file_name(image)):
             raise SourceError(
-                f"{path}: images[{row}] (id {image.id!r}): no file_name. Add it, relative to the images folder."
+                f"{file}: images[{row}] (id {image.id!r}): no file_name. Add it, relative to the images folder."
             )
-        uris.append(image_uri(folder, file_name, where=f"{path}: images[{row}]"))
+        uris.append(image_uri(folder, file_name, where=f"{file}: images[{row}]"))
     return images_table(
         name,
         [str(image.id) for image in instances.images],

@@ -1,8 +1,7 @@
 """The instances file of COCO and LVIS: decoding at the speed of the parser, and writing.
 
-A file of half a gigabyte is mapped, split into its top-level values without building them, and its annotations are
-decoded in slices that keep four numbers each; segmentations, most of the bytes, are skipped by the parser. So peak
-memory is the mapped file plus a few tens of megabytes, whatever the number of annotations.
+A file of half a gigabyte is mapped and walked over once. Its annotations are decoded in slices that keep four numbers
+each; segmentations, most of the bytes, are skipped by the parser, and pages are let go of behind it.
 
 Format: https://cocodataset.org/#format-data, https://www.lvisdataset.org/dataset.
 """
@@ -15,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from tasks.sources.raw import first_duplicate
 from tasks.tables import write_text
 
 SLICE_BYTES = 8 << 20  # of annotations decoded at a time: large enough for full speed, small beside the file
+MOST_LEFT_BYTES = 64 << 20  # after the annotations taken in one walk; the rest is copied
 
 
 class Licence(msgspec.Struct, gc=False):
@@ -91,7 +92,8 @@ class Instances:
 def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
     """Decode an instances file; ids become positions. Raises SourceError naming the entry that does not fit."""
     data = mapped_bytes(path)
-    document = decode_json(data, Document, where=str(path))
+    kind = SizedAnnotation if with_areas else Annotation
+    document, columns = _skim(path, data, kind) or (decode_json(data, Document, where=str(path)), [])
     data.obj.madvise(mmap.MADV_DONTNEED)  # the pages just walked over need not stay beside what is decoded next
     images = decode_json(document.images, list[Image], where=str(path), key="images")
     categories = decode_json(document.categories, list[Category], where=str(path), key="categories")
@@ -104,42 +106,96 @@ def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
         if (twice := first_duplicate([str(value) for value in values])) is not None:
             raise SourceError(f"{path}: {what} {twice!r} occurs twice. Rename or remove one.")
 
-    image_ids, category_ids, crowds, areas, stated = [], [], [], [], []
-    at = 0
-    for slice_ in _annotation_slices(path, document.annotations, SizedAnnotation if with_areas else Annotation):
-        image_ids.append(_id_array(f"{path}: image_id from annotations[{at}] on", [a.image_id for a in slice_]))
-        category_ids.append(
-            _id_array(f"{path}: category_id from annotations[{at}] on", [a.category_id for a in slice_])
-        )
-        crowds.append(np.asarray([a.iscrowd for a in slice_], bool))
-        stated.append(np.asarray([a.area for a in slice_], np.float64))
-        areas.append(np.asarray(_areas(path, at, slice_) if with_areas else [], np.float64))
+    at = sum(len(taken.crowd) for taken in columns)
+    for slice_ in _annotation_slices(path, document.annotations, kind, at):
+        columns.append(_columns(path, at, slice_))
         at += len(slice_)
         data.obj.madvise(mmap.MADV_DONTNEED)
     return Instances(
         images,
         categories,
         licences,
-        _positions(path, "image", image_ids, [image.id for image in images]),
-        _positions(path, "category", category_ids, [category.id for category in categories]),
-        np.concatenate(crowds),
-        np.concatenate(areas) if with_areas else None,
-        np.concatenate(stated),
+        _positions(path, "image", [c.image_ids for c in columns], [image.id for image in images]),
+        _positions(path, "category", [c.category_ids for c in columns], [category.id for category in categories]),
+        np.concatenate([c.crowd for c in columns]),
+        np.concatenate([c.areas for c in columns]) if with_areas else None,
+        np.concatenate([c.stated_areas for c in columns]),
     )
 
 
+class _Columns(NamedTuple):
+    """Annotations of one slice. areas: empty unless asked for."""
+
+    image_ids: pa.Array
+    category_ids: pa.Array
+    crowd: np.ndarray
+    areas: np.ndarray
+    stated_areas: np.ndarray
+
+
+def _columns(path: Path, at: int, slice_: Sequence[Annotation]) -> _Columns:
+    """at: position in the file of the first annotation of the slice."""
+    with_areas = bool(slice_) and isinstance(slice_[0], SizedAnnotation)
+    return _Columns(
+        _id_array(f"{path}: image_id from annotations[{at}] on", [a.image_id for a in slice_]),
+        _id_array(f"{path}: category_id from annotations[{at}] on", [a.category_id for a in slice_]),
+        np.asarray([a.iscrowd for a in slice_], bool),
+        np.asarray(_areas(path, at, slice_) if with_areas else [], np.float64),
+        np.asarray([a.area for a in slice_], np.float64),
+    )
+
+
+_ANNOTATIONS = re.compile(rb'"annotations"\s*:\s*\[')
 _BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*\{")
+_TAKEN = b'["(annotations that were taken)",'
 
 
-def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation]) -> Iterator[list[Annotation]]:
-    """Annotations, a few megabytes at a time.
+def _skim(path: Path, data: memoryview, kind: type[Annotation]) -> tuple[Document, list[_Columns]] | None:
+    """Most annotations of a large file, and the document without them, in one walk over the file.
+
+    As a Document the annotations would be walked over twice: once to find their end, once to decode them. Here slices
+    are decoded from the first `"annotations": [` on until one is not valid JSON by itself, which happens where the list
+    ends. The rest is decoded with a mark in place of what was taken: when the mark does not begin the document's
+    annotations, that `"annotations"` was another one. None then, and wherever something does not fit: the caller
+    starts anew and finds out what.
+    """
+    if (found := _ANNOTATIONS.search(data)) is None:
+        return None
+    decoder = msgspec.json.Decoder(list[kind])
+    begin = end = found.end()
+    taken: list[_Columns] = []
+    at = 0
+    try:
+        while cut := _BETWEEN_OBJECTS.search(data, end + SLICE_BYTES):
+            slice_ = decoder.decode(b"".join((b"[", data[end : cut.start() + 1], b"]")))
+            taken.append(_columns(path, at, slice_))
+            at += len(slice_)
+            end = cut.end() - 1
+            data.obj.madvise(mmap.MADV_DONTNEED)
+    except (msgspec.DecodeError, UnicodeDecodeError, SourceError):
+        pass
+    if not taken or len(data) - end > MOST_LEFT_BYTES:
+        return None
+    try:
+        document = msgspec.json.decode(b"".join((data[: begin - 1], _TAKEN, data[end:])), type=Document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    left = memoryview(document.annotations)
+    if left[: len(_TAKEN)] != _TAKEN:
+        return None
+    document.annotations = msgspec.Raw(b"[" + left[len(_TAKEN) :])
+    return document, taken
+
+
+def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation], at: int) -> Iterator[list[Annotation]]:
+    """Annotations, a few megabytes at a time; `at` is the position in the file of the first.
 
     A cut is tried at `},{`. Where that stands inside a string or a nested value the slice is not valid JSON by itself,
     and the next `},{` is tried: a wrong cut can never pass.
     """
     view = memoryview(raw)
     decoder = msgspec.json.Decoder(list[kind])
-    start, at, search_from = 1, 0, 1 + SLICE_BYTES
+    start, search_from = 1, 1 + SLICE_BYTES
     while cut := _BETWEEN_OBJECTS.search(view, search_from):
         try:
             slice_ = decoder.decode(b"".join((b"[", view[start : cut.start() + 1], b"]")))

@@ -197,7 +197,7 @@ def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> N
         return
     base = os.path.realpath(folder)
     wanted = set(names)
-    for directory in sorted({os.path.dirname(name) for name in wanted if "://" not in name}):
+    for directory in sorted({name.rpartition("/")[0] for name in wanted if "://" not in name}):
         _refuse_outside(os.path.join(folder, directory), base)
         try:
             entries = os.scandir(os.path.join(folder, directory))

@@ -138,12 +138,12 @@ def objects_table(
     """OBJECTS of the objects whose area is known: not NaN, and positive."""
     known = areas_O > 0
     cells = images_O[known] * len(labels) + labels_O[known]
-    order = np.lexsort((areas_O[known], cells))
-    last = np.ones(len(order), bool)
-    np.not_equal(cells[order][1:], cells[order][:-1], out=last[:-1])
-    largest = order[last]
-    rows, columns = np.divmod(cells[largest], max(len(labels), 1))
-    areas = pa.array(areas_O[known][largest].astype(np.float32))
+    order = np.argsort(cells)
+    cells = cells[order]
+    starts = np.flatnonzero(np.diff(cells, prepend=-1))
+    largest = np.maximum.reduceat(areas_O[known][order], starts) if len(starts) else np.zeros(0)
+    rows, columns = np.divmod(cells[starts], max(len(labels), 1))
+    areas = pa.array(largest.astype(np.float32))
     return pa.table([_take(image_ids, rows), _take(pa.array(labels, pa.string()), columns), areas], schema=OBJECTS)
 
 

@@ -157,6 +157,32 @@ def test_slices_of_any_size_give_the_same_rows(delivered, tmp_path, monkeypatch)
         assert delivered(document).labels.equals(whole.labels)
 
 
+def test_annotations_elsewhere_in_the_file_are_not_the_annotations(delivered, monkeypatch):
+    """The one walk over the file starts at the first `"annotations": [`, which may be another one."""
+    whole = delivered(coco_document())
+    decoys = [
+        {"annotations": coco_document()["annotations"]},
+        {"info": {"annotations": coco_document()["annotations"] * 3}},
+        {"info": '"annotations": [{"image_id": 1, "category_id": 1}, {"image_id": 1, "category_id": 1}, {'},
+        {"info": {"annotations": [{"x": 1}, {"x": 2}, {"x": 3}]}},
+    ]
+    monkeypatch.setattr(coco_json, "SLICE_BYTES", 1)
+    for decoy in decoys:
+        document = {**decoy, **coco_document()}
+        assert delivered(document).labels.equals(whole.labels)
+
+
+def test_most_annotations_are_taken_in_one_walk(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_json, "SLICE_BYTES", 1)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(coco_document()), encoding="utf-8")
+    data = coco_json.mapped_bytes(path)
+    document, taken = coco_json._skim(path, data, coco_json.Annotation)
+    left = json.loads(bytes(document.annotations))
+    assert [a["id"] for a in left] == [coco_document()["annotations"][-1]["id"]]
+    assert sum(len(columns.crowd) for columns in taken) == len(coco_document()["annotations"]) - 1
+
+
 def test_a_wrong_value_is_named_by_its_place_in_the_file_whatever_the_slice(delivered, monkeypatch):
     monkeypatch.setattr(coco_json, "SLICE_BYTES", 1)
     document = coco_document()
