@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,14 +65,47 @@ def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[Cells, np.nd
     cells = Cells(
         image=image[:num_rows],
         label=label[:num_rows],
-        state=rows["state"].to_numpy().astype(np.int8),  # copies: compiled code is compiled again for read-only arrays
-        confidence=rows["confidence"].to_numpy().astype(np.float32),
-        origin=np.asarray([ranked.index(o) for o in origins], np.int16)[origin],
+        state=rows["state"].to_numpy().astype(np.int8, copy=False),
+        confidence=rows["confidence"].to_numpy().astype(np.float32, copy=False),
+        origin=gather(np.asarray([ranked.index(o) for o in origins], np.int16), origin),
         image_ids=image_ids,
         labels=labels.to_pylist(),
         origins=ranked,
     )
     return cells, np.stack([image[num_rows:], label[num_rows:]], axis=1)
+
+
+def count(codes: np.ndarray, num_codes: int) -> np.ndarray:
+    """How often each code occurs, int64 (num_codes,). numpy's own makes 64 bits of every code first."""
+    return _count(read_only(codes), num_codes)
+
+
+def gather(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """values[codes], for codes in range(len(values)); numpy's own makes 64 bits of every code first."""
+    return _gather(read_only(values), read_only(codes))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written, as arrays of Arrow are: compiled code is compiled again for the other kind."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(codes, num_codes):
+    counts = np.zeros(num_codes, np.int64)
+    for code in codes:
+        counts[code] += 1
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(values, codes):
+    gathered = np.empty(len(codes), values.dtype)
+    for k in range(len(codes)):
+        gathered[k] = values[codes[k]]
+    return gathered
 
 
 def decode(image: np.ndarray, label: np.ndarray, image_ids: pa.Array, labels: Sequence[str]) -> dict[str, pa.Array]:
@@ -99,14 +133,17 @@ def _codes(rows: pa.Table, more: pa.Table | None, column: str) -> tuple[np.ndarr
         return np.zeros(0, np.int32), pa.array([], pa.string())
     if len(parts) == 1 and _ascending(parts[0][0]):  # a file ordered by image: nothing to look up
         values, codes = parts[0]
-        return codes.astype(np.int32), values
+        return codes.astype(np.int32, copy=False), values
     # All chunks get the dictionary of the whole; unify_dictionaries() would compare them again, for minutes.
     encoded = pa.chunked_array([values for values, _ in parts], pa.string()).dictionary_encode()
     values = encoded.chunk(0).dictionary
     order = pc.sort_indices(values).to_numpy()
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    codes = [rank[chunk.indices.to_numpy()][rows] for chunk, (_, rows) in zip(encoded.chunks, parts, strict=True)]
+    codes = [
+        gather(gather(rank, chunk.indices.to_numpy()), rows)
+        for chunk, (_, rows) in zip(encoded.chunks, parts, strict=True)
+    ]
     return (np.concatenate(codes) if len(codes) > 1 else codes[0]), values.take(pa.array(order))
 
 

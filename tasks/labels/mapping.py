@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tasks.labels.cells import PROPOSALS, Cells, encode, label_table, origin_kind
+from tasks.labels.cells import PROPOSALS, Cells, count, encode, gather, label_table, origin_kind
 from tasks.labels.propagation import propagate_cells
 from tasks.labels.taxonomy import Taxonomy
 from tasks.ledger import Ledger
@@ -81,7 +81,7 @@ def map_rows(
         statements, proposals = own, own.take(slice(0))
     found = propagate_cells(statements, marked, taxonomy, positives=positives, negatives=negatives)
 
-    counts = np.bincount(native.label, minlength=len(native.labels))
+    counts = count(native.label, len(native.labels))
     natives = Counter({name: int(count) for name, count in zip(native.labels, counts, strict=True) if count})
     return Mapped(
         labels=found.labels,
@@ -151,7 +151,7 @@ def _translate(native: Cells, feeds: Feeds, taxonomy: Taxonomy) -> tuple[Cells, 
     """Rows in the project's labels (-1 where they say nothing), rows lost by reason, rows gained by reason."""
     lost: Counter[str] = Counter()
     gained: Counter[str] = Counter()
-    counts = np.bincount(native.label, minlength=len(native.labels))
+    counts = count(native.label, len(native.labels))
     for name, reason, num_feeds, rows in zip(
         native.labels, feeds.drop_reasons, np.diff(feeds.starts), counts.tolist(), strict=True
     ):
@@ -163,7 +163,7 @@ def _translate(native: Cells, feeds: Feeds, taxonomy: Taxonomy) -> tuple[Cells, 
             gained["one native name feeds several labels"] += rows * int(num_feeds - 1)
 
     row, feed = _expand(native.label, feeds.starts)
-    source, label = native.take(row), feeds.label[feed]
+    source, label = native.take(row), gather(feeds.label, feed)
     if (feeds.proves != DIRECT).any():
         proof = np.where(source.state == PRESENT, DIRECT, feeds.proves[feed])
         silent, partial = proof == NOTHING, proof == UNION

@@ -22,7 +22,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.labels.cells import RULES, Cells, decode, encode, label_table
+from tasks.labels.cells import RULES, Cells, count, decode, encode, gather, label_table, read_only
 from tasks.labels.taxonomy import Taxonomy
 from tasks.tables import LABELS, conform
 
@@ -30,7 +30,7 @@ CONTRADICTION_KINDS = ("rows disagree", "row against implication", "implications
 
 # What is known about a cell, as bits.
 _PRESENT, _ABSENT, _IMPLIED_PRESENT, _IMPLIED_ABSENT, _MARKED_UNKNOWN, _CLOSED = 1, 2, 4, 8, 16, 32
-_CELLS_PER_BLOCK = 32_000_000  # scratch is reserved for all cells of a block, but only used for those that get a row
+_CELLS_PER_BLOCK = 4_000_000  # scratch is reserved for all cells of a block; small enough that it is reused
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def propagate(
     cells, marked = encode(labels, unknown)
     assert set(cells.labels) <= taxonomy.index.keys(), sorted(set(cells.labels) - taxonomy.index.keys())[:5]
     column = np.asarray([taxonomy.index[name] for name in cells.labels], np.int32)
-    cells = replace(cells, label=column[cells.label], labels=taxonomy.ids)
+    cells = replace(cells, label=gather(column, cells.label), labels=taxonomy.ids)
     marked[:, 1] = column[marked[:, 1]]
     found = propagate_cells(cells, marked, taxonomy, positives=positives, negatives=negatives)
     return replace(found, labels=conform(found.labels, LABELS, where="labels"))
@@ -84,6 +84,7 @@ def propagate_cells(
     rows, row_starts = _group(cells.image, num_images)
     marked_image, marked_label = np.ascontiguousarray(marked.T)
     marks, mark_starts = _group(marked_image, num_images)
+    columns = [read_only(column) for column in (cells.label, cells.state, cells.confidence, cells.origin)]
     graph = (
         *_adjacency(taxonomy, taxonomy.ancestors if positives else {}),
         *_adjacency(taxonomy, taxonomy.descendants if negatives else {}),
@@ -98,7 +99,7 @@ def propagate_cells(
     def block(first: int) -> tuple[pa.Table, pa.Table, pa.Table, np.ndarray]:
         starts = slice(first, min(first + images_a_block, num_images) + 1)
         image, label, state, confidence, origin, unknown, contradictions, tally = _settle(
-            row_starts[starts], rows, cells.label, cells.state, cells.confidence, cells.origin,
+            row_starts[starts], rows, *columns,
             mark_starts[starts], marks, marked_label, num_labels, len(cells.origins), *graph,
         )  # fmt: skip
         # Each block has its own dictionary of image ids: chunks that are cast or joined cost no more than they hold.
@@ -130,8 +131,8 @@ def propagate_cells(
 def _group(image: np.ndarray, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers ordered by image, int32 (R,), and where each image's begin, int64 (num_images + 1,)."""
     starts = np.zeros(num_images + 1, np.int64)
-    np.cumsum(np.bincount(image, minlength=num_images), out=starts[1:])
-    return _counting_sort(image, starts[:-1].copy()), starts
+    np.cumsum(count(image, num_images), out=starts[1:])
+    return _counting_sort(read_only(image), starts[:-1].copy()), starts
 
 
 @numba.njit(cache=True, nogil=True)

@@ -91,7 +91,7 @@ def _read_statements(path: Path) -> tuple[pa.DictionaryArray, pa.DictionaryArray
     try:
         table = pa.csv.read_csv(
             path,
-            read_options=pa.csv.ReadOptions(column_names=header, skip_rows=1, block_size=16 << 20),
+            read_options=pa.csv.ReadOptions(column_names=header, skip_rows=1, block_size=32 << 20),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=list(columns),
                 column_types={"ImageID": text, "LabelName": text, "Confidence": pa.float32()},
