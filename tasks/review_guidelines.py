@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.images.decode import open_rgb
 from tasks.labels.taxonomy import Taxonomy, read_taxonomy
 from tasks.params import Params
@@ -26,7 +26,7 @@ def write_guidelines(params: Params) -> Path:
     """Write the pages beside the report. Returns the one that lists them."""
     taxonomy = read_taxonomy(params.paths.taxonomy)
     verdicts = [vars(verdict) for verdict in settled_verdicts(params).standing]
-    predictions = tables.read_predictions(params.paths.crossfit)
+    predictions = matrices.read_predictions(params.paths.crossfit)
     dense = labels_of(params, params.paths.cleaned, predictions.image_ids, predictions.labels)
     examples = {
         label: choose_examples(

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import TableError, TaxonomyError, VerdictError, did_you_mean
 from tasks.labels.agreement import STATE_OF, Settled, kappas, settle
 from tasks.labels.migrations import todays_labels
@@ -40,7 +40,7 @@ def push(params: Params, who: str) -> list[str]:
         today = _todays_name(params)
         before = [renamed(card, today) for card in screen.read_back(name=name, folder=FOLDER).cards]
     queue = questions(params)
-    predictions = tables.read_predictions(params.paths.crossfit)
+    predictions = matrices.read_predictions(params.paths.crossfit)
     images = tables.read_table(params.paths.mapped / "images.parquet", tables.IMAGES)
     cards = cards_of(
         queue,
@@ -148,7 +148,7 @@ def mine_label(params: Params, label: str, *, most: int) -> int:
 
     Mining a label again replaces its earlier questions. Raises an error where nothing can be mined.
     """
-    predictions = tables.read_predictions(params.paths.crossfit)
+    predictions = matrices.read_predictions(params.paths.crossfit)
     if label not in predictions.labels:
         raise TaxonomyError(f"review mine: no label '{label}'. {did_you_mean(label, predictions.labels)}")
     if predictions.embeddings_ND is None:
@@ -249,7 +249,7 @@ def _todays_name(params: Params) -> Callable[[str], str]:
     return name
 
 
-def _points(predictions: tables.Predictions, image_ids: set[str]) -> dict[str, tuple[float, float]]:
+def _points(predictions: matrices.Predictions, image_ids: set[str]) -> dict[str, tuple[float, float]]:
     """Place of each image in the embeddings plot, {} without embeddings."""
     rows = [row for row, image_id in enumerate(predictions.image_ids) if image_id in image_ids]
     if predictions.embeddings_ND is None or not rows:

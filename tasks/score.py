@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import ProtocolError, TableError, did_you_mean
 from tasks.metrics.evaluation import evaluate
 from tasks.metrics.protocols import protocol_named
@@ -256,7 +256,7 @@ def read_long_scores(path: Path) -> pa.Table:
     path = Path(path)
     table = _read_any(path, SCORES)
     if "scores" in table.column_names and "score" not in table.column_names and path.suffix == ".parquet":
-        return _long(tables.read_predictions(path))
+        return _long(matrices.read_predictions(path))
     return tables.conform(table, SCORES, where=str(path))
 
 
@@ -300,7 +300,7 @@ _READERS = {
 }
 
 
-def _long(predictions: tables.Predictions) -> pa.Table:
+def _long(predictions: matrices.Predictions) -> pa.Table:
     """One row a cell of dense scores."""
     num_images, num_labels = predictions.scores_NC.shape
     columns = {

@@ -31,7 +31,7 @@ ALLOWED_BETWEEN = {
     "export": {"nn"},
     "report": {"metrics"},
 }
-CORE = {"tasks", "tasks.tables", "tasks.ledger", "tasks.errors", "tasks.engine", "tasks.cooccurrence"}
+CORE = {"tasks", "tasks.tables", "tasks.matrices", "tasks.ledger", "tasks.errors", "tasks.engine", "tasks.cooccurrence"}
 ONLY_PLACE = {  # heavy or foreign package -> the one place that may import it
     "timm": "tasks.nn.backbone",
     "mlflow": "tasks.tracking",

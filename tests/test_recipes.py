@@ -12,11 +12,11 @@ import yaml
 
 from tasks.errors import ParamsError
 from tasks.labels.taxonomy import read_taxonomy
+from tasks.matrices import DenseLabels
 from tasks.params import load_params, parse_params
 from tasks.recipes import apply_recipe, list_recipes, merge, read_recipe
 from tasks.stages._common import Vocabulary
 from tasks.stages._training import build_model, build_semi
-from tasks.tables import DenseLabels
 from tasks.training import SCHEDULES
 from tasks.training.augment import Policy
 from tasks.training.semi.base import Assisted

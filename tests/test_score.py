@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import tables
+from tasks import matrices
 from tasks.errors import ProtocolError, TableError
 from tasks.score import SCORES, STATES, hold, read_long_labels, read_long_scores, score, score_run
 
@@ -231,8 +231,8 @@ def test_ids_that_are_numbers_are_read_as_text(tmp_path):
 
 def test_a_predictions_table_of_the_pipeline_is_read_too(tmp_path):
     scores = np.float32([[0.25, 0.75], [0.5, 1.0]])
-    tables.write_predictions(
-        tmp_path / "p.parquet", tables.Predictions(["1", "2"], ["test"] * 2, ["cat", "dog"], scores, "abc", "ema")
+    matrices.write_predictions(
+        tmp_path / "p.parquet", matrices.Predictions(["1", "2"], ["test"] * 2, ["cat", "dog"], scores, "abc", "ema")
     )
     read = read_long_scores(tmp_path / "p.parquet")
     assert [tuple(row.values()) for row in read.to_pylist()] == [

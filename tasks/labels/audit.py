@@ -14,7 +14,8 @@ from scipy.stats import norm
 from tasks.labels.agreement import Cell, Settled, kappas
 from tasks.labels.noise import error_probability
 from tasks.labels.queue import AUDIT, LEAST_YIELD, expected_errors
-from tasks.tables import ABSENT, PRESENT, UNKNOWN_STATE, DenseLabels
+from tasks.matrices import DenseLabels
+from tasks.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 CONFIDENCE = 0.95
 RECENT = 50  # answers that tell whether the queue still pays

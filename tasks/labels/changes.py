@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.cells import RULES, origin_kind
 from tasks.labels.cleaning import KEEP, STATE_AFTER, Cleaned
 from tasks.labels.propagation import propagate
@@ -46,7 +46,7 @@ class Restated:
     dropped: Counter[str]
 
 
-def policy_statements(dense: tables.DenseLabels, decided: Cleaned, *, origin: str) -> pa.Table:
+def policy_statements(dense: matrices.DenseLabels, decided: Cleaned, *, origin: str) -> pa.Table:
     """STATEMENTS of the cells that a policy does not keep."""
     n, c = np.nonzero(decided.action_NC != KEEP)
     action = decided.action_NC[n, c]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks import matrices, tables
 
 NUM_NEIGHBOURS = 15
 MOST_REFERENCES = 20_000  # images among which neighbours are sought; more are thinned evenly
@@ -39,7 +39,7 @@ class Opinions:
 
 
 def opinions_of(
-    dense: tables.DenseLabels, crossfit: tables.Predictions, proposals: pa.Table, spoken: pa.Table
+    dense: matrices.DenseLabels, crossfit: matrices.Predictions, proposals: pa.Table, spoken: pa.Table
 ) -> Opinions:
     """Every opinion about the images and labels of `dense`.
 
@@ -68,7 +68,7 @@ def _origin_opinions(
         names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
         heard_N = pc.is_in(pa.array(image_ids, pa.string()), pc.unique(rows["image_id"])).to_numpy(zero_copy_only=False)
         heard_C = np.asarray([label in names for label in labels], bool)
-        scores_NC = tables.dense_scores(rows, image_ids, labels)
+        scores_NC = matrices.dense_scores(rows, image_ids, labels)
         yield np.where(heard_N[:, None] & heard_C, scores_NC, np.nan)
 
 
@@ -100,7 +100,7 @@ def neighbour_share(
 
 
 def model_proposals(
-    predictions: tables.Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5
+    predictions: matrices.Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5
 ) -> pa.Table:
     """LABELS rows of what a model would add: its `top_k` labels of each image that score above `min_score`.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.cleaning import Cleaned
 
 RARITY = 0.5  # as r(I) of the square-root sampler: a label ten times as rare counts about three times as much
@@ -51,7 +51,7 @@ def label_weights(num_positives_C: np.ndarray, *, rarity: float = RARITY) -> np.
 
 
 def questions(
-    dense: tables.DenseLabels,
+    dense: matrices.DenseLabels,
     decided: Cleaned,
     *,
     askable_NC: np.ndarray,
@@ -84,7 +84,7 @@ def questions(
     return build_queue([block], dense.labels, budget=budget, audit_share=audit_share, seed=seed)
 
 
-def open_cells(dense: tables.DenseLabels, closed: Collection[tuple[str, str]]) -> np.ndarray:
+def open_cells(dense: matrices.DenseLabels, closed: Collection[tuple[str, str]]) -> np.ndarray:
     """bool (N, C): False for the (image_id, label) in `closed`."""
     position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
     column = {label: c for c, label in enumerate(dense.labels)}

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.tables import PRESENT, UNKNOWN_STATE, Predictions
+from tasks.matrices import Predictions
+from tasks.tables import PRESENT, UNKNOWN_STATE
 
 MOST_SCORES = 20
 """Scores on one card, highest first: more would hide the question."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import TableError
 from tasks.ledger import Ledger
 from tasks.params import Params
@@ -71,7 +71,7 @@ def partition_ids(splits: pa.Table, *partitions: str) -> list[str]:
     return sorted(rows["image_id"].to_pylist())
 
 
-def labels_of(params: Params, folder: Path, image_ids: list[str], labels: list[str]) -> tables.DenseLabels:
+def labels_of(params: Params, folder: Path, image_ids: list[str], labels: list[str]) -> matrices.DenseLabels:
     """Targets and known mask of `image_ids`, from the labels of `folder` and the sources' coverage.
 
     folder: paths.deduplicated (as annotated) or paths.cleaned. Cells listed in its `unknown.parquet` stay unknown
@@ -84,7 +84,7 @@ def labels_of(params: Params, folder: Path, image_ids: list[str], labels: list[s
         raise TableError(
             f"{params.paths.splits}: image '{missing[0]}' is not in the images table. Run `dvc repro split`."
         )
-    return tables.dense_labels(
+    return matrices.dense_labels(
         tables.read_table(folder / "labels.parquet", tables.LABELS),
         image_ids,
         labels,
@@ -113,6 +113,6 @@ def vocabulary(params: Params) -> Vocabulary:
     return Vocabulary(raw["labels"], raw["groups"], raw["display_names"])
 
 
-def learnable(dense: tables.DenseLabels) -> np.ndarray:
+def learnable(dense: matrices.DenseLabels) -> np.ndarray:
     """Positions of the images with at least one known label; int64 (M,)."""
     return np.flatnonzero(dense.known_NC.any(axis=1))

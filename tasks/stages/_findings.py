@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.relations import Relations, apply_implications, apply_relations
 from tasks.metrics import METRICS
 from tasks.metrics.f1 import decide, per_label
@@ -37,7 +37,7 @@ def slices_of(
     reviewed = set(by_person["image_id"].to_pylist())
     image_px_N = rows["width"].to_numpy().astype(np.float64) * rows["height"].to_numpy()
     objects = tables.read_table(params.paths.mapped / "objects.parquet", tables.OBJECTS)
-    share_NC = tables.dense_areas(objects, image_ids, labels) / image_px_N[:, None]
+    share_NC = matrices.dense_areas(objects, image_ids, labels) / image_px_N[:, None]
     return [
         *by_image("source", rows["source"].to_pylist()),
         *by_short_side(np.minimum(rows["width"].to_numpy(), rows["height"].to_numpy())),

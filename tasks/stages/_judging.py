@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import TableError, did_you_mean
 from tasks.labels.relations import Relations, apply_implications, relations_of
 from tasks.labels.taxonomy import read_taxonomy
@@ -42,9 +42,9 @@ class Judged:
         write_ledger(ledger, params)
 
 
-def read_scores(params: Params) -> tables.Predictions:
+def read_scores(params: Params) -> matrices.Predictions:
     """Scores of every partition. Raises TableError where their labels are not those of the tables."""
-    predictions, labels = tables.read_predictions(params.paths.predictions), vocabulary(params).labels
+    predictions, labels = matrices.read_predictions(params.paths.predictions), vocabulary(params).labels
     if unlike := [label for label in labels if label not in predictions.labels]:
         raise TableError(
             f"{params.paths.predictions}: no scores for label '{unlike[0]}'. "
@@ -53,7 +53,7 @@ def read_scores(params: Params) -> tables.Predictions:
     return predictions
 
 
-def judged_part(params: Params, predictions: tables.Predictions, partition: str) -> Judged:
+def judged_part(params: Params, predictions: matrices.Predictions, partition: str) -> Judged:
     """The images of `partition` with a known label, columns in the order of the scores."""
     own = predictions.select(partition)
     dense = labels_of(params, params.paths.cleaned, own.image_ids, own.labels)
@@ -95,5 +95,5 @@ def detected(params: Params, image_ids: list[str], labels: list[str], origins: d
                 "Add a source with `use: proposals` and that `origin`."
             )
         columns = [c for c, name in origins.items() if name == origin]
-        scores_NC[:, columns] = tables.dense_scores(rows, image_ids, labels)[:, columns]
+        scores_NC[:, columns] = matrices.dense_scores(rows, image_ids, labels)[:, columns]
     return scores_NC

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.cooccurrence import Cooccurrence
 from tasks.images.shards import ShardReader
 from tasks.nn.backbone import build_backbone, freeze_batchnorm
@@ -31,7 +31,7 @@ from tasks.training.validation import mean_average_precision
 logger = logging.getLogger(__name__)
 
 
-def image_set(params: Params, dense: tables.DenseLabels, rows: np.ndarray | None = None) -> ImageSet:
+def image_set(params: Params, dense: matrices.DenseLabels, rows: np.ndarray | None = None) -> ImageSet:
     """The images of `dense` (or only its `rows`) as the network takes them, with their labels."""
     rows = np.arange(len(dense.image_ids)) if rows is None else rows
     return ImageSet(
@@ -50,7 +50,7 @@ def unlabelled_set(params: Params, image_ids: list[str]) -> ImageSet:
 
 
 def build_model(
-    params: Params, words: Vocabulary, settings: Training, *, start: Path | None, dense: tables.DenseLabels
+    params: Params, words: Vocabulary, settings: Training, *, start: Path | None, dense: matrices.DenseLabels
 ) -> tuple[Tagger, torch.nn.Module]:
     """The network and its loss, initialised from `seed`; weights of an earlier stage come along where there are any.
 

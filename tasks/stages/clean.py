@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.agreement import Settled, settle
 from tasks.labels.audit import review_summary
 from tasks.labels.changes import Restated, policy_statements, restate
@@ -74,11 +74,11 @@ def run(params: Params) -> None:
     account(params, labels, verdicts, cleaned, judged)
 
 
-def decide(params: Params, dense: tables.DenseLabels) -> tuple[str, Cleaned, pa.Table]:
+def decide(params: Params, dense: matrices.DenseLabels) -> tuple[str, Cleaned, pa.Table]:
     """The policy's name, its decisions, and all proposals, the model's own (on the pool too) among them."""
     proposals = tables.read_table(params.paths.mapped / "proposals.parquet", tables.LABELS)
     spoken = tables.read_table(params.paths.mapped / "proposal_coverage.parquet", tables.COVERAGE)
-    crossfit = tables.read_predictions(params.paths.crossfit)
+    crossfit = matrices.read_predictions(params.paths.crossfit)
     everything = pa.concat_tables([proposals, model_proposals(crossfit, origin="model:crossfit")])
     if not params.clean.enabled:
         return "none", nothing_to_do(dense.targets_NC, dense.known_NC), everything

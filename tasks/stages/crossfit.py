@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from tasks import tables
+from tasks import matrices
 from tasks.ledger import Ledger
 from tasks.params import Params
 from tasks.sampling.stratification import stratified_folds
@@ -31,8 +31,8 @@ def run(params: Params) -> None:
     if not section.enabled:
         ledger.note("skipped: turned off in params.yaml; cleaning works without a model's opinion")
         ledger.dropped("images", len(ids) + len(pool_ids), "turned off in params.yaml")
-        nothing = tables.Predictions([], [], words.labels, np.zeros((0, len(words.labels)), np.float32), "", "raw")
-        tables.write_predictions(params.paths.crossfit, nothing)
+        nothing = matrices.Predictions([], [], words.labels, np.zeros((0, len(words.labels)), np.float32), "", "raw")
+        matrices.write_predictions(params.paths.crossfit, nothing)
         write_ledger(ledger, params)
         return
 
@@ -59,9 +59,9 @@ def run(params: Params) -> None:
         if fold == 0:  # one model for all: distances between embeddings of two models mean nothing
             embeddings = [score_images(params, model, s, with_embeddings=True).embeddings_ND for s in (images, *pools)]
 
-    tables.write_predictions(
+    matrices.write_predictions(
         params.paths.crossfit,
-        tables.Predictions(
+        matrices.Predictions(
             ids + pool_ids,
             [partition_of[i] for i in ids + pool_ids],
             words.labels,

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.accepted import compare_with_accepted, read_accepted
 from tasks.labels.taxonomy import read_taxonomy
 from tasks.metrics.diagnosis import confusions, cooccurrence_gaps, reliability, worst_mistakes
@@ -53,7 +53,7 @@ def run(params: Params) -> None:
 
 
 def judge(
-    params: Params, predictions: tables.Predictions, judged: Judged, thresholds: SavedThresholds
+    params: Params, predictions: matrices.Predictions, judged: Judged, thresholds: SavedThresholds
 ) -> tuple[dict, ScoredRun]:
     """The result with its stamp, and the run that a later one is compared with."""
     section, labels, ids = params.evaluate, judged.labels, judged.image_ids
@@ -93,7 +93,7 @@ def truth_sha256(judged: Judged) -> str:
 
 def find(
     params: Params,
-    predictions: tables.Predictions,
+    predictions: matrices.Predictions,
     judged: Judged,
     thresholds: SavedThresholds,
     scored_run: ScoredRun,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.ledger import Ledger
 from tasks.nn.model import Tagger
 from tasks.params import Params
@@ -70,7 +70,7 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
     return model, result, ledger
 
 
-def few_labels(params: Params, dense: tables.DenseLabels) -> tables.DenseLabels:
+def few_labels(params: Params, dense: matrices.DenseLabels) -> matrices.DenseLabels:
     """`dense` where only `labelled_per_class` images a label keep their labels; those of the others are unknown."""
     per_class = params.finetune.labelled_per_class
     if not per_class:
@@ -80,7 +80,7 @@ def few_labels(params: Params, dense: tables.DenseLabels) -> tables.DenseLabels:
     return replace(dense, targets_NC=dense.targets_NC * known_NC, known_NC=known_NC)
 
 
-def stream_of(params: Params, draws_from: str, dense: tables.DenseLabels, pool_ids: list[str]) -> ImageSet:
+def stream_of(params: Params, draws_from: str, dense: matrices.DenseLabels, pool_ids: list[str]) -> ImageSet:
     """What a method draws from: train images without a known label and the pool, the labelled ones, or all of these.
 
     Empty when unlabelled images are asked for and there are none. A verdict on an image of the pool comes along.
@@ -88,7 +88,7 @@ def stream_of(params: Params, draws_from: str, dense: tables.DenseLabels, pool_i
     if draws_from == "labelled":
         return image_set(params, dense, learnable(dense))
     pool = labels_of(params, params.paths.cleaned, pool_ids, dense.labels)
-    together = tables.DenseLabels(
+    together = matrices.DenseLabels(
         dense.image_ids + pool.image_ids,
         dense.labels,
         np.concatenate([dense.targets_NC, pool.targets_NC]),

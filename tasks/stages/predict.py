@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks import tables
+from tasks import matrices
 from tasks.ledger import Ledger
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
@@ -16,9 +16,9 @@ def run(params: Params) -> None:
     ids = splits["image_id"].to_pylist()
     model = load_model(params.paths.finetuned)
     scored = score_images(params, model, unlabelled_set(params, ids), batch_size=params.predict.batch_size)
-    tables.write_predictions(
+    matrices.write_predictions(
         params.paths.predictions,
-        tables.Predictions(
+        matrices.Predictions(
             ids,
             splits["partition"].to_pylist(),
             words.labels,

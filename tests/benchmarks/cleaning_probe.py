@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from tasks import tables
+from tasks import matrices
 from tasks.labels.cleaning import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
 from tasks.labels.proposals import Opinions, neighbour_share
 from tasks.labels.queue import questions
@@ -91,7 +91,7 @@ def clean(features_NF: np.ndarray, given_NC: np.ndarray, true_NC: np.ndarray, se
         [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
     )
     ids = [f"photographs/{n:05d}" for n in range(len(given_NC))]
-    dense = tables.DenseLabels(ids, list(ANIMALS), targets_NC, known_NC)
+    dense = matrices.DenseLabels(ids, list(ANIMALS), targets_NC, known_NC)
     queue = questions(dense, decided, askable_NC=known_NC, budget=200, audit_share=0.1, seed=seed).to_pylist()
     reviewed_NC = cleaned_NC.copy()
     for row in queue:

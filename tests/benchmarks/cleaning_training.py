@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.verdicts import Verdict, append_verdicts
 from tasks.params import Params, parse_params
 from tasks.recipes import merge
@@ -215,7 +215,7 @@ def scores_of(params: Params, truth: pa.Table) -> Tested:
     """The test images, and how many of the planted errors the labels of training still hold."""
     from tasks.stages._common import labels_of
 
-    test = tables.read_predictions(params.paths.predictions).select("test")
+    test = matrices.read_predictions(params.paths.predictions).select("test")
     dense = labels_of(params, params.paths.cleaned, test.image_ids, test.labels)
     errors = errors_of(truth)
     now = states_of(params, params.paths.cleaned, list(errors))

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tasks import tables
+from tasks import matrices
 from tasks.metrics.f1 import group_accuracy
 from tasks.params import Params, parse_params
 from tasks.recipes import merge, read_recipe
@@ -91,7 +91,7 @@ def accuracies(params: Params) -> dict[str, np.ndarray]:
     """Accuracy of digit, letter and both, float64 (3,), on each part; train as the network sees it in the end."""
     from tasks.stages._common import labels_of, vocabulary
 
-    predictions, words = tables.read_predictions(params.paths.predictions), vocabulary(params)
+    predictions, words = matrices.read_predictions(params.paths.predictions), vocabulary(params)
     found = {}
     for part in ("train", "calibration", "test"):
         own = predictions.select(part)

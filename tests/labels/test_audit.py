@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.agreement import settle
 from tasks.labels.audit import error_rate, recent_yield, review_summary, should_stop, surprise, wilson
 from tasks.labels.taxonomy import parse_taxonomy
@@ -82,7 +82,7 @@ def summary(*verdicts: tuple[int, str, str], **options) -> dict:
     """Five cells annotated present, four absent, the last unknown; verdicts: (image, verdict, reason)."""
     targets_NC = np.array([[1]] * 5 + [[0]] * 5, np.uint8)
     known_NC = np.array([[True]] * 9 + [[False]])
-    dense = tables.DenseLabels(IDS, ["cat"], targets_NC, known_NC)
+    dense = matrices.DenseLabels(IDS, ["cat"], targets_NC, known_NC)
     images = pa.table({"image_id": IDS, "sha256": IDS, "status": ["ok"] * 10})
     said = [
         Verdict(IDS[n], "cat", v, "ann", f"2026-01-01T00:00:{t:02}+00:00", reason=reason)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.changes import STATEMENTS, policy_statements, restate
 from tasks.labels.cleaning import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Cleaned
 from tasks.labels.propagation import propagate
@@ -148,7 +148,7 @@ def test_confidence_is_the_probability_of_the_state():
 
 
 def test_a_policy_speaks_only_of_the_cells_that_it_does_not_keep():
-    dense = tables.DenseLabels(["a", "b"], ["oak", "fir"], np.zeros((2, 2), np.uint8), np.ones((2, 2), bool))
+    dense = matrices.DenseLabels(["a", "b"], ["oak", "fir"], np.zeros((2, 2), np.uint8), np.ones((2, 2), bool))
     actions = np.array([[KEEP, TO_PRESENT], [TO_ABSENT, TO_UNKNOWN]], np.int8)
     decided = Cleaned(actions, np.array([[0.1, 0.9], [0.2, 0.5]]), np.zeros((2, 2)))
     rows = policy_statements(dense, decided, origin="rule:x").to_pylist()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.proposals import model_proposals, neighbour_share, opinions_of, top_labels
 from tests.labels.kits import label_rows
 
 LABELS = ["cat", "dog"]
 
 
-def dense(num_images: int = 3) -> tables.DenseLabels:
+def dense(num_images: int = 3) -> matrices.DenseLabels:
     ids = [f"a/{n}" for n in range(num_images)]
-    return tables.DenseLabels(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
+    return matrices.DenseLabels(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
 
 
-def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=None) -> tables.Predictions:
+def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=None) -> matrices.Predictions:
     scores_NC = np.asarray(scores_NC, np.float32)
-    return tables.Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
+    return matrices.Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
 
 
 def spoken(*pairs: tuple[str, str]):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tasks import tables
+from tasks import matrices
 from tasks.labels.cleaning import Cleaned
 from tasks.labels.queue import AUDIT, Block, build_queue, expected_errors, label_weights, open_cells, questions
 
@@ -157,7 +157,7 @@ def asked(doubt, *, known=True, reopened=(), closed=(), **options):
     doubt_NC = np.asarray(doubt, float)
     targets_NC = np.zeros(doubt_NC.shape, np.uint8)
     targets_NC[:, 0] = 1
-    dense = tables.DenseLabels(
+    dense = matrices.DenseLabels(
         [f"i{n}" for n in range(len(doubt_NC))],
         ["cat", "dog"][: doubt_NC.shape[1]],
         targets_NC,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks import tables
+from tasks import matrices, tables
 
 
 def queue_of(*rows: tuple) -> pa.Table:
@@ -42,8 +42,8 @@ def groups_of(**group_of: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=tables.GROUPS)
 
 
-def predictions_of(labels: list[str], scores: dict[str, list[float]], **columns) -> tables.Predictions:
+def predictions_of(labels: list[str], scores: dict[str, list[float]], **columns) -> matrices.Predictions:
     """Predictions of image id -> one score a label."""
     scores_NC = np.asarray(list(scores.values()), np.float32).reshape(len(scores), len(labels))
     partitions = columns.pop("partitions", ["train"] * len(scores))
-    return tables.Predictions(list(scores), partitions, labels, scores_NC, "model", "raw", **columns)
+    return matrices.Predictions(list(scores), partitions, labels, scores_NC, "model", "raw", **columns)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tasks.errors import SourceError
+from tasks.matrices import dense_labels
 from tasks.sources import coco, coco_json
-from tasks.tables import ABSENT, dense_labels
+from tasks.tables import ABSENT
 from tests.sources.deliveries import check_source, coco_document, native, pairs, touch, write_json
 
 

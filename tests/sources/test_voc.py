@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.errors import SourceError
+from tasks.matrices import dense_labels
 from tasks.sources import voc
-from tasks.tables import dense_labels
 from tests.sources import deliveries
 from tests.sources.deliveries import check_source, native, pairs, voc_xml
 

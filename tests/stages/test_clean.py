@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import VerdictError
 from tasks.labels.queue import AUDIT
 from tasks.labels.verdicts import Verdict, append_verdicts
@@ -72,10 +72,10 @@ def params(tmp_path, monkeypatch) -> Params:
     both_NC = np.concatenate(
         [scores_NC, scores_NC[:, ::2].max(1, keepdims=True), scores_NC[:, 1::2].max(1, keepdims=True)], 1
     )
-    crossfit = tables.Predictions(
+    crossfit = matrices.Predictions(
         [ids[i] for i in shown], [partitions[i] for i in shown], WORDS, both_NC[shown], "", "raw", both_NC[shown]
     )
-    tables.write_predictions(paths.crossfit, crossfit)
+    matrices.write_predictions(paths.crossfit, crossfit)
     paths.taxonomy.parent.mkdir(parents=True)
     shutil.copy(ROOT / "data/taxonomy/taxonomy.yaml", paths.taxonomy)
     return params
@@ -154,8 +154,8 @@ def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
 
 
 def test_without_scores_nothing_is_accused(params):
-    nothing = tables.Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
-    tables.write_predictions(params.paths.crossfit, nothing)
+    nothing = matrices.Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
+    matrices.write_predictions(params.paths.crossfit, nothing)
     report = run(params)
     assert report["actions"]["kept"] == 360 * 10
     assert not changed(params)

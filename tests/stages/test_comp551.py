@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.params import Params, parse_params
 from tasks.recipes import merge, read_recipe
 from tests.conftest import ROOT
@@ -80,5 +80,5 @@ def test_crossfit_scores_every_labelled_image_whether_or_not_there_is_a_pool(par
     section = params.crossfit.model_copy(update={"enabled": True, "num_folds": 2, "epochs": 1})
     tables.write_table(paths.splits, kept, tables.SPLITS)
     run_stages(params.model_copy(update={"paths": paths, "crossfit": section}), "crossfit")
-    scored = tables.read_predictions(paths.crossfit)
+    scored = matrices.read_predictions(paths.crossfit)
     assert len(scored.image_ids) == len(scored.embeddings_ND) == (220 if with_pool else 180)

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.errors import ParamsError
 from tasks.images.shards import write_shards
 from tasks.params import Params, parse_params
@@ -64,7 +64,7 @@ def with_semi(raw: dict, name: str, per_class: int = 0, **options) -> Params:
     return parse_params(raw)
 
 
-def train_labels(params: Params) -> tables.DenseLabels:
+def train_labels(params: Params) -> matrices.DenseLabels:
     ids = partition_ids(read_splits(params), "train")
     return finetune.few_labels(params, labels_of(params, params.paths.cleaned, ids, LABELS))
 

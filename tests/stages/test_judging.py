@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.accepted import accept
 from tasks.errors import GateError, TableError
 from tasks.params import Params, parse_params
@@ -50,9 +50,9 @@ def home(folder: Path, *, fuse: str = "", seed: int = 0, **sections: dict) -> Pa
     seen_NC[small_N, 2] = 0
     scores_NC = np.float32(1 / (1 + np.exp(-(4 * seen_NC - 2 + rng.standard_normal(seen_NC.shape) * [4, 1, 1, 1]))))
     ids = [f"s/{n:03}" for n in range(NUM_IMAGES)]
-    tables.write_predictions(
+    matrices.write_predictions(
         paths.predictions,
-        tables.Predictions(ids, [PARTITIONS[n % 2] for n in range(NUM_IMAGES)], LABELS, scores_NC, "f00", "ema"),
+        matrices.Predictions(ids, [PARTITIONS[n % 2] for n in range(NUM_IMAGES)], LABELS, scores_NC, "f00", "ema"),
     )
     rows = [
         {"image_id": ids[n], "label": LABELS[c], "state": int(targets_NC[n, c]), "confidence": 1.0,
@@ -115,7 +115,7 @@ def test_relations_hold_by_name_whatever_the_order_of_the_columns(plain):
     run = read_scored_run(params.paths.evaluation / "scored_run.parquet")
     animal, cat, dog = (run.scores_NC[:, run.labels.index(name)] for name in ("animal", "cat", "dog"))
     assert (animal >= np.maximum(cat, dog)).all()
-    raw = tables.read_predictions(params.paths.predictions).select("test")
+    raw = matrices.read_predictions(params.paths.predictions).select("test")
     for label in ("cat", "key", "dog"):
         np.testing.assert_array_equal(run.scores_NC[:, run.labels.index(label)], raw.scores_NC[:, LABELS.index(label)])
 
@@ -183,10 +183,10 @@ def test_a_worse_model_is_refused_by_the_gate_and_its_evaluation_stays(tmp_path)
     gate.run(params)
     assert json.loads(params.paths.gate.read_text())["passed"]
     accept(params.paths.metrics, params.paths.evaluation, params.paths.accepted)
-    found = tables.read_predictions(params.paths.predictions)
+    found = matrices.read_predictions(params.paths.predictions)
     noise = np.random.default_rng(5).random(found.scores_NC.shape).astype(np.float32)
-    worse = tables.Predictions(found.image_ids, found.partitions, LABELS, noise, "bad", "ema")
-    tables.write_predictions(params.paths.predictions, worse)
+    worse = matrices.Predictions(found.image_ids, found.partitions, LABELS, noise, "bad", "ema")
+    matrices.write_predictions(params.paths.predictions, worse)
     metrics, _, change = judged(params)
     assert change["how"] == "paired"
     assert change["metrics"]["mAP"]["now"] == pytest.approx(metrics["test"]["mAP"], abs=1e-6)
