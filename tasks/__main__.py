@@ -251,6 +251,7 @@ def migrate(
 @app.command(rich_help_panel=QUESTIONS)
 def ablate(
     recipe: Annotated[str, typer.Argument(help="file name under recipes/, without .yaml; its data must be prepared")],
+    ladder: Annotated[str, typer.Option(help="file name under recipes/ladders/, without .yaml")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="runs of each rung")] = 3,
     lr: Annotated[list[float] | None, typer.Option(help="learning rates that each rung tries; may be repeated")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="a rung to leave out; may be repeated")] = None,
@@ -259,7 +260,9 @@ def ablate(
     """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs."""
     from tasks.ablate import ablate as climb
 
-    typer.echo(climb(recipe, num_seeds=seeds, learning_rates=lr or [], skip=skip or [], num_resamples=bootstrap))
+    typer.echo(
+        climb(recipe, ladder, num_seeds=seeds, learning_rates=lr or [], skip=skip or [], num_resamples=bootstrap)
+    )
 
 
 @app.command(rich_help_panel=FILES)

@@ -20,7 +20,7 @@ import yaml
 
 from tasks import tables
 from tasks.errors import ParamsError, TagwrightError
-from tasks.ladder import Rung, ladder_rows, markdown, read_ladder
+from tasks.ladder import LADDERS, Rung, ladder_rows, markdown, read_ladder
 from tasks.metrics.bootstrap import resample
 from tasks.metrics.protocols import protocol_named
 from tasks.metrics.scored import Scored, mean_average_precision
@@ -38,10 +38,17 @@ logger = logging.getLogger(__name__)
 
 
 def ablate(
-    recipe: str, *, num_seeds: int, learning_rates: Sequence[float], skip: Sequence[str], num_resamples: int
+    recipe: str,
+    ladder: str,
+    *,
+    num_seeds: int,
+    learning_rates: Sequence[float],
+    skip: Sequence[str],
+    num_resamples: int,
 ) -> str:
-    """Climb the ladder and return the table, which is also under REPORTS/recipe as ladder.md and ladder.json.
+    """Climb the ladder and return the table, which is also under REPORTS/recipe/ladder as ladder.md and ladder.json.
 
+    ladder: file name under recipes/ladders.
     num_seeds: runs of each rung, with the seeds params.seed, params.seed + 1, …
     learning_rates: all are tried by each rung with the first seed, and the one with the best mAP on the calibration
         partition serves its other seeds; empty: the recipe's own.
@@ -51,10 +58,10 @@ def ablate(
     """
     load_params()  # says first what is wrong with params.yaml itself
     raw = merge(yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")), read_recipe(recipe))
-    rungs = read_ladder(raw, skip=skip)
+    rungs = read_ladder(raw, LADDERS / f"{ladder}.yaml", skip=skip)
     learning_rates = sorted(set(learning_rates)) or [rungs[0].params.finetune.lr]
     refuse_misfits(rungs, learning_rates)
-    folder, data = REPORTS / recipe, data_sha256(rungs[0].params)
+    folder, data = REPORTS / recipe / ladder, data_sha256(rungs[0].params)
     progress = Progress(len(rungs) * (len(learning_rates) + num_seeds - 1))
     runs: dict[str, list[ScoredRun]] = {rung.name: [] for rung in rungs}
     for seed in range(rungs[0].params.seed, rungs[0].params.seed + num_seeds):
@@ -62,7 +69,7 @@ def ablate(
             tried = [runs[rung.name][0].stamp["lr"]] if runs[rung.name] else learning_rates
             made = [run_of(folder, rung, data, lr=lr, seed=seed, progress=progress) for lr in tried]
             runs[rung.name].append(max(made, key=lambda run: run.stamp["val_mAP"] or 0.0))
-        text = report(folder, recipe, rungs, runs, num_resamples=num_resamples)
+        text = report(folder, rungs, runs, num_resamples=num_resamples)
     return text
 
 
@@ -120,7 +127,7 @@ def run_of(folder: Path, rung: Rung, data: str, *, lr: float, seed: int, progres
     run = read_scored_run(path) if path.exists() else None
     if run is None or run.stamp.get("inputs_sha256") != inputs:
         logger.info("%s: training", name)
-        state = f"ablate-{folder.name}-{name}"
+        state = f"ablate-{folder.parent.name}-{folder.name}-{name}"
         model, result, _ = trained(params, state, start=start_of(params))
         val_map = result.best_score if math.isfinite(result.best_score) else None
         stamp = {"rung": rung.name, "lr": lr, "seed": seed, "val_mAP": val_map, "inputs_sha256": inputs}
@@ -182,9 +189,7 @@ def scored_run(params: Params, model: Tagger, stamp: Mapping[str, object]) -> Sc
     )  # fmt: skip
 
 
-def report(
-    folder: Path, recipe: str, rungs: Sequence[Rung], runs: Mapping[str, Sequence[ScoredRun]], *, num_resamples: int
-) -> str:
+def report(folder: Path, rungs: Sequence[Rung], runs: Mapping[str, Sequence[ScoredRun]], *, num_resamples: int) -> str:
     """Write ladder.json and ladder.md from the runs so far, the same seeds of every rung; returns the Markdown."""
     names = [rung.name for rung in rungs]
     scored_RS = [
@@ -205,8 +210,10 @@ def report(
     rows = ladder_rows(names, map_RS, np.array(drawn_RSB))
     learning_rates = {name: runs[name][0].stamp["lr"] for name in names}
     seeds = [run.stamp["seed"] for run in runs[names[0]]]
+    recipe, ladder = folder.parts[-2:]
     measured = {
         "recipe": recipe,
+        "ladder": ladder,
         "protocol": first.stamp["name"],
         "partition": first.stamp["partition"],
         "num_images": len(first.image_ids),
@@ -218,8 +225,9 @@ def report(
     tables.write_json(folder / "ladder.json", {**measured, "rungs": rows})
     legend = "".join(f"- {rung.name}: {rung.what}\n" for rung in rungs)
     text = (
-        f"Recipe {recipe}: mAP in percent on {len(first.image_ids)} images ({first.stamp['partition']}), "
-        f"{len(first.labels)} labels, protocol {first.stamp['name']}, mean of {len(seeds)} seed(s).\n"
+        f"Recipe {recipe}, ladder {ladder}: mAP in percent on {len(first.image_ids)} images "
+        f"({first.stamp['partition']}), {len(first.labels)} labels, protocol {first.stamp['name']}, "
+        f"mean of {len(seeds)} seed(s).\n"
         f"Intervals: 95 %, {num_resamples} resamples of images and seeds, paired over rungs; bold leaves out 0.\n\n"
         f"{markdown(rows, learning_rates)}\n{legend}"
     )

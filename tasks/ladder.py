@@ -20,7 +20,7 @@ from tasks.metrics.bootstrap import ends, percentile_interval
 from tasks.params import Params, parse_params
 from tasks.recipes import merge
 
-LADDER = Path("recipes/ladders/paper.yaml")
+LADDERS = Path("recipes/ladders")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class Rung:
     params: Params
 
 
-def read_ladder(base: Mapping[str, Any], *, skip: Sequence[str] = (), path: Path = LADDER) -> list[Rung]:
-    """The rungs of `path` on top of `base`, which is params.yaml with a recipe, parsed as YAML.
+def read_ladder(base: Mapping[str, Any], path: Path, *, skip: Sequence[str] = ()) -> list[Rung]:
+    """The rungs of the file `path` on top of `base`, which is params.yaml with a recipe, parsed as YAML.
 
     skip: rungs to leave out, their changes with them; the first cannot be, all others are measured against it.
-    Raises ParamsError naming the rung whose changes do not make valid params.
+    Raises ParamsError for a ladder that does not exist, and naming the rung whose changes do not make valid params.
     """
+    if not path.is_file():
+        others = sorted(ladder.stem for ladder in path.parent.glob("*.yaml"))
+        raise ParamsError(f"{path}: no such ladder. {did_you_mean(path.stem, others)}")
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     names = [entry["rung"] for entry in entries]
     for name in skip:

@@ -48,11 +48,13 @@ def trainings(monkeypatch):
 
 
 def climb(**changes):
-    return ablate("tiny", **{"num_seeds": 1, "learning_rates": [], "skip": ALL_BUT_SAM, "num_resamples": 20, **changes})
+    return ablate(
+        "tiny", "paper", **{"num_seeds": 1, "learning_rates": [], "skip": ALL_BUT_SAM, "num_resamples": 20, **changes}
+    )
 
 
 def ladder(home) -> dict:
-    return json.loads((home / "data/reports/ablation/tiny/ladder.json").read_text())
+    return json.loads((home / "data/reports/ablation/tiny/paper/ladder.json").read_text())
 
 
 def test_the_command_climbs_every_rung_and_writes_the_table(prepared):
@@ -62,19 +64,19 @@ def test_the_command_climbs_every_rung_and_writes_the_table(prepared):
     assert names == ["baseline", "sam", "pre-training", "ml-decoder", "am", "aam", "gat"]
     assert all(0 < row["low"] <= row["high"] <= 1 for row in measured["rungs"])
     assert measured["partition"] == "test"
-    assert done.stdout.strip() == (prepared / "data/reports/ablation/tiny/ladder.md").read_text().strip()
+    assert done.stdout.strip() == (prepared / "data/reports/ablation/tiny/paper/ladder.md").read_text().strip()
     assert "7 of 7" in done.stderr
     assert not list((prepared / "data/models/.checkpoints").glob("ablate-*"))
 
 
 def test_a_killed_ladder_goes_on_where_it_was_and_ends_the_same(prepared, trainings):
     climb(num_seeds=2)
-    whole = (prepared / "data/reports/ablation/tiny/ladder.json").read_bytes()
+    whole = (prepared / "data/reports/ablation/tiny/paper/ladder.json").read_bytes()
     assert len(trainings) == 4
-    (prepared / "data/reports/ablation/tiny/runs/sam-lr0.005-seed8.parquet").unlink()
+    (prepared / "data/reports/ablation/tiny/paper/runs/sam-lr0.005-seed8.parquet").unlink()
     climb(num_seeds=2)
-    assert trainings[4:] == ["ablate-tiny-sam-lr0.005-seed8"]
-    assert (prepared / "data/reports/ablation/tiny/ladder.json").read_bytes() == whole
+    assert trainings[4:] == ["ablate-tiny-paper-sam-lr0.005-seed8"]
+    assert (prepared / "data/reports/ablation/tiny/paper/ladder.json").read_bytes() == whole
 
 
 def test_runs_of_other_settings_are_made_anew(prepared, trainings):
@@ -87,7 +89,7 @@ def test_runs_of_other_settings_are_made_anew(prepared, trainings):
 def test_each_rung_takes_the_learning_rate_that_calibration_prefers_to_its_other_seeds(prepared, trainings):
     climb(num_seeds=2, learning_rates=[0.02, 1e-6])
     assert len(trainings) == 2 * (2 + 1)
-    runs = [read_scored_run(p).stamp for p in (prepared / "data/reports/ablation/tiny/runs").glob("*.parquet")]
+    runs = [read_scored_run(p).stamp for p in (prepared / "data/reports/ablation/tiny/paper/runs").glob("*.parquet")]
     for name, chosen in ladder(prepared)["learning_rates"].items():
         tried = {r["lr"]: r["val_mAP"] for r in runs if (r["rung"], r["seed"]) == (name, 7)}
         assert tried[chosen] == max(tried.values())
@@ -96,7 +98,7 @@ def test_each_rung_takes_the_learning_rate_that_calibration_prefers_to_its_other
 
 def test_an_unknown_recipe_gets_the_nearest_one(prepared):
     with pytest.raises(ParamsError, match=r"recipes/tinny\.yaml: no such recipe\. Did you mean 'tiny'"):
-        ablate("tinny", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
+        ablate("tinny", "paper", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
 
 
 def test_a_rung_that_cannot_be_built_is_named_before_anything_is_trained(prepared, trainings):

@@ -17,7 +17,7 @@ PAPER = ROOT / "recipes/ladders/paper.yaml"
 def ladder(tmp_path, text: str, **options):
     path = tmp_path / "ladder.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_ladder(BASE, path=path, **options)
+    return read_ladder(BASE, path, **options)
 
 
 # ---------------------------------------------------------------- rungs
@@ -51,7 +51,17 @@ def test_a_skipped_rung_leaves_no_change_behind(tmp_path):
 )
 def test_a_rung_that_is_not_there_cannot_be_skipped_nor_can_the_first(skip, message):
     with pytest.raises(ParamsError, match=message):
-        read_ladder(BASE, skip=skip, path=PAPER)
+        read_ladder(BASE, PAPER, skip=skip)
+
+
+def test_an_unknown_ladder_gets_the_nearest_one():
+    with pytest.raises(ParamsError, match=r"papers\.yaml: no such ladder\. Did you mean 'paper'"):
+        read_ladder(BASE, PAPER.with_stem("papers"))
+
+
+@pytest.mark.parametrize("path", sorted(PAPER.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_ladder_makes_valid_params_from_rung_to_rung(path):
+    assert len(read_ladder(BASE, path)) > 1
 
 
 def test_a_rung_with_a_misspelled_key_is_named(tmp_path):
@@ -60,7 +70,7 @@ def test_a_rung_with_a_misspelled_key_is_named(tmp_path):
 
 
 def test_the_shipped_ladder_is_the_papers_and_each_rung_changes_one_thing():
-    rungs = read_ladder(BASE, path=PAPER)
+    rungs = read_ladder(BASE, PAPER)
     assert [r.name for r in rungs] == ["baseline", "sam", "pre-training", "ml-decoder", "am", "aam", "gat"]
     seen = [
         (
