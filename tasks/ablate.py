@@ -51,7 +51,7 @@ def ablate(
     ladder: file name under recipes/ladders.
     num_seeds: runs of each rung, with the seeds params.seed, params.seed + 1, …
     learning_rates: all are tried by each rung with the first seed, and the one with the best mAP on the calibration
-        partition serves its other seeds; empty: the recipe's own.
+        partition serves its other seeds; empty: each rung's own.
     skip: rungs to leave out.  num_resamples: for the intervals.
     The table is written whenever all rungs have one more seed.
     Raises ParamsError or ModelError, before anything is trained, naming a rung that cannot be built.
@@ -59,14 +59,15 @@ def ablate(
     load_params()  # says first what is wrong with params.yaml itself
     raw = merge(yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")), read_recipe(recipe))
     rungs = read_ladder(raw, LADDERS / f"{ladder}.yaml", skip=skip)
-    learning_rates = sorted(set(learning_rates)) or [rungs[0].params.finetune.lr]
+    learning_rates = sorted(set(learning_rates))
     refuse_misfits(rungs, learning_rates)
     folder, data = REPORTS / recipe / ladder, data_sha256(rungs[0].params)
-    progress = Progress(len(rungs) * (len(learning_rates) + num_seeds - 1))
+    progress = Progress(len(rungs) * (max(len(learning_rates), 1) + num_seeds - 1))
     runs: dict[str, list[ScoredRun]] = {rung.name: [] for rung in rungs}
     for seed in range(rungs[0].params.seed, rungs[0].params.seed + num_seeds):
         for rung in rungs:
-            tried = [runs[rung.name][0].stamp["lr"]] if runs[rung.name] else learning_rates
+            earlier = runs[rung.name]
+            tried = [earlier[0].stamp["lr"]] if earlier else learning_rates or [rung.params.finetune.lr]
             made = [run_of(folder, rung, data, lr=lr, seed=seed, progress=progress) for lr in tried]
             runs[rung.name].append(max(made, key=lambda run: run.stamp["val_mAP"] or 0.0))
         text = report(folder, rungs, runs, num_resamples=num_resamples)

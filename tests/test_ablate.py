@@ -96,6 +96,17 @@ def test_each_rung_takes_the_learning_rate_that_calibration_prefers_to_its_other
         assert [r["lr"] for r in runs if (r["rung"], r["seed"]) == (name, 8)] == [chosen]
 
 
+def test_without_learning_rates_to_try_each_rung_has_its_own(prepared, trainings):
+    own = prepared / "recipes/ladders/own.yaml"
+    rungs = [{"rung": f"at-{lr}", "what": "x", "params": {"finetune": {"lr": lr}}} for lr in (0.01, 0.02)]
+    own.write_text(yaml.safe_dump(rungs), encoding="utf-8")
+    try:
+        ablate("tiny", "own", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
+    finally:
+        own.unlink()
+    assert trainings == ["ablate-tiny-own-at-0.01-lr0.01-seed7", "ablate-tiny-own-at-0.02-lr0.02-seed7"]
+
+
 def test_an_unknown_recipe_gets_the_nearest_one(prepared):
     with pytest.raises(ParamsError, match=r"recipes/tinny\.yaml: no such recipe\. Did you mean 'tiny'"):
         ablate("tinny", "paper", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
