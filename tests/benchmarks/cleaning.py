@@ -46,11 +46,16 @@ ACCEPT = (0.5, 0.6, 0.75, 0.9)
 
 @dataclass(frozen=True)
 class RealOpinions:
-    """true_NC: int8 in {1, 0, -1 difficult}.  detector_NC: scores in [0, 1].  vendor_NC: 1 where it names the label."""
+    """true_NC: int8 in {1, 0, -1 difficult}.  detector_NC: scores in [0, 1].  vendor_NC: 1 where it names the label.
+
+    times_NC, place_NC: how often the vendor names it, and after how many other names; -1 where it does not.
+    """
 
     true_NC: np.ndarray
     detector_NC: np.ndarray
     vendor_NC: np.ndarray
+    times_NC: np.ndarray
+    place_NC: np.ndarray
 
     @property
     def known_NC(self) -> np.ndarray:
@@ -65,15 +70,19 @@ def read_opinions(folder: Path = KITS) -> RealOpinions:
     row = {image_id: n for n, image_id in enumerate(named)}
     column = {label: c for c, label in enumerate(sorted({t["label"] for t in truth}))}
     true_NC = np.zeros((len(row), len(column)), np.int8)
-    detector_NC, vendor_NC = np.zeros((2, *true_NC.shape))
+    detector_NC, times_NC = np.zeros((2, *true_NC.shape))
+    place_NC = np.full(true_NC.shape, -1)
     for matrix, rows, value in ((true_NC, truth, "state"), (detector_NC, scores, "score")):
         for cell in rows:
             if cell["image_id"] in row:
                 matrix[row[cell["image_id"]], column[cell["label"]]] = cell[value]
     for image_id, names in named.items():
-        for name in {name.lower().replace(" ", "") for name in names} & column.keys():
-            vendor_NC[row[image_id], column[name]] = 1
-    return RealOpinions(true_NC, detector_NC, vendor_NC)
+        for place, name in reversed(list(enumerate(names))):
+            if (label := name.lower().replace(" ", "")) in column:
+                cell = row[image_id], column[label]
+                times_NC[cell] += 1
+                place_NC[cell] = place
+    return RealOpinions(true_NC, detector_NC, (times_NC > 0).astype(float), times_NC, place_NC)
 
 
 def plant(true_NC: np.ndarray, seed: int, *, hidden: float = HIDDEN, invented: float = INVENTED) -> np.ndarray:
@@ -114,13 +123,14 @@ def by_consensus(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
 
 
 def trained_on_truth(real: RealOpinions) -> np.ndarray:
-    """P(present) by boosted trees that have seen the truth of nine tenths of the images, and all scores of an image."""
+    """P(present) by boosted trees that saw the truth of nine tenths of the images, and all that the sources say."""
     num_images, num_labels = real.true_NC.shape
     context = np.stack([real.detector_NC.max(1), real.detector_NC.sum(1), real.vendor_NC.sum(1)], axis=1)
     rank_NC = np.argsort(np.argsort(-real.detector_NC, axis=1), axis=1)
     cells = [
         real.detector_NC.ravel(),
-        real.vendor_NC.ravel(),
+        real.times_NC.ravel(),
+        real.place_NC.ravel(),
         rank_NC.ravel(),
         np.tile(np.arange(num_labels), num_images),
     ]
@@ -131,7 +141,7 @@ def trained_on_truth(real: RealOpinions) -> np.ndarray:
         learn = learn[real.known_NC.ravel()[learn]]
         trees = HistGradientBoostingClassifier(
             max_iter=120, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=50, l2_regularization=20.0,
-            categorical_features=[3], monotonic_cst=[1, 1, 0, 0, 0, 0, 0], random_state=0,
+            categorical_features=[4], monotonic_cst=[1, 0, 0, 0, 0, 0, 0, 0], random_state=0,
         )  # fmt: skip
         trees.fit(features[learn], real.true_NC.ravel()[learn])
         present[test] = trees.predict_proba(features[test])[:, 1]
