@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.homes import new_home, run
@@ -12,6 +13,10 @@ from tests.homes import new_home, run
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+# The same examples at every run; and no wall time is asserted: the first call of a compiled function takes seconds.
+hypothesis.settings.register_profile("tagwright", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tagwright")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

@@ -34,7 +34,7 @@ def all_pairs(hashes: np.ndarray, radius: int) -> set[tuple[int, int, int]]:
     return {(int(i), int(j), int(distance[i, j])) for i, j in zip(first, second, strict=True)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8),
     flips=st.lists(st.lists(st.integers(0, 63), max_size=18), max_size=24),
@@ -98,7 +98,7 @@ def test_no_image_is_no_error():
     assert duplicate_groups([], [], [], radius=4).num_rows == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(range(12)), seed=st.integers(0, 100))
 def test_groups_do_not_depend_on_the_order_of_the_images(order, seed):
     rng = np.random.default_rng(seed)

@@ -204,7 +204,7 @@ def observations(draw):
     return taxonomy, worlds, rows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(observations())
 def test_true_rows_never_map_to_a_false_label(case):
     taxonomy, worlds, rows = case
@@ -214,7 +214,7 @@ def test_true_rows_never_map_to_a_false_label(case):
     assert found.contradictions.num_rows == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(observations(), st.sets(st.sampled_from(NAMES)), st.data())
 def test_what_no_row_says_is_absent_only_where_coverage_proves_it(case, exhaustive, data):
     taxonomy, worlds, _ = case
@@ -229,7 +229,7 @@ def test_what_no_row_says_is_absent_only_where_coverage_proves_it(case, exhausti
                 assert label not in labels, (image, label)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     taxonomies(),
     st.lists(

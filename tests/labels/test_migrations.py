@@ -102,7 +102,7 @@ STEPS = [
 CELL = st.tuples(st.sampled_from("ij"), st.sampled_from("abcdxyzm"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(CELL, st.integers(0, 1), max_size=12),
     st.sets(CELL, max_size=4),

@@ -151,7 +151,7 @@ def statements(draw):
     return taxonomy, [(*cell, *rest) for cell, *rest in rows], draw(st.lists(cell, max_size=4))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(statements())
 def test_every_cell_is_settled_as_the_rules_say(case):
     taxonomy, rows, marked = case
@@ -171,7 +171,7 @@ def test_every_cell_is_settled_as_the_rules_say(case):
     assert cells_of(found.unknown) == expected_unknown
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(statements(), st.randoms(use_true_random=False))
 def test_rows_are_conserved_and_their_order_is_free(case, random):
     taxonomy, rows, marked = case
@@ -183,7 +183,7 @@ def test_rows_are_conserved_and_their_order_is_free(case, random):
     assert again.contradictions.to_pylist() == found.contradictions.to_pylist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(statements())
 def test_propagating_twice_changes_nothing(case):
     taxonomy, rows, marked = case

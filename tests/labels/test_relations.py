@@ -108,7 +108,7 @@ def relations(draw) -> Relations:
     return relations_of(taxonomy, taxonomy.ids)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(relations(), st.integers(0, 2**32 - 1))
 def test_related_decisions_break_no_rule_and_invent_nothing(rules, seed):
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def test_related_decisions_break_no_rule_and_invent_nothing(rules, seed):
     np.testing.assert_array_equal(apply_relations(after, scores, rules), after)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(relations(), st.integers(0, 2**32 - 1))
 def test_consistent_scores_decide_consistently_at_any_one_threshold(rules, seed):
     scores = np.random.default_rng(seed).random((5, 7))

@@ -25,7 +25,7 @@ def shuffled(case, axis):
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(case=cases())
 def test_a_metric_is_a_float_in_0_to_1_or_undefined(name, protocol, case):
     value = METRICS[name](scored(case, protocol))
@@ -34,21 +34,21 @@ def test_a_metric_is_a_float_in_0_to_1_or_undefined(name, protocol, case):
 
 
 @pytest.mark.parametrize("name", METRICS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(case=cases())
 def test_the_order_of_images_does_not_matter(name, case):
     assert METRICS[name](scored(case)) == pytest.approx(METRICS[name](scored(shuffled(case, 0))), nan_ok=True)
 
 
 @pytest.mark.parametrize("name", [n for n in METRICS if not n.startswith("top3")])  # ties go to the first label there
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(case=cases())
 def test_the_order_of_labels_does_not_matter(name, case):
     assert METRICS[name](scored(case)) == pytest.approx(METRICS[name](scored(shuffled(case, 1))), nan_ok=True)
 
 
 @pytest.mark.parametrize("name", METRICS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(case=cases(), seed=st.integers(0, 9))
 def test_scores_and_targets_of_unknown_cells_do_not_matter(name, case, seed):
     scores, targets, known = case

@@ -70,7 +70,7 @@ def test_a_label_without_images_changes_nothing():
     assert sampler(np.zeros(1)).tolist() == [1]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     targets=hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 6)), elements=st.integers(0, 1)),
     seed=st.integers(0, 999),

@@ -182,7 +182,7 @@ def test_no_image_is_no_error():
     assert splits.num_rows == left_out.num_rows == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_a_split_is_a_partition_without_leaks_that_growth_keeps(data, seed):
     rng = np.random.default_rng(seed)

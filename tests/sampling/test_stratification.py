@@ -27,7 +27,7 @@ def label_matrices(draw, max_images=60):
     return rng.random((num_images, num_labels)) < rng.uniform(0.05, 0.7, num_labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(present=label_matrices(), num_folds=st.integers(2, 7), seed=st.integers(0, 9))
 def test_every_image_gets_one_fold_that_exists(present, num_folds, seed):
     fold = folds_of(present, num_folds=num_folds, seed=seed)
@@ -37,7 +37,7 @@ def test_every_image_gets_one_fold_that_exists(present, num_folds, seed):
     assert fold.max() < num_folds
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(present=label_matrices(), num_groups=st.integers(1, 30), seed=st.integers(0, 9))
 def test_a_group_is_never_divided(present, num_groups, seed):
     groups = np.random.default_rng(seed).integers(0, num_groups, len(present))
@@ -45,7 +45,7 @@ def test_a_group_is_never_divided(present, num_groups, seed):
     assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(present=label_matrices(), seed=st.integers(0, 9), share=st.floats(0, 1))
 def test_adding_images_never_moves_an_old_one(present, seed, share):
     rng = np.random.default_rng(seed)

@@ -114,7 +114,7 @@ def test_columns_are_found_by_name_and_headers_may_have_blanks_bom_and_crlf(tmp_
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a", "b", "c/d"]), st.sampled_from(["/m/x", "__proto__", "../x"]), st.integers(0, 1))

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import ModelError, TableError
@@ -20,7 +20,6 @@ def images_of(step):
     return [draw.image for micro_batch in step for draw in micro_batch]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(0, 1000))
 def test_each_epoch_draws_each_image_once_in_steps_of_nearly_one_size(num_images, batch_size, accumulate, seed):
     p = plan(num_images, batch_size=batch_size, accumulate=accumulate, seed=seed)

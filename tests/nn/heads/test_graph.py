@@ -40,7 +40,7 @@ def published_gen_adj(probability_CC, threshold, rho):
     return (a @ d).T @ d
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**16), num_labels=st.integers(1, 12))
 def test_the_correlation_matrix_is_that_of_matrix_algebra(seed, num_labels):
     probability_CC = np.random.default_rng(seed).random((num_labels, num_labels))

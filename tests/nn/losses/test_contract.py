@@ -42,7 +42,7 @@ def test_options_are_keyword_only_and_have_defaults(name):
 
 
 @EVERY
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**16))
 def test_unknown_labels_do_not_change_the_loss_unless_it_says_that_it_uses_them(name, seed):
     loss = build(name)
