@@ -25,7 +25,7 @@ demo: $(STAMP)  ## Run the whole pipeline on the embedded data and say where the
 test: $(STAMP)  ## Lint and run every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(QUIET) $(PY) -m pytest --numprocesses auto --dist loadgroup
+	$(QUIET) $(PY) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 bench: $(STAMP)  ## Ours beside a peer, as ratios of one run
 	$(PY) -m tests.benchmarks

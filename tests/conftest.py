@@ -29,7 +29,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The shared home first, it takes longest; Prefect's tests last.
+    """The shared home first, it takes longest; Prefect's tests last, also with several processes (see the Makefile).
 
     Once Prefect's server has run in a process, forked loader workers die at that process's end.
     """
