@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tasks.__main__ import stage_names
-from tasks.params import Params, load_params
+from tasks.params import Params, Training, load_params
 from tests.imports import ROOT, reachable
 
 # Imported by every stage but unable to change what it writes: the recorder.
@@ -42,6 +42,12 @@ def test_a_stage_reads_its_own_params_section(stages):
         if name in Params.model_fields:
             assert name in listed, f"{name}: its own section is not among its params"
         assert listed <= set(Params.model_fields), name
+
+
+def test_crossfit_depends_on_all_that_it_borrows_from_finetune_and_on_nothing_else(stages):
+    own = {"enabled", "epochs", "early_stopping"}  # it has the first two itself, and no validation images
+    borrowed = {f"finetune.{field}" for field in Training.model_fields if field not in own}
+    assert set(stages["crossfit"]["params"]) == {"seed", "model", "crossfit"} | borrowed
 
 
 def test_deps_cover_the_transitive_imports_of_the_stage(stages):

@@ -1,0 +1,54 @@
+"""What people hand in: folders and their table of labels."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.sources.bad_input.case import Case, text
+
+CASES = [
+    Case("no folder", says=("no such folder",), options={"manifest": "", "images": "nope"}),
+    Case(
+        "no image column",
+        text("manifest.csv", "path,present\na.jpg,cat\n"),
+        ("manifest.csv:1", "no column 'image'"),
+    ),
+    Case("empty manifest", text("manifest.csv", ""), ("manifest.csv: empty file",)),
+    Case("BOM and CRLF", text("manifest.csv", "image,present,absent,unknown\r\na.jpg,cat,,\r\n", "utf-8-sig")),
+    Case(
+        "label present and absent",
+        text("manifest.csv", "image,present,absent\na.jpg,cat|dog,dog\n"),
+        ("manifest.csv:2", "'dog' is both present and absent"),
+    ),
+    Case(
+        "image listed twice",
+        text("manifest.csv", "image,present\na.jpg,cat\na.jpg,dog\n"),
+        ("manifest.csv:3", "'a.jpg'", "manifest.csv:2"),
+    ),
+    Case("short row", text("manifest.csv", "image,present\na.jpg\n"), ("manifest.csv:2", "1 values under 2")),
+    Case(
+        "unclosed quote",
+        text("manifest.csv", 'image,present\na.jpg,"cat\n'),
+        ("manifest.csv", "not valid CSV"),
+    ),
+    Case(
+        "image that climbs",
+        text("manifest.csv", "image,present\n../a.jpg,cat\n"),
+        ("manifest.csv:2", "refused"),
+    ),
+    Case("image without name", text("manifest.csv", "image,present\n,cat\n"), ("manifest.csv:2", "image is ''")),
+    Case(
+        "not Parquet",
+        text("m.parquet", "oops"),
+        ("m.parquet: not a readable Parquet file",),
+        {"manifest": "m.parquet"},
+    ),
+    Case(
+        "numbers as labels",
+        lambda root: pq.write_table(pa.table({"image": ["a"], "present": [7]}), root / "m.parquet"),
+        ("m.parquet:1", "present is 7"),
+        {"manifest": "m.parquet"},
+    ),
+    Case("wrong value of labels", says=("'labels'", "'folders'"), options={"labels": "folder"}),
+]
