@@ -79,6 +79,7 @@ class Paths(Section):
     splits: Path
     shards: Path
     pretrained: Path
+    start: Path
     crossfit: Path
     cleaned: Path
     cleaning_report: Path

@@ -1,4 +1,4 @@
-"""Train on the cleaned labels, and on unlabelled images where asked, from the pre-trained weights; resumable."""
+"""Train on the cleaned labels, and on unlabelled images where asked, from the weights of `paths.start`; resumable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import matrices, tables
+from tasks.errors import ModelError
 from tasks.ledger import Ledger
 from tasks.nn.model import Tagger
 from tasks.params import Params
@@ -21,7 +22,10 @@ from tasks.training.loop import TrainingResult
 
 def run(params: Params) -> None:
     """Train partition (and the pool), validated on the calibration partition -> model folder and learning curves."""
-    model, result, ledger = trained(params, "finetune", start=params.paths.pretrained)
+    start = params.paths.start
+    if not start.is_dir():
+        raise ModelError(f"paths.start: {start}: no such model folder. Run `pretrain`, or `migrate` into it, first.")
+    model, result, ledger = trained(params, "finetune", start=start)
     write_learning_curves(params.paths.learning_curves, result.history)
     save(params, params.paths.finetuned, "finetune", model, result, params.finetune.augment)
     write_ledger(ledger, params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from tasks.ledger import Ledger
 from tasks.params import Params
 from tasks.stages._common import labels_of, learnable, partition_ids, read_splits, vocabulary, write_ledger
@@ -12,12 +14,13 @@ def run(params: Params) -> None:
     """Known labels of the pretrain partition -> weights; nothing but a note when there is no such source."""
     settings, words = params.pretrain, vocabulary(params)
     ids = partition_ids(read_splits(params), "pretrain")
-    params.paths.pretrained.mkdir(parents=True, exist_ok=True)
     ledger = Ledger("pretrain")
     ledger.came_in("images", len(ids))
     if not settings.enabled or not ids:
         reason = "turned off in params.yaml" if not settings.enabled else "no source with `use: pretrain`"
         ledger.note(f"skipped: {reason}; fine-tuning starts from the backbone's own weights")
+        shutil.rmtree(params.paths.pretrained, ignore_errors=True)  # an earlier run's weights
+        params.paths.pretrained.mkdir(parents=True, exist_ok=True)
         ledger.dropped("images", len(ids), reason)
         write_ledger(ledger, params)
         return
@@ -26,7 +29,7 @@ def run(params: Params) -> None:
     ledger.dropped("images", len(ids) - len(kept), "no known label")
     ledger.went_out("images", len(kept))
 
-    model, loss = build_model(params, words, settings, start=params.paths.pretrained, dense=dense)
+    model, loss = build_model(params, words, settings, start=None, dense=dense)
     result = fit(params, settings, "pretrain", model, loss, image_set(params, dense, kept))
     save(params, params.paths.pretrained, "pretrain", model, result, settings.augment)
     write_ledger(ledger, params)

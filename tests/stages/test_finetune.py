@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
-from PIL import Image
 from safetensors import safe_open
 
 from tasks import matrices, tables
-from tasks.errors import ParamsError
-from tasks.images.shards import write_shards
+from tasks.errors import ModelError, ParamsError
+from tasks.nn.model import load_model
 from tasks.params import Params, parse_params
 from tasks.stages import finetune
 from tasks.stages._common import labels_of, learnable, partition_ids, read_splits
-from tests.imports import ROOT
-
-PARTITIONS = {"train": 14, "calibration": 4, "pool": 5}
-LABELS = ["cat", "dog"]
-UNANNOTATED = "set/00"  # a train image of which nothing is known
-JUDGED = "set/18"  # an image of the pool about which a person said something
-
-
-@pytest.fixture
-def raw(tmp_path, monkeypatch) -> dict:
-    """What earlier stages leave: 13 train images with both labels known, one without, five in the pool."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAGWRIGHT_WORKERS", "1")
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["model"].update(image_px=[16, 16])
-    raw["finetune"].update(epochs=2, batch_size=6, resample=False, augment=[])
-    paths = parse_params(raw).paths
-    partitions = [name for name, count in PARTITIONS.items() for _ in range(count)]
-    ids = [f"set/{n:02}" for n in range(len(partitions))]
-    rng = np.random.default_rng(0)
-    for image_id in ids:
-        (tmp_path / image_id).parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(f"{image_id}.png")
-    images = pa.table({"image_id": ids, "uri": [f"{i}.png" for i in ids]})
-    write_shards(images, paths.shards, short_side_px=16, images_per_file=100)
-    own = {"image_id": ids, "source": ["set"] * len(ids), "uri": ids, "status": ["ok"] * len(ids)}
-    rest = {name: pa.nulls(len(ids)) for name in set(tables.IMAGES.names) - own.keys()}
-    tables.write_table(paths.mapped / "images.parquet", pa.table({**own, **rest}), tables.IMAGES)
-    tables.write_table(paths.mapped / "coverage.parquet", tables.empty(tables.COVERAGE))
-    tables.write_json(
-        paths.mapped / "vocabulary.json", {"labels": LABELS, "groups": [], "display_names": ["Cat", "Dog"]}
-    )
-    splits = pa.table({"image_id": ids, "partition": partitions, "fold": [0] * len(ids)})
-    tables.write_table(paths.splits, splits, tables.SPLITS)
-    stated = [i for i, partition in zip(ids, partitions, strict=True) if partition != "pool" and i != UNANNOTATED]
-    rows = [(i, label, (n + c) % 2) for n, i in enumerate(stated) for c, label in enumerate(LABELS)]
-    rows.append((JUDGED, "cat", 1))
-    columns = dict(zip(("image_id", "label", "state"), zip(*rows, strict=True), strict=True))
-    more = {"confidence": [1.0] * len(rows), "origin": ["annotation"] * len(rows)}
-    tables.write_table(paths.cleaned / "labels.parquet", pa.table({**columns, **more}), tables.LABELS)
-    tables.write_table(paths.cleaned / "unknown.parquet", tables.empty(tables.UNKNOWN))
-    return raw
+from tests.stages.conftest import JUDGED, LABELS, UNANNOTATED
 
 
 def with_semi(raw: dict, name: str, per_class: int = 0, **options) -> Params:
@@ -145,6 +104,25 @@ def test_a_misspelled_method_or_option_is_named(raw):
         finetune.run(with_semi(raw, "barlow"))
     with pytest.raises(ParamsError, match=r"cap: unknown option 'warmup_epoch'\. Did you mean 'warmup_epochs'"):
         finetune.run(with_semi(raw, "cap", warmup_epoch=1))
+
+
+def test_it_starts_from_the_model_folder_that_paths_start_names(raw):
+    """As after `migrate`: the labels that the folder knows bring their weights, whatever their order."""
+    finetune.run(with_semi(raw, "none"))
+    before, earlier = parse_params(raw).paths.finetuned, Path("earlier")
+    before.rename(earlier)
+    raw["finetune"].update(epochs=1, lr=1e-12, ema={"enabled": False, "decay": 0.98})
+    raw["paths"]["start"] = "earlier"
+    finetune.run(parse_params(raw))
+    old, new = (load_model(folder).head.state_dict() for folder in (earlier, before))
+    for name, value in old.items():
+        np.testing.assert_allclose(new[name], value, atol=1e-6)
+
+
+def test_a_start_that_does_not_exist_is_one_clear_line(raw):
+    raw["paths"]["start"] = "data/models/migratd"
+    with pytest.raises(ModelError, match=r"paths\.start: data/models/migratd: no such model folder\. Run"):
+        finetune.run(parse_params(raw))
 
 
 def _columns(splits: pa.Table) -> tuple[list, list]:
