@@ -97,7 +97,7 @@ def test_editing_the_threshold_rule_reruns_calibrate_and_what_follows_only(home)
         assert json.loads((home / "data/reports/thresholds.json").read_text())["rule"] == "global_f1"
     finally:
         (home / "params.yaml").write_text(params)
-        run(home, "flows", "run")
+        run(home, "dvc", "repro", "calibrate")
 
 
 def test_the_gate_refuses_a_run_worse_than_the_accepted_one_and_leaves_the_report_that_says_why(home):
@@ -119,7 +119,7 @@ def test_the_gate_refuses_a_run_worse_than_the_accepted_one_and_leaves_the_repor
     finally:
         accepted.write_text(nothing, encoding="utf-8")
         (home / "data/accepted/scored_run.parquet").unlink(missing_ok=True)
-        run(home, "flows", "run")
+        run(home, "dvc", "repro")
 
 
 def test_finetune_killed_in_the_middle_resumes_to_the_same_bytes(home):

@@ -66,16 +66,22 @@ PHOTOGRAPHS = {
             "exhaustive": True,
         }
     },
-    "shard": {"short_side_px": 72},
+    "shard": {"short_side_px": 160},
     "model": {
+        "image_px": [160, 160],
+        "resize": "stretch",
         "backbone": {
             "name": "mobilenetv2_100",
             "weights": str(REAL_DATA / "weights/mobilenetv2_100.imagenet.safetensors"),
-            "options": {},
-        }
+            "options": {"pad_type": "same", "mean": [0.5] * 3, "std": [0.5] * 3},
+            "freeze_batchnorm": True,
+        },
     },
-    "crossfit": {"num_folds": 2, "epochs": 4},
-    "finetune": {"epochs": 4, "lr": 0.001, "augment": [{"name": "hflip"}]},
+    "crossfit": {"num_folds": 3, "epochs": 3},
+    "finetune": {
+        "epochs": 3, "batch_size": 8, "optimizer": {"name": "sgd"}, "lr": 0.01, "backbone_lr_factor": 0.1,
+        "weight_decay": 0.0005, "ema": {"enabled": True, "decay": 0.95}, "augment": [{"name": "hflip"}],
+    },
 }  # fmt: skip
 
 

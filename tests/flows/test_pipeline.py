@@ -205,8 +205,12 @@ def test_ctrl_c_stops_the_stages_and_leaves_no_process(toy):
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts deaf to it
     presser.start()
-    with pytest.raises(KeyboardInterrupt):
-        pipeline()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pipeline()
+    finally:
+        signal.signal(signal.SIGINT, before)
     presser.join()
     assert not psutil.pid_exists(int(Path("pid").read_text()))
