@@ -82,15 +82,6 @@ def read_latest(folder: Path, *, fingerprint: str) -> Checkpoint | None:
     return checkpoint
 
 
-def saved_run_id(folder: Path) -> str:
-    """The tracking run that the latest checkpoint belongs to, '' when there is none; ask before starting a run."""
-    path = folder / LATEST
-    if not path.exists():
-        return ""
-    checkpoint = read(path)
-    return checkpoint.state["run_id"] if checkpoint else ""
-
-
 def remove(folder: Path) -> None:
     """Delete the folder of a run whose result is safely written, with what a kill may have left half-written in it."""
     shutil.rmtree(folder, ignore_errors=True)

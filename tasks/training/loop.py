@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -95,7 +96,6 @@ def train(
     replicas: Replicas | None = None,
     device: torch.device | None = None,
     num_workers: int = 0,
-    run_id: str = "",
     semi: SemiMethod | None = None,
     unlabelled: ImageSet | None = None,
 ) -> TrainingResult:
@@ -104,7 +104,7 @@ def train(
     model: uint8 (B, 3, H, W) -> logits (B, C). Initialise it from a seed: a checkpoint is recognised by the initial
     weights among other things.  loss: a MultiLabelLoss.  val_set: None keeps the last epoch, as EMA when there is one.
     score: judges the validation scores of raw and of EMA weights.  on_metrics: called in the first process alone.
-    num_workers: loader processes.  run_id: kept in the checkpoint for the tracker, see `checkpoint.saved_run_id`.
+    num_workers: loader processes.
     semi: learns from `unlabelled`, the images that it `draws_from`; None trains on labelled images alone.
     The checkpoints stay; `checkpoint.remove` them once the result is written.
     Raises ParamsError when `semi` cannot work with these images and settings; NonFiniteLossError; SystemExit(143) after
@@ -133,7 +133,7 @@ def train(
         stopping = STOPPING_RULES[settings.early_stopping.rule](settings.early_stopping.patience)
         stepper = build_stepper(model, loss, settings, seed=seed, device=device, world=world, semi=semi)
         fingerprint = _fingerprint(stepper, plan, train_set, val_set, unlabelled)
-        run = Run(stepper, schedule, stopping, Path(checkpoint_dir), fingerprint, run_id)
+        run = Run(stepper, schedule, stopping, Path(checkpoint_dir), fingerprint)
         run.resume()
         now = run.now
         loading = {
@@ -161,6 +161,8 @@ def train(
                 progress.say(_sentence(row, speed[-1]))
                 metrics = {name: v for name, v in {**row, **speed[-1]}.items() if name != "epoch" and v is not None}
                 publish(metrics, now.num_steps)
+        if world.sum(torch.tensor(float(terminated.is_set()), device=device)) > 0:  # while the last epoch was judged
+            raise SystemExit(EXIT_TERMINATED)
         world.barrier()  # the first process wrote what all read now, and may delete it after the second barrier
         raw_state, ema_state = run.best_weights()
         world.barrier()
@@ -251,9 +253,13 @@ def _fingerprint(stepper: Stepper, plan: StepPlan, *sets: ImageSet | None) -> st
     for images in filter(None, sets):
         data += [list(images.image_ids), images.image_px, images.resize, images.targets_NC, images.known_NC]
         data += [images.image(i) for i in range(0, len(images), -(-len(images) // FINGERPRINTED_IMAGES))]
+    layers = re.sub(r" at 0x[0-9a-f]+", "", repr(stepper.trained))  # dropout, strides: what the weights do not show
+    learned = [group["names"] for group in stepper.optimizer.param_groups]
+    groups = stepper.loss.softmax_groups, getattr(stepper.semi, "groups", None)
     return checkpoint.fingerprint(
-        stepper.settings, stepper.seed, plan.steps, plan.copies(0), *data, *stepper.trained.state_dict().values()
-    )
+        stepper.settings, stepper.seed, plan.steps, plan.copies(0), layers, learned, groups, *data,
+        *stepper.trained.state_dict().values(),
+    )  # fmt: skip
 
 
 def _validate(

@@ -31,7 +31,8 @@ def parameter_groups(
     no_bias_decay: three groups, as in the sources' NBD: "decayed"; "bias", names that end in `bias` (lr times
     bias_lr_factor, no decay); "undecayed", one-dimensional weights (norms, PReLU) and the weight of any module called
     norm or query_embed. Otherwise one group. Empty groups are left out.
-    backbone_lr_factor: unless 1, `model.backbone` has groups of its own, "backbone …", with lr times this factor.
+    backbone_lr_factor: unless 1, `backbone` of the model, or of the `tagger` in it, has groups of its own, "backbone …",
+    with lr times this factor.
     Returns dicts with keys name, params, lr, base_lr, weight_decay, names.
     """
     kinds = {"decayed": (lr, weight_decay), "bias": (lr * bias_lr_factor, 0.0), "undecayed": (lr, 0.0)}
@@ -39,7 +40,9 @@ def parameter_groups(
     members: dict[str, list[tuple[str, nn.Parameter]]] = {kind: [] for kind in (*kinds, *slower)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = "backbone " if backbone_lr_factor != 1 and name.startswith("backbone.") else ""
+            part = (
+                "backbone " if backbone_lr_factor != 1 and name.removeprefix("tagger.").startswith("backbone.") else ""
+            )
             members[part + (_kind(name, parameter) if no_bias_decay else "decayed")].append((name, parameter))
     return [
         {

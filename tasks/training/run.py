@@ -40,10 +40,10 @@ class Run:
     """
 
     def __init__(
-        self, stepper: Stepper, schedule: Schedule, stopping: StoppingRule, folder: Path, fingerprint: str, run_id: str
+        self, stepper: Stepper, schedule: Schedule, stopping: StoppingRule, folder: Path, fingerprint: str
     ) -> None:
         self.stepper, self.schedule, self.stopping = stepper, schedule, stopping
-        self.folder, self.fingerprint, self.run_id = folder, fingerprint, run_id
+        self.folder, self.fingerprint = folder, fingerprint
         self.now = RunState()
 
     def _best_path(self) -> Path:
@@ -61,12 +61,13 @@ class Run:
         if raw is None:
             best, kind = -math.inf, "raw" if self.stepper.ema is None else "ema"
         else:
+            # A score that is not a number (no positives to rank) never wins; raw wins a tie, a later epoch too.
             measured = {"raw": raw} if ema is None else {"raw": raw, "ema": ema}
-            # A score that is not a number (no positives to rank) never wins; raw wins a tie.
-            kind = max(measured, key=lambda k: -math.inf if math.isnan(measured[k]) else measured[k])
+            measured = {k: -math.inf if math.isnan(score) else score for k, score in measured.items()}
+            kind = max(measured, key=measured.get)
             best = measured[kind]
-        if not best < now.best_score:
-            now.best_score, now.best_epoch, now.best_kind = -math.inf if math.isnan(best) else best, epoch, kind
+        if best >= now.best_score:
+            now.best_score, now.best_epoch, now.best_kind = best, epoch, kind
             self._save_weights()
         if raw is not None:
             self.schedule.observe(best)
@@ -99,7 +100,6 @@ class Run:
         }
         state = {
             "fingerprint": self.fingerprint,
-            "run_id": self.run_id,
             "now": asdict(self.now),
             "scaler": stepper.scaler.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -140,5 +140,4 @@ class Run:
             stepper.ema.num_updates = state["ema_updates"]
         self.schedule.load_state_dict(state["schedule"])
         self.stopping = type(self.stopping)(**state["stopping"])
-        self.run_id = self.run_id or state["run_id"]
         logger.info("continuing from %s: epoch %d, step %d", self.folder, self.now.epoch, self.now.step)

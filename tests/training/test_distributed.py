@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tasks.errors import ModelError
+from tasks.training import checkpoint
 from tasks.training.distributed import World, default_device, synchronise_batchnorm
 from tests.training import processes, toy_run
 
@@ -28,6 +29,7 @@ CASES = {
     },
     "batch": {"loss_options": {"reduction": "batch"}, "optimizer": {"name": "adamw"}, "lr": 0.01},
 }
+GATHERS = {"loss": "selective", "epochs": 2}
 TOLERANCE = 1e-5
 """Of losses and weights: float32 sums taken in another order over three epochs."""
 
@@ -35,7 +37,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
-    assert processes.start(processes.TORCHRUN, out, CASES).wait(timeout=300) == 0, (out / "log").read_text()
+    assert processes.start(processes.TORCHRUN, out, {**CASES, "gathers": GATHERS}).wait(timeout=300) == 0, (out / "log").read_text()
     return out
 
 
@@ -47,6 +49,12 @@ def test_one_and_two_processes_have_the_same_curve_and_weights(case, two_process
         assert theirs == pytest.approx(ours, abs=TOLERANCE)
     for name, weights in load_file(two_processes / case / "last.safetensors").items():
         torch.testing.assert_close(weights, last[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
+def test_what_a_loss_has_gathered_is_of_all_processes_in_the_checkpoint_that_all_resume_from(two_processes):
+    saved = checkpoint.read(two_processes / "gathers/checkpoints" / checkpoint.LATEST).part("loss")
+    assert saved["num_images"] == 13
+    assert torch.all(saved["probability_sum_C"] < 13)
 
 
 def test_synchronised_batchnorm_keeps_the_activation_of_a_fused_layer_and_the_names():

@@ -1,5 +1,6 @@
 import functools
 import json
+import math
 import signal
 
 import numpy as np
@@ -40,6 +41,7 @@ def fit(
     on_metrics=None,
     replicas=None,
     workers=0,
+    score=mean_average_precision,
     **changes,
 ):
     return train(
@@ -48,7 +50,7 @@ def fit(
         train_set or toy.image_set(),
         toy.image_set(9, seed=3) if val_set is ... else val_set,
         toy.settings(**changes),
-        score=mean_average_precision,
+        score=score,
         seed=1,
         checkpoint_dir=tmp_path,
         on_metrics=on_metrics,
@@ -341,6 +343,17 @@ def test_a_checkpoint_without_its_best_weights_is_ignored_with_a_log_line(tmp_pa
     assert_same_bits(result.state, again.state)
 
 
+@pytest.mark.parametrize("change", ["dropout", "frozen", "groups"])
+def test_another_network_starts_a_new_run_though_its_first_weights_are_the_same(tmp_path, change):
+    fit(tmp_path, epochs=1)
+    loss, other = BinaryCrossEntropy(3), toy.tagger(dropout=0.5 if change == "dropout" else 0.0)
+    if change == "frozen":
+        next(other.parameters()).requires_grad_(False)
+    if change == "groups":
+        loss.softmax_groups = [[0, 1]]
+    assert len(fit(tmp_path, model=other, loss=loss, epochs=1).speed) == 1
+
+
 def test_repacked_images_start_a_new_run(tmp_path):
     train_set = toy.image_set()
     fit(tmp_path, train_set=train_set, epochs=1)
@@ -348,21 +361,27 @@ def test_repacked_images_start_a_new_run(tmp_path):
     assert len(fit(tmp_path, train_set=train_set, epochs=1).speed) == 1
 
 
+def test_an_epoch_that_cannot_be_judged_does_not_replace_the_best_one(tmp_path):
+    scores = iter([0.5, 0.6, math.nan, math.nan])  # raw and averaged weights of two epochs
+    result = fit(tmp_path, epochs=2, score=lambda *_: next(scores))
+    assert (result.best_epoch, result.kind, result.best_score) == (0, "ema", 0.6)
+
+
+def test_sigterm_while_the_last_epoch_is_judged_is_not_swallowed(tmp_path):
+    def score(*cells):
+        signal.raise_signal(signal.SIGTERM)
+        return mean_average_precision(*cells)
+
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, epochs=1, score=score)
+    assert stopped.value.code == EXIT_TERMINATED
+    assert fit(tmp_path, epochs=1).speed == []  # all was saved
+
+
 def test_options_without_effect_are_named(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         fit(tmp_path, val_set=None, early_stopping={"rule": "paper", "patience": 5}, epochs=1)
     assert "no validation set: early stopping and the plateau schedule have no effect" in caplog.text
-
-
-def test_the_tracking_run_survives_in_the_checkpoint(tmp_path):
-    train(
-        toy.tagger(), BinaryCrossEntropy(3), toy.image_set(), None, toy.settings(epochs=1),
-        score=mean_average_precision, seed=1, checkpoint_dir=tmp_path, run_id="abc",
-    )  # fmt: skip
-    assert checkpoint.saved_run_id(tmp_path) == "abc"
-    checkpoint.remove(tmp_path)
-    assert checkpoint.saved_run_id(tmp_path) == ""
-    assert not tmp_path.exists()
 
 
 def test_the_weights_on_disk_are_those_of_the_result(tmp_path):

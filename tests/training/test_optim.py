@@ -5,6 +5,8 @@ from torch import nn
 from tasks.training import OPTIMIZERS
 from tasks.training.optim import follow, parameter_groups
 from tasks.training.schedules import constant, one_cycle
+from tasks.training.semi.base import Assisted
+from tests.training import toy
 
 
 class Head(nn.Module):
@@ -74,6 +76,18 @@ def test_the_backbone_can_learn_at_a_rate_of_its_own():
     assert lr_of["backbone.conv.bias"] == pytest.approx(0.02)
     assert lr_of["head.query_embed.weight"] == pytest.approx(0.1)
     assert lr_of["head.bias_C"] == pytest.approx(0.2)
+
+
+def test_the_backbone_keeps_its_own_rate_beside_a_method_that_learns_from_unlabelled_images():
+    tagger = nn.Module()
+    tagger.backbone, tagger.head = model(), Head()
+    groups = parameter_groups(
+        Assisted(tagger, toy.method("sesemi")), lr=0.1, weight_decay=0.0, no_bias_decay=True, backbone_lr_factor=0.1
+    )
+    lr_of = {name: group["lr"] for group in groups for name in group["names"]}
+    assert lr_of["tagger.backbone.conv.weight"] == pytest.approx(0.01)
+    assert lr_of["tagger.head.query_embed.weight"] == pytest.approx(0.1)
+    assert {lr for name, lr in lr_of.items() if name.startswith("method.")} == {0.1}
 
 
 def test_a_backbone_at_the_common_rate_has_no_groups_of_its_own():

@@ -78,7 +78,6 @@ def method(name: str, *, epochs: int = 3, groups: tuple = (), seed: int = 0, **o
 def settings(**changes) -> Training:
     """A short plain run; `changes` replace fields."""
     fields = {
-        "enabled": True,
         "epochs": 3,
         "batch_size": 4,
         "accumulate": 1,

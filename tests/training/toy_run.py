@@ -28,11 +28,12 @@ from tests.training import toy
 def run(folder: Path, changes: dict[str, Any]) -> tuple[TrainingResult, dict[str, Tensor]]:
     """One run with checkpoints in folder/checkpoints. Returns its result and the weights of its last step.
 
-    changes: fields of `toy.settings`; and model, loss_options, num_images, step_delay_s, semi (name -> options).
+    changes: fields of `toy.settings`, of which `loss` is a name; and model, loss_options, num_images, step_delay_s, semi
+    (name -> options).
     """
     changes = dict(changes)
     model = toy.tagger(**changes.pop("model", {}))
-    loss = LOSSES["bce"](3, **changes.pop("loss_options", {}))
+    loss = LOSSES[changes.pop("loss", "bce")](3, **changes.pop("loss_options", {}))
     epochs = changes.get("epochs", 3)
     semi = [toy.method(name, epochs=epochs, **options) for name, options in changes.pop("semi", {}).items()]
     delay_s = changes.pop("step_delay_s", 0.0)

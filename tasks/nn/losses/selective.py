@@ -78,11 +78,7 @@ class SelectiveLoss(MultiLabelLoss):
         """Fix the priors once the warm-up is over; a resumed run arrives at the same ones."""
         self.epoch = epoch
         if self.mode == "selective" and epoch >= self.warmup_epochs:
-            total_C, count = self.probability_sum_C.clone(), self.num_images.clone()
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(total_C)
-                dist.all_reduce(count)
-            self.prior_C = (total_C / count.clamp(min=1)).float()
+            self.prior_C = (self.probability_sum_C / self.num_images.clamp(min=1)).float()
 
     def terms(self, logits_NC: Tensor, targets_NC: Tensor, known_NC: Tensor) -> tuple[Tensor, Tensor]:
         log_p_NC = F.logsigmoid(logits_NC)
@@ -106,8 +102,12 @@ class SelectiveLoss(MultiLabelLoss):
         if self.mode == "selective" and self.epoch >= self.warmup_epochs:
             return weight_NC, known_NC | self._trusted_absences(logits_NC, known_NC)
         if self.mode == "selective" and self.epoch == self.warmup_epochs - 1 and logits_NC.requires_grad:
-            self.probability_sum_C += torch.sigmoid(logits_NC).sum(0)
-            self.num_images += len(logits_NC)
+            # Of all processes at once: a checkpoint holds the first one's buffers, and every process resumes from it.
+            seen = torch.cat([torch.sigmoid(logits_NC).sum(0).double(), self.num_images.new_tensor([len(logits_NC)])])
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(seen)
+            self.probability_sum_C += seen[:-1]
+            self.num_images += seen[-1]
         return weight_NC, known_NC
 
     def _trusted_absences(self, logits_NC: Tensor, known_NC: Tensor) -> Tensor:
