@@ -12,7 +12,7 @@
     ├── ModelError                  weights, backbone, head and loss that do not fit together
     │   └── NonFiniteLossError      training stopped: step, learning rate and image ids in the message
     ├── ProtocolError               two results that must not be compared
-    ├── GateError                   the regression gate of `evaluate` refused a model
+    ├── GateError                   the regression gate refused a model
     └── PipelineError               one or more stages of a flow run failed
 
 A programmer's mistake is an `AssertionError` or whatever Python raises, with its traceback.

@@ -59,9 +59,12 @@ class Choice(BaseModel):
         """Call the chosen entry of `registry` with its options and those `context` values that its signature takes.
 
         where: the key in params.yaml, for messages.
-        Raises ParamsError for an unknown name or option, with the nearest known one.
+        Raises ParamsError for an unknown name or option, with the nearest known one, and for a value that it refuses.
         """
-        return call(registry, self.name, self.options, where=where, **context)
+        try:
+            return call(registry, self.name, self.options, where=where, **context)
+        except (TypeError, ValueError) as error:
+            raise ParamsError(f"{where}: {self.name}: {error}") from error
 
 
 class Paths(Section):
@@ -210,7 +213,6 @@ class EarlyStopping(Section):
 class Training(Section):
     """One training run; pretrain and finetune each have one, crossfit borrows finetune's."""
 
-    enabled: bool
     epochs: Count
     batch_size: Count
     accumulate: Count
@@ -231,6 +233,10 @@ class Training(Section):
     augment: list[dict[str, Any]]
     early_stopping: EarlyStopping
     checkpoint_every_steps: Count
+
+
+class Pretrain(Training):
+    enabled: bool
 
 
 class Finetune(Training):
@@ -315,7 +321,7 @@ class Params(Section):
     split: Split
     shard: Shard
     model: Model
-    pretrain: Training
+    pretrain: Pretrain
     crossfit: Crossfit
     clean: Clean
     resample: Resample
@@ -357,7 +363,7 @@ def call(
 ) -> Any:
     """Call `registry[name]` with `options` from params.yaml and those `context` values that its signature takes.
 
-    Raises ParamsError for an unknown name or option, with the nearest known one, and for a value that it refuses.
+    Raises ParamsError for an unknown name or option, with the nearest known one.
     """
     if name not in registry:
         raise ParamsError(f"{where}: {name!r} is unknown. {did_you_mean(name, registry)}")
@@ -366,14 +372,7 @@ def call(
     for key in options:
         if key not in known:
             raise ParamsError(f"{where}: {name}: unknown option {key!r}. {did_you_mean(key, known)}")
-    factory = registry[name]
-    arguments = {**{k: v for k, v in context.items() if k in accepted}, **options}
-    if not isinstance(factory, type):
-        return factory(**arguments)
-    try:  # a class checks its options when it is built; a function runs, and its errors are its own
-        return factory(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ParamsError(f"{where}: {name}: {error}") from error
+    return registry[name](**{k: v for k, v in context.items() if k in accepted}, **options)
 
 
 def _one_line(error: ValidationError, where: str) -> str:

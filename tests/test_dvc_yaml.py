@@ -45,7 +45,7 @@ def test_a_stage_reads_its_own_params_section(stages):
 
 
 def test_crossfit_depends_on_all_that_it_borrows_from_finetune_and_on_nothing_else(stages):
-    own = {"enabled", "epochs", "early_stopping"}  # it has the first two itself, and no validation images
+    own = {"epochs", "early_stopping"}  # it has epochs of its own, and no validation images
     borrowed = {f"finetune.{field}" for field in Training.model_fields if field not in own}
     assert set(stages["crossfit"]["params"]) == {"seed", "model", "crossfit"} | borrowed
 

@@ -67,6 +67,7 @@ def build_model(
     if params.model.backbone.freeze_batchnorm:
         freeze_batchnorm(backbone)
     num_labels = len(words.labels)
+    section = "finetune" if isinstance(settings, Finetune) else "pretrain"
     context = {
         "label_names": words.display_names,
         "groups": words.groups,
@@ -77,7 +78,7 @@ def build_model(
     )
     if params.model.head_init == "xavier":
         xavier_init(head)
-    loss = settings.loss.build(LOSSES, where="params.yaml: finetune.loss", num_labels=num_labels, **context)
+    loss = settings.loss.build(LOSSES, where=f"params.yaml: {section}.loss", num_labels=num_labels, **context)
     check_fit(head, loss)
     model = Tagger(backbone, head, labels=words.labels, logit_scale=loss.logit_scale, groups=loss.softmax_groups)
     if start is not None and has_model(start):

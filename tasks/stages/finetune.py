@@ -43,6 +43,7 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
     dense = few_labels(params, annotated)
     kept = learnable(dense)
     validation = labels_of(params, params.paths.cleaned, partition_ids(splits, "calibration"), words.labels)
+    judged = learnable(validation)
     replicas = None
     if settings.resample:
         replication_N = replication_of(params, [train_ids[i] for i in kept])
@@ -58,7 +59,7 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
         model,
         loss,
         image_set(params, dense, kept),
-        image_set(params, validation, learnable(validation)),
+        image_set(params, validation, judged) if len(judged) else None,
         replicas=replicas,
         semi=semi,
         unlabelled=stream,
