@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -13,12 +13,13 @@ from scipy.stats import norm
 
 from tasks.labels.agreement import Cell, Settled, kappas
 from tasks.labels.noise import error_probability
-from tasks.labels.queue import AUDIT, LEAST_YIELD, expected_errors
+from tasks.labels.queue import AUDIT, LEAST_YIELD, expected_errors, lots, open_cells
 from tasks.matrices import DenseLabels
 from tasks.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 CONFIDENCE = 0.95
-RECENT = 50  # answers that tell whether the queue still pays
+RECENT = 100  # answers that tell whether the queue still pays; without any find, at least 73 bring Wilson below 0.05
+BLOCK = 20_000  # images whose lots are drawn at a time
 PRIOR_ERRORS = 10.0  # found and expected alike, before the first answer
 
 
@@ -100,7 +101,8 @@ class Answer:
 
     given: int
     state: int
-    audited: bool  # drawn at random, and not asked because it looked wrong
+    picked: bool  # asked because it looked wrong, and not for the audit
+    drawn: bool  # of the random sample, whatever it was asked for
     expected: float  # P(the annotation is wrong) as the opinions see it
 
     @property
@@ -108,10 +110,10 @@ class Answer:
         return self.state != self.given
 
 
-def answers_of(dense: DenseLabels, present_NC: np.ndarray, judged: Settled) -> list[Answer]:
+def answers_of(dense: DenseLabels, present_NC: np.ndarray, judged: Settled, *, seed: int) -> list[Answer]:
     """Verdicts about cells that the annotators had settled too, oldest first; those who are not sure tell nothing.
 
-    present_NC: P(present) by the policy.
+    present_NC: P(present) by the policy.  seed: of the queue.
     """
     wrong_NC = error_probability(present_NC, dense.targets_NC, dense.known_NC)
     position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
@@ -123,25 +125,44 @@ def answers_of(dense: DenseLabels, present_NC: np.ndarray, judged: Settled) -> l
         when[cell] = max(verdict.moment, when.get(cell, verdict.moment))
         if verdict.reason == AUDIT:
             audited.add(cell)
+    bars = lots_to_beat(dense, judged.answered | judged.reopened, seed=seed)
     found = []
     for row in judged.statements.to_pylist():
         cell = row["image_id"], row["label"]
         n, c = position.get(cell[0], -1), column.get(cell[1], -1)
         if n >= 0 and c >= 0 and dense.known_NC[n, c] and row["state"] != UNKNOWN_STATE:
-            answer = Answer(int(dense.targets_NC[n, c]), row["state"], cell in audited, float(wrong_NC[n, c]))
+            given = int(dense.targets_NC[n, c])
+            drawn = bool(lots([cell[0]], [cell[1]], seed=seed) > bars[given])
+            answer = Answer(given, row["state"], cell not in audited, drawn, float(wrong_NC[n, c]))
             found.append((when[cell], cell, answer))
     return [answer for *_, answer in sorted(found, key=lambda each: each[:2])]
 
 
-def review_summary(
-    dense: DenseLabels, present_NC: np.ndarray, judged: Settled, queue: pa.Table, *, least_yield: float = LEAST_YIELD
-) -> dict:
+def lots_to_beat(dense: DenseLabels, answered: Collection[Cell], *, seed: int) -> dict[int, float]:
+    """given state (1, 0) -> the highest lot among the known cells of that state which nobody has answered; 0 for none.
+
+    The answered cells above it are a random sample of the state's cells: all of them that stand there were answered,
+    whether the audit drew them or the queue. The audit's own answers are not: what looks wrong was asked before, and
+    a later audit draws from the rest.
+    """
+    unanswered_NC = open_cells(dense, answered) & dense.known_NC
+    bars = {PRESENT: 0.0, ABSENT: 0.0}
+    for start in range(0, len(dense.image_ids), BLOCK):
+        rows = slice(start, start + BLOCK)
+        lot_BC = lots(dense.image_ids[rows], dense.labels, seed=seed)
+        for state in bars:
+            there_BC = unanswered_NC[rows] & (dense.targets_NC[rows] == state)
+            bars[state] = float(lot_BC.max(where=there_BC, initial=bars[state]))
+    return bars
+
+
+def review_summary(dense: DenseLabels, present_NC: np.ndarray, judged: Settled, queue: pa.Table, *, seed: int) -> dict:
     """JSON-ready: what people said so far, how wrong the annotations are, what the queue promises, whether to go on."""
-    answers = answers_of(dense, present_NC, judged)
-    audits = {g: [a.mended for a in answers if a.audited and a.given == g] for g in (PRESENT, ABSENT)}
+    answers = answers_of(dense, present_NC, judged, seed=seed)
+    audits = {g: [a.mended for a in answers if a.drawn and a.given == g] for g in (PRESENT, ABSENT)}
     population = {g: int((dense.known_NC & (dense.targets_NC == g)).sum()) for g in (PRESENT, ABSENT)}
     rate = error_rate(audits, population)
-    picked = [a for a in answers if not a.audited]
+    picked = [a for a in answers if a.picked]
     recent = recent_yield([a.mended for a in picked])
     ratio = surprise(sum(a.mended for a in picked), sum(a.expected for a in picked))
     return {
@@ -153,5 +174,5 @@ def review_summary(
         "error_rate": asdict(rate) if rate else None,
         "expected_errors": {n: ratio * count for n, count in expected_errors(queue).items()},
         "recent_yield": asdict(recent) if recent else None,
-        "stop": should_stop(recent, least_yield=least_yield),
+        "stop": should_stop(recent, least_yield=LEAST_YIELD),
     }

@@ -41,13 +41,13 @@ class Block:
     auditable_BC: np.ndarray
 
 
-def label_weights(num_positives_C: np.ndarray, *, rarity: float = RARITY) -> np.ndarray:
-    """How much a verdict on each label counts: (median of positives / positives) ** rarity, in WEIGHT_RANGE.
+def label_weights(num_positives_C: np.ndarray) -> np.ndarray:
+    """How much a verdict on each label counts: (median of positives / positives) ** RARITY, in WEIGHT_RANGE.
 
-    num_positives_C: present cells of each label.  rarity: 0 lets every label count the same.
+    num_positives_C: present cells of each label.
     """
     positives_C = np.maximum(num_positives_C, 1).astype(np.float64)
-    return np.clip((np.median(positives_C) / positives_C) ** rarity, *WEIGHT_RANGE)
+    return np.clip((np.median(positives_C) / positives_C) ** RARITY, *WEIGHT_RANGE)
 
 
 def questions(
@@ -59,26 +59,23 @@ def questions(
     budget: int,
     audit_share: float,
     seed: int,
-    rarity: float = RARITY,
-    least_yield: float = LEAST_YIELD,
 ) -> pa.Table:
     """QUEUE about the images of `dense` as a policy left them.
 
     askable_NC: bool, cells about which a person may be asked: those without a verdict.
     reopened: (image_id, label) on which people are at odds, or that a split has left open: asked as if nothing had been
         annotated.
-    rarity: exponent of `label_weights`.
-    least_yield: the stop rule. Nothing is asked whose answer changes the data with a smaller probability.
+    The stop rule: nothing is asked whose answer changes the data with a probability below LEAST_YIELD.
     """
     reopened_NC = ~open_cells(dense, reopened)
     known_NC = dense.known_NC & ~reopened_NC
     doubt_NC = np.where(reopened_NC, 0.5, decided.doubt_NC)
-    weight_C = label_weights((dense.known_NC & (dense.targets_NC == 1)).sum(axis=0), rarity=rarity)
+    weight_C = label_weights((dense.known_NC & (dense.targets_NC == 1)).sum(axis=0))
     block = Block(
         image_ids=dense.image_ids,
         given_BC=np.where(known_NC, dense.targets_NC, tables.UNKNOWN_STATE).astype(np.int8),
         present_BC=np.where(reopened_NC, 0.5, decided.present_NC),
-        worth_BC=np.where(askable_NC & (doubt_NC >= least_yield), doubt_NC * weight_C, 0.0),
+        worth_BC=np.where(askable_NC & (doubt_NC >= LEAST_YIELD), doubt_NC * weight_C, 0.0),
         auditable_BC=askable_NC & known_NC,
     )
     return build_queue([block], dense.labels, budget=budget, audit_share=audit_share, seed=seed)
@@ -105,17 +102,22 @@ def build_queue(
     num_audit = round(budget * audit_share)
     ranked = _Best(budget - num_audit)
     audits = {state: _Best(num) for state, num in ((1, num_audit // 2), (0, num_audit - num_audit // 2))}
-    salt_C = _hash(np.asarray([_number(label) for label in labels], np.uint64) ^ np.uint64(seed))
     for block in blocks:
         ranked.offer(block, block.worth_BC)
         if num_audit:
-            salt_B = np.asarray([_number(image_id) for image_id in block.image_ids], np.uint64)
-            lot_BC = 1.0 - _hash(salt_B[:, None] ^ salt_C).astype(np.float64) / 2.0**64
+            lot_BC = lots(block.image_ids, labels, seed=seed)
             for state, best in audits.items():
                 best.offer(block, np.where(block.auditable_BC & (block.given_BC == state), lot_BC, 0.0))
     asked = {**ranked.rows, **audits[0].rows, **audits[1].rows}
     audited = audits[0].rows.keys() | audits[1].rows.keys()
     return _table(asked, audited, labels)
+
+
+def lots(image_ids: Sequence[str], labels: Sequence[str], *, seed: int) -> np.ndarray:
+    """Each cell's lot in the audit, float64 (B, C) in (0, 1], the highest first; of the seed and the cell alone."""
+    salt_C = _hash(np.asarray([_number(label) for label in labels], np.uint64) ^ np.uint64(seed))
+    salt_B = np.asarray([_number(image_id) for image_id in image_ids], np.uint64)
+    return 1.0 - _hash(salt_B[:, None] ^ salt_C).astype(np.float64) / 2.0**64
 
 
 def expected_errors(queue: pa.Table) -> dict[str, float]:

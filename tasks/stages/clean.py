@@ -50,10 +50,8 @@ def run(params: Params) -> None:
     )
     askable_NC = open_cells(dense, judged.answered)
     split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
-    options = params.review.model_dump(include={"budget", "audit_share", "rarity", "least_yield"})
-    queue = questions(
-        dense, decided, askable_NC=askable_NC, reopened=judged.reopened | split, seed=params.seed, **options
-    )
+    options = {**params.review.model_dump(include={"budget", "audit_share"}), "seed": params.seed}
+    queue = questions(dense, decided, askable_NC=askable_NC, reopened=judged.reopened | split, **options)
 
     tables.write_table(out / "labels.parquet", cleaned.labels, tables.LABELS)
     tables.write_table(out / "unknown.parquet", cleaned.unknown, tables.UNKNOWN)
@@ -68,7 +66,7 @@ def run(params: Params) -> None:
         "images": len(ids),
         "actions": {name: int((decided.action_NC == n).sum()) for n, name in enumerate(ACTIONS)},
         "queue": queue.num_rows,
-        "review": review_summary(dense, decided.present_NC, judged, queue),
+        "review": review_summary(dense, decided.present_NC, judged, queue, seed=params.seed),
     }
     tables.write_json(paths.cleaning_report, report)
     account(params, labels, verdicts, cleaned, judged)

@@ -9,7 +9,9 @@ from scipy.stats import binomtest
 
 from tasks import matrices, tables
 from tasks.labels.agreement import settle
-from tasks.labels.audit import error_rate, recent_yield, review_summary, should_stop, surprise, wilson
+from tasks.labels.audit import RECENT, error_rate, recent_yield, review_summary, should_stop, surprise, wilson
+from tasks.labels.cleaning import Cleaned
+from tasks.labels.queue import LEAST_YIELD, lots, open_cells, questions
 from tasks.labels.taxonomy import parse_taxonomy
 from tasks.labels.verdicts import Verdict
 
@@ -57,8 +59,8 @@ def test_the_interval_covers_the_true_rate_about_as_often_as_it_says():
 
 def test_only_the_last_answers_tell_whether_to_stop():
     answers = [True] * 100 + [False] * 100
-    assert recent_yield(answers, most=100).wrong == 0
-    assert should_stop(recent_yield(answers, most=100), least_yield=0.05)
+    assert recent_yield(answers).wrong == 0
+    assert should_stop(recent_yield(answers), least_yield=0.05)
     assert not should_stop(recent_yield(answers, most=150), least_yield=0.05)
 
 
@@ -78,7 +80,7 @@ TAXONOMY = parse_taxonomy({"labels": [{"id": "cat"}]})
 IDS = [f"i{n}" for n in range(10)]
 
 
-def summary(*verdicts: tuple[int, str, str], **options) -> dict:
+def summary(*verdicts: tuple[int, str, str]) -> dict:
     """Five cells annotated present, four absent, the last unknown; verdicts: (image, verdict, reason)."""
     targets_NC = np.array([[1]] * 5 + [[0]] * 5, np.uint8)
     known_NC = np.array([[True]] * 9 + [[False]])
@@ -92,15 +94,51 @@ def summary(*verdicts: tuple[int, str, str], **options) -> dict:
         [{"image_id": "i0", "label": "cat", "given": 1, "score": 0.25, "priority": 1.0, "reason": "mistaken?"}],
         schema=tables.QUEUE,
     )
-    return review_summary(dense, np.full((10, 1), 0.5), settle(said, images, TAXONOMY), queue, **options)
+    return review_summary(dense, np.full((10, 1), 0.5), settle(said, images, TAXONOMY), queue, seed=0)
 
 
-def test_audits_measure_the_annotations_and_other_answers_measure_the_queue():
-    found = summary(
-        (0, "absent", "audit"), (1, "present", "audit"), (5, "present", "missing?"), (6, "absent", "missing?")
-    )
+def test_answers_measure_the_annotations_down_to_the_first_lot_that_nobody_answered():
+    by_lot = sorted(range(5), key=lambda n: -lots(IDS, ["cat"], seed=0)[n, 0])  # those annotated present
+    found = summary((by_lot[0], "absent", "audit"), (by_lot[1], "present", "mistaken?"), (by_lot[3], "absent", "audit"))
     assert (found["error_rate"]["wrong"], found["error_rate"]["asked"]) == (1, 2)
+
+
+def test_answers_beside_the_audit_measure_the_queue():
+    found = summary((0, "absent", "audit"), (5, "present", "missing?"), (6, "absent", "missing?"))
     assert (found["recent_yield"]["wrong"], found["recent_yield"]["asked"]) == (1, 2)
+
+
+def test_the_error_rate_stays_right_when_the_queue_has_taken_the_errors_out_round_after_round():
+    rng = np.random.default_rng(0)
+    covered, estimates = 0, []
+    for repetition in range(10):
+        ids = [f"{repetition}/{n}" for n in range(2000)]
+        targets_NC = (rng.random((2000, 1)) < 0.5).astype(np.uint8)
+        wrong_NC = rng.random((2000, 1)) < 0.1
+        doubt_NC = np.where(wrong_NC, rng.uniform(0.3, 0.6, (2000, 1)), rng.uniform(0, 0.35, (2000, 1)))
+        dense = matrices.DenseLabels(ids, ["cat"], targets_NC, np.ones((2000, 1), bool))
+        present_NC = np.where(targets_NC == 1, 1 - doubt_NC, doubt_NC)
+        decided = Cleaned(np.zeros((2000, 1), np.int8), present_NC, doubt_NC)
+        images = pa.table({"image_id": ids, "sha256": ids, "status": ["ok"] * 2000})
+        truth = dict(zip(ids, (targets_NC ^ wrong_NC)[:, 0], strict=True))
+        said: list[Verdict] = []
+        for day in range(1, 5):
+            askable_NC = open_cells(dense, {(v.image_id, "cat") for v in said})
+            queue = questions(dense, decided, askable_NC=askable_NC, budget=200, audit_share=0.3, seed=7)
+            when = f"2026-01-0{day}T00:00:00+00:00"
+            for row in queue.to_pylist():
+                word = "present" if truth[row["image_id"]] else "absent"
+                said.append(Verdict(row["image_id"], "cat", word, "ann", when, reason=row["reason"]))
+        rate = review_summary(dense, present_NC, settle(said, images, TAXONOMY), queue, seed=7)["error_rate"]
+        estimates.append(rate["share"])
+        covered += rate["low"] <= wrong_NC.mean() <= rate["high"]
+    assert np.mean(estimates) == pytest.approx(0.1, abs=0.015)
+    assert covered >= 9
+
+
+def test_a_hundred_answers_that_changed_nothing_say_stop_and_fifty_do_not():
+    assert should_stop(recent_yield([False] * RECENT), least_yield=LEAST_YIELD)
+    assert not should_stop(recent_yield([False] * 50), least_yield=LEAST_YIELD)
 
 
 def test_unsure_answers_and_unknown_cells_tell_nothing():

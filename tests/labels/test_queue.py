@@ -164,7 +164,7 @@ def asked(doubt, *, known=True, reopened=(), closed=(), **options):
         np.full(doubt_NC.shape, known),
     )
     decided = Cleaned(np.zeros(doubt_NC.shape, np.int8), doubt_NC, doubt_NC)
-    options = {"budget": 10, "audit_share": 0.0, "seed": 0, "rarity": 0.0} | options
+    options = {"budget": 10, "audit_share": 0.0, "seed": 0} | options
     return questions(dense, decided, askable_NC=open_cells(dense, closed), reopened=reopened, **options)
 
 
@@ -173,7 +173,7 @@ def test_a_cell_with_a_verdict_is_not_asked_again():
 
 
 def test_nothing_is_asked_below_the_least_yield():
-    assert cells(asked([[0.5, 0.04]], least_yield=0.05)) == [("i0", "cat")]
+    assert cells(asked([[0.5, 0.04]])) == [("i0", "cat")]
 
 
 def test_a_cell_on_which_people_are_at_odds_is_asked_as_unknown():
@@ -182,12 +182,11 @@ def test_a_cell_on_which_people_are_at_odds_is_asked_as_unknown():
 
 
 def test_a_rare_label_counts_more():
-    np.testing.assert_allclose(label_weights(np.array([100, 25, 400]), rarity=0.5), [1, 2, 0.5])
-    np.testing.assert_allclose(label_weights(np.array([100, 25, 400]), rarity=0), 1)
+    np.testing.assert_allclose(label_weights(np.array([100, 25, 400])), [1, 2, 0.5])
 
 
 def test_weights_stay_in_bounds_and_a_label_without_positives_has_one():
-    weights = label_weights(np.array([0, 1000, 10**9]), rarity=0.5)
+    weights = label_weights(np.array([0, 1000, 10**9]))
     assert weights.tolist() == [4.0, 1.0, 0.25]
 
 
