@@ -110,10 +110,12 @@ class Answer:
         return self.state != self.given
 
 
-def answers_of(dense: DenseLabels, present_NC: np.ndarray, judged: Settled, *, seed: int) -> list[Answer]:
+def answers_of(
+    dense: DenseLabels, present_NC: np.ndarray, judged: Settled, *, answered: Collection[Cell], seed: int
+) -> list[Answer]:
     """Verdicts about cells that the annotators had settled too, oldest first; those who are not sure tell nothing.
 
-    present_NC: P(present) by the policy.  seed: of the queue.
+    present_NC: P(present) by the policy.  answered: cells that nobody is asked about any more.  seed: of the queue.
     """
     wrong_NC = error_probability(present_NC, dense.targets_NC, dense.known_NC)
     position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
@@ -125,7 +127,7 @@ def answers_of(dense: DenseLabels, present_NC: np.ndarray, judged: Settled, *, s
         when[cell] = max(verdict.moment, when.get(cell, verdict.moment))
         if verdict.reason == AUDIT:
             audited.add(cell)
-    bars = lots_to_beat(dense, judged.answered | judged.reopened, seed=seed)
+    bars = lots_to_beat(dense, {*answered, *judged.reopened}, seed=seed)
     found = []
     for row in judged.statements.to_pylist():
         cell = row["image_id"], row["label"]
@@ -156,9 +158,17 @@ def lots_to_beat(dense: DenseLabels, answered: Collection[Cell], *, seed: int) -
     return bars
 
 
-def review_summary(dense: DenseLabels, present_NC: np.ndarray, judged: Settled, queue: pa.Table, *, seed: int) -> dict:
+def review_summary(
+    dense: DenseLabels,
+    present_NC: np.ndarray,
+    judged: Settled,
+    queue: pa.Table,
+    *,
+    answered: Collection[Cell],
+    seed: int,
+) -> dict:
     """JSON-ready: what people said so far, how wrong the annotations are, what the queue promises, whether to go on."""
-    answers = answers_of(dense, present_NC, judged, seed=seed)
+    answers = answers_of(dense, present_NC, judged, answered=answered, seed=seed)
     audits = {g: [a.mended for a in answers if a.drawn and a.given == g] for g in (PRESENT, ABSENT)}
     population = {g: int((dense.known_NC & (dense.targets_NC == g)).sum()) for g in (PRESENT, ABSENT)}
     rate = error_rate(audits, population)

@@ -1,8 +1,9 @@
 """New statements about annotated images, by a policy or by people, and everything that follows from them.
 
 A *statement* says of one cell (image, label) that it is present, absent or unknown, who says so and how surely:
-STATEMENTS below. It takes the place of the cell's own row, and outranks what other cells imply about it. A person
-outranks a policy, and a policy the annotation. Tables in, tables out.
+STATEMENTS below. It takes the place of the cell's own row, and outranks what other cells imply about it; where it says
+present, an annotation that excludes the label gives way. A person outranks a policy, and a policy the annotation.
+Tables in, tables out.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import pyarrow as pa
 from tasks import matrices, tables
 from tasks.labels.cells import RULES, origin_kind
 from tasks.labels.cleaning import KEEP, STATE_AFTER, Cleaned
+from tasks.labels.exclusions import exclusion_violations
 from tasks.labels.propagation import propagate
 from tasks.labels.taxonomy import Taxonomy
 
 CELL = ["image_id", "label"]
 IMPLIED = "rule:implies"
+EXCLUDED = "beside another label that excludes it"
 STATEMENTS = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -41,7 +44,7 @@ class Restated:
     labels: pa.Table  # LABELS, sorted by cell
     unknown: pa.Table  # UNKNOWN, sorted by cell
     changes: pa.Table  # CHANGES: every cell whose state is another one than before
-    contradictions: pa.Table  # image_id, label, kind: as propagation lists them, on the images that were touched
+    contradictions: pa.Table  # image_id, label, kind: propagation's and EXCLUDED, on the images that were touched
     added: Counter[str]  # reason -> rows
     dropped: Counter[str]
 
@@ -78,6 +81,7 @@ def restate(
     positives, negatives: whether presence flows up implications and absence down, as in `map_labels`.
     """
     stated = _most_trusted(statements, taxonomy)
+    stated = pl.concat([stated, _excluded(stated, labels, taxonomy)])
     before, marked = _frame(labels, tables.LABELS), _frame(unknown, tables.UNKNOWN)
     images = stated.select("image_id").unique()
     rows, marks = before.join(images, on="image_id", how="semi"), marked.join(images, on="image_id", how="semi")
@@ -104,7 +108,7 @@ def restate(
         labels=_table(pl.concat([untouched[0], now.select(before.columns)]), tables.LABELS),
         unknown=_table(pl.concat([untouched[1], now_marked]), tables.UNKNOWN),
         changes=_table(changes, tables.CHANGES),
-        contradictions=found.contradictions,
+        contradictions=_contradictions(found.contradictions, found.labels, taxonomy),
         added=_by_reason(now.join(rows, on=CELL, how="anti"), stated, "{}, where no row was"),
         dropped=_by_reason(rows.join(now, on=CELL, how="anti"), stated, "unknown, or absent without a row, {}"),
     )
@@ -121,14 +125,42 @@ def _most_trusted(statements: Iterable[pa.Table], taxonomy: Taxonomy) -> pl.Data
     return kept
 
 
+def settled_by(statements: pa.Table, taxonomy: Taxonomy) -> set[tuple[str, str]]:
+    """(image_id, label) whose state follows from the statements: whole of a present kind, kind of an absent whole, what
+    excludes something present."""
+    return set(_implied(_frame(statements, STATEMENTS), taxonomy).select(CELL).iter_rows())
+
+
 def _implied(stated: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
     """image_id, label, implied: what statements say about other cells; a present kind beats an absent whole."""
-    pairs = [(label, tables.PRESENT, up) for label in taxonomy.ids for up in sorted(taxonomy.ancestors[label])]
-    pairs += [(label, tables.ABSENT, down) for label in taxonomy.ids for down in sorted(taxonomy.descendants[label])]
-    schema = {"label": pl.String, "state": pl.Int8, "other": pl.String}
-    follows = pl.DataFrame(pairs, schema=schema, orient="row")
-    implied = stated.join(follows, on=["label", "state"]).select("image_id", label="other", implied="state")
+    here, gone = tables.PRESENT, tables.ABSENT
+    rows = [(label, here, up, here) for label in taxonomy.ids for up in sorted(taxonomy.ancestors[label])]
+    rows += [(label, gone, down, gone) for label in taxonomy.ids for down in sorted(taxonomy.descendants[label])]
+    rows += [(a, here, b, gone) for pair in sorted(taxonomy.exclusions) for a, b in (pair, pair[::-1])]
+    schema = {"label": pl.String, "state": pl.Int8, "other": pl.String, "implied": pl.Int8}
+    follows = pl.DataFrame(rows, schema=schema, orient="row")
+    implied = stated.join(follows, on=["label", "state"]).select("image_id", "implied", label="other")
     return implied.group_by(CELL).agg(pl.col("implied").max())
+
+
+def _excluded(stated: pl.DataFrame, labels: pa.Table, taxonomy: Taxonomy) -> pl.DataFrame:
+    """Statements that what is annotated present, but excluded by something stated present, is absent."""
+    pairs = [pair for both in sorted(taxonomy.exclusions) for pair in (both, both[::-1])]
+    excludes = pl.DataFrame(pairs, schema={"label": pl.String, "other": pl.String}, orient="row")
+    found = stated.filter(pl.col("state") == tables.PRESENT).join(excludes, on="label").drop("label")
+    found = found.rename({"other": "label"}).sort(*CELL, "origin").unique(CELL, keep="first", maintain_order=True)
+    annotated = _frame(labels, tables.LABELS).filter(pl.col("state") == tables.PRESENT)
+    found = found.join(annotated, on=CELL, how="semi").join(stated, on=CELL, how="anti")
+    absent = found.with_columns(state=pl.lit(tables.ABSENT, pl.Int8), present=1 - pl.col("present"))
+    return absent.select(stated.columns)
+
+
+def _contradictions(found: pa.Table, labels: pa.Table, taxonomy: Taxonomy) -> pa.Table:
+    """What propagation found, and present labels that exclude each other."""
+    pairs = exclusion_violations(labels, taxonomy)
+    both = pl.concat([pairs.select(CELL), pairs.select("image_id", label="other")]).unique().sort(CELL)
+    more = both.with_columns(kind=pl.lit(EXCLUDED)).to_arrow().cast(found.schema)
+    return pa.concat_tables([found, more])
 
 
 def _open_cells(marks: pl.DataFrame, stated: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:

@@ -6,7 +6,8 @@ returns Cleaned. To add one: a class here and an entry in the dict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +39,22 @@ def nothing_to_do(targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
     """The decisions of no policy at all: the annotations are believed."""
     none_NC = np.zeros(targets_NC.shape)
     return Cleaned(none_NC.astype(np.int8), np.where(known_NC, targets_NC, 0.5), none_NC)
+
+
+def spare_wholes(
+    decided: Cleaned, targets_NC: np.ndarray, known_NC: np.ndarray, kinds_C: Sequence[Sequence[int]]
+) -> Cleaned:
+    """`decided`, but a whole is kept where a kind of it is present afterwards: the whole follows from the kind.
+
+    kinds_C: of each label, the columns of those that imply it.
+    """
+    action_NC = decided.action_NC.copy()
+    kept_NC = (action_NC == KEEP) & known_NC & (targets_NC == 1)
+    after_NC = kept_NC | (action_NC == TO_PRESENT)
+    for whole, kinds in enumerate(kinds_C):
+        gone_N = np.isin(action_NC[:, whole], (TO_ABSENT, TO_UNKNOWN))
+        action_NC[gone_N & after_NC[:, list(kinds)].any(axis=1), whole] = KEEP
+    return replace(decided, action_NC=action_NC)
 
 
 class Consensus:

@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from tasks.labels.cells import RULES
+from tasks.labels.exclusions import exclusion_violations
 from tasks.labels.mapping import Mapped, provable_absences
 from tasks.labels.taxonomy import Taxonomy
 
@@ -70,30 +71,6 @@ def labels_without_source(taxonomy: Taxonomy, vocabularies: Iterable[str]) -> li
     """Labels that no native name of these vocabularies feeds, neither directly nor through a kind."""
     fed = {label.id for label in taxonomy.labels if any(label.names_in(v) for v in vocabularies)}
     return [label for label in taxonomy.ids if label not in fed and fed.isdisjoint(taxonomy.descendants[label])]
-
-
-def exclusion_violations(labels: pa.Table, taxonomy: Taxonomy) -> pl.DataFrame:
-    """Pairs of present labels that exclude each other: image_id, label, other; label first in the taxonomy.
-
-    labels: LABELS in the taxonomy's ids. Rows stay as they are: which of the two is wrong, a person must say.
-    """
-    pairs = sorted(taxonomy.exclusions)
-    pairs = pl.DataFrame(
-        {"label": [a for a, _ in pairs], "other": [b for _, b in pairs]},
-        schema=dict.fromkeys(["label", "other"], pl.String),
-    )
-    involved = pl.concat([pairs["label"], pairs["other"]]).unique()
-    present = (
-        pl.DataFrame(pl.from_arrow(labels.select(["image_id", "label", "state"])))
-        .lazy()
-        .filter(pl.col("state") == 1)
-        .with_columns(pl.col("image_id", "label").cast(pl.String))
-        .filter(pl.col("label").is_in(involved.implode()))
-        .select("image_id", "label")
-        .collect()
-    )
-    others = present.rename({"label": "other"})
-    return present.join(pairs, on="label").join(others, on=["image_id", "other"]).sort("image_id", "label", "other")
 
 
 def nearest_names(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

@@ -46,10 +46,15 @@ class FlipRates:
 
 @dataclass(frozen=True)
 class Curve:
-    """One opinion on the scale of log odds: a monotone piecewise linear function of its score."""
+    """One opinion on the scale of log odds: a monotone piecewise linear function of its score.
+
+    silence_tells: whether it spoke of some of the cells that it was learned from and not of others; otherwise nothing
+    is known of what its silence, or its speaking at all, means.
+    """
 
     scores: np.ndarray
     log_odds: np.ndarray
+    silence_tells: bool
 
     def __call__(self, scores_NC: np.ndarray) -> np.ndarray:
         """Evidence for presence, 0 where the opinion is silent."""
@@ -139,18 +144,19 @@ def _features(curves: Sequence[Curve], opinions: Sequence[np.ndarray], shape: tu
     yield np.ones(shape)
     for curve, scores_NC in zip(curves, opinions, strict=True):
         yield curve(scores_NC) / EVIDENCE_UNIT
-        yield np.isnan(scores_NC).astype(np.float64)
+        yield (np.isnan(scores_NC) & curve.silence_tells).astype(np.float64)
 
 
 def _fit_curve(scores_NC: np.ndarray, given_NC: np.ndarray, teach_NC: np.ndarray, rates: FlipRates) -> Curve:
     """Calibrate a score against the annotations, isotonic over all labels, and take the flips out of the result."""
     used_NC = teach_NC & ~np.isnan(scores_NC)
     if not used_NC.any():
-        return Curve(np.zeros(1), np.zeros(1))
+        return Curve(np.zeros(1), np.zeros(1), silence_tells=False)
     fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores_NC[used_NC], given_NC[used_NC])
     annotated = np.append(fitted.y_thresholds_, given_NC[used_NC].mean())
     *log_odds, prior = logit(np.clip((annotated - rates.invented) / rates.signal, *PROBABILITY_RANGE))
-    return Curve(fitted.X_thresholds_.astype(np.float64), np.asarray(log_odds) - prior)
+    silence_tells = bool((teach_NC & ~used_NC).any())
+    return Curve(fitted.X_thresholds_.astype(np.float64), np.asarray(log_odds) - prior, silence_tells)
 
 
 def _fit_weights(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from tasks import matrices, tables
 
+KEYWORD = "keyword"
 NUM_NEIGHBOURS = 15
 MOST_REFERENCES = 20_000  # images among which neighbours are sought; more are thinned evenly
 _ROWS_PER_BLOCK = 1024
@@ -62,14 +63,18 @@ def opinions_of(
 def _origin_opinions(
     proposals: pa.Table, spoken: pa.Table, image_ids: Sequence[str], labels: Sequence[str]
 ) -> Iterator[np.ndarray]:
-    """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name."""
+    """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name.
+
+    A keyword under which an image was found says nothing about the other keywords.
+    """
     for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):
         rows = proposals.filter(pc.equal(proposals["origin"], origin))
         names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
         heard_N = pc.is_in(pa.array(image_ids, pa.string()), pc.unique(rows["image_id"])).to_numpy(zero_copy_only=False)
         heard_C = np.asarray([label in names for label in labels], bool)
         scores_NC = matrices.dense_scores(rows, image_ids, labels)
-        yield np.where(heard_N[:, None] & heard_C, scores_NC, np.nan)
+        heard_NC = heard_N[:, None] & heard_C
+        yield np.where(heard_NC & (scores_NC > 0) if origin == KEYWORD else heard_NC, scores_NC, np.nan)
 
 
 def neighbour_share(

@@ -64,7 +64,7 @@ def questions(
 
     askable_NC: bool, cells about which a person may be asked: those without a verdict.
     reopened: (image_id, label) on which people are at odds, or that a split has left open: asked as if nothing had been
-        annotated.
+        annotated, on images and labels that `dense` lacks as well (of a test image, say).
     The stop rule: nothing is asked whose answer changes the data with a probability below LEAST_YIELD.
     """
     reopened_NC = ~open_cells(dense, reopened)
@@ -78,7 +78,12 @@ def questions(
         worth_BC=np.where(askable_NC & (doubt_NC >= LEAST_YIELD), doubt_NC * weight_C, 0.0),
         auditable_BC=askable_NC & known_NC,
     )
-    return build_queue([block], dense.labels, budget=budget, audit_share=audit_share, seed=seed)
+    ids, labels = set(dense.image_ids), set(dense.labels)
+    elsewhere = sorted((h, i) for i, h in reopened if i not in ids or h not in labels)[:budget]
+    queue = build_queue([block], dense.labels, budget=budget - len(elsewhere), audit_share=audit_share, seed=seed)
+    asked = {"given": tables.UNKNOWN_STATE, "score": 0.5, "priority": 0.5, "reason": "unknown"}
+    first = pa.Table.from_pylist([{"image_id": i, "label": h, **asked} for h, i in elsewhere], schema=tables.QUEUE)
+    return pa.concat_tables([first, queue])
 
 
 def open_cells(dense: matrices.DenseLabels, closed: Collection[tuple[str, str]]) -> np.ndarray:

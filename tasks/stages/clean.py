@@ -9,15 +9,15 @@ import pyarrow as pa
 from tasks import matrices, tables
 from tasks.labels.agreement import Settled, settle
 from tasks.labels.audit import review_summary
-from tasks.labels.changes import Restated, policy_statements, restate
-from tasks.labels.cleaning import POLICIES, Cleaned, nothing_to_do
+from tasks.labels.changes import Restated, policy_statements, restate, settled_by
+from tasks.labels.cleaning import POLICIES, Cleaned, nothing_to_do, spare_wholes
 from tasks.labels.proposals import model_proposals, opinions_of
 from tasks.labels.queue import open_cells, questions
 from tasks.labels.taxonomy import read_taxonomy
 from tasks.labels.verdicts import read_verdicts
 from tasks.ledger import Ledger
 from tasks.params import Params
-from tasks.stages._common import images_of, labels_of, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.stages._common import images_of, labels_of, partition_ids, read_splits, write_ledger
 
 ACTIONS = ("kept", "made_present", "made_absent", "made_unknown")
 
@@ -33,11 +33,13 @@ def run(params: Params) -> None:
     look_again = tables.read_table(paths.mapped / "look_again.parquet", tables.LOOK_AGAIN)
     verdicts = read_verdicts(paths.verdicts, taxonomy)
     ids = partition_ids(read_splits(params), "train", "calibration")
-    leaves = [label for label in vocabulary(params).labels if not taxonomy.children[label]]  # the others follow
-    dense = labels_of(params, paths.deduplicated, ids, leaves)
+    judgeable = [label.id for label in taxonomy.labels if not (label.closed and taxonomy.children[label.id])]
+    dense = labels_of(params, paths.deduplicated, ids, judgeable)  # a closed whole follows from its kinds
 
     judged = settle(verdicts, images, taxonomy)
     policy, decided, proposals = decide(params, dense)
+    kinds_C = [[judgeable.index(kind) for kind in taxonomy.descendants[h] if kind in judgeable] for h in judgeable]
+    decided = spare_wholes(decided, dense.targets_NC, dense.known_NC, kinds_C)
     cleaned = restate(
         labels,
         unknown,
@@ -48,7 +50,8 @@ def run(params: Params) -> None:
         positives=params.map_labels.propagate_positives,
         negatives=params.map_labels.propagate_negatives,
     )
-    askable_NC = open_cells(dense, judged.answered)
+    answered = (judged.answered | settled_by(judged.statements, taxonomy)) - judged.reopened
+    askable_NC = open_cells(dense, answered)
     split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
     options = {**params.review.model_dump(include={"budget", "audit_share"}), "seed": params.seed}
     queue = questions(dense, decided, askable_NC=askable_NC, reopened=judged.reopened | split, **options)
@@ -66,7 +69,7 @@ def run(params: Params) -> None:
         "images": len(ids),
         "actions": {name: int((decided.action_NC == n).sum()) for n, name in enumerate(ACTIONS)},
         "queue": queue.num_rows,
-        "review": review_summary(dense, decided.present_NC, judged, queue, seed=params.seed),
+        "review": review_summary(dense, decided.present_NC, judged, queue, answered=answered, seed=params.seed),
     }
     tables.write_json(paths.cleaning_report, report)
     account(params, labels, verdicts, cleaned, judged)

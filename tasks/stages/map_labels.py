@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import tables
 from tasks.errors import TaxonomyError
@@ -123,11 +124,9 @@ def coverage_tables(
     covered, spoken = [], []
     for name, source in params.sources.items():
         vocabulary = source.vocabulary or source.kind
-        if source.use == "proposals":
-            named = [label.id for label in taxonomy.labels if label.names_in(vocabulary)]
-            origins = sorted(set(mapped[name].proposals["origin"].to_pylist()))
-            spoken += [(origin, label) for origin in origins for label in named]
-        else:
+        named = [label.id for label in taxonomy.labels if label.names_in(vocabulary)]
+        spoken += [(origin, h) for origin in pc.unique(mapped[name].proposals["origin"]).to_pylist() for h in named]
+        if source.use != "proposals":
             natives = said[name].coverage["label"].to_pylist()
             covered += [(name, label) for label in map_coverage(natives, taxonomy, vocabulary)]
     as_table = lambda pairs: pa.Table.from_pylist([{"source": s, "label": h} for s, h in pairs], schema=tables.COVERAGE)  # noqa: E731

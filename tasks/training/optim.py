@@ -31,8 +31,8 @@ def parameter_groups(
     no_bias_decay: three groups, as in the sources' NBD: "decayed"; "bias", names that end in `bias` (lr times
     bias_lr_factor, no decay); "undecayed", one-dimensional weights (norms, PReLU) and the weight of any module called
     norm or query_embed. Otherwise one group. Empty groups are left out.
-    backbone_lr_factor: unless 1, `backbone` of the model, or of the `tagger` in it, has groups of its own, "backbone …",
-    with lr times this factor.
+    backbone_lr_factor: unless 1, `backbone` of the model, or of the `tagger` in it, has groups of its own, with lr
+    times this factor: "backbone …".
     Returns dicts with keys name, params, lr, base_lr, weight_decay, names.
     """
     kinds = {"decayed": (lr, weight_decay), "bias": (lr * bias_lr_factor, 0.0), "undecayed": (lr, 0.0)}

@@ -94,7 +94,8 @@ def summary(*verdicts: tuple[int, str, str]) -> dict:
         [{"image_id": "i0", "label": "cat", "given": 1, "score": 0.25, "priority": 1.0, "reason": "mistaken?"}],
         schema=tables.QUEUE,
     )
-    return review_summary(dense, np.full((10, 1), 0.5), settle(said, images, TAXONOMY), queue, seed=0)
+    judged = settle(said, images, TAXONOMY)
+    return review_summary(dense, np.full((10, 1), 0.5), judged, queue, answered=judged.answered, seed=0)
 
 
 def test_answers_measure_the_annotations_down_to_the_first_lot_that_nobody_answered():
@@ -129,7 +130,9 @@ def test_the_error_rate_stays_right_when_the_queue_has_taken_the_errors_out_roun
             for row in queue.to_pylist():
                 word = "present" if truth[row["image_id"]] else "absent"
                 said.append(Verdict(row["image_id"], "cat", word, "ann", when, reason=row["reason"]))
-        rate = review_summary(dense, present_NC, settle(said, images, TAXONOMY), queue, seed=7)["error_rate"]
+        judged = settle(said, images, TAXONOMY)
+        found = review_summary(dense, present_NC, judged, queue, answered=judged.answered, seed=7)
+        rate = found["error_rate"]
         estimates.append(rate["share"])
         covered += rate["low"] <= wrong_NC.mean() <= rate["high"]
     assert np.mean(estimates) == pytest.approx(0.1, abs=0.015)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import matrices, tables
-from tasks.labels.changes import STATEMENTS, policy_statements, restate
+from tasks.labels.changes import EXCLUDED, STATEMENTS, policy_statements, restate, settled_by
 from tasks.labels.cleaning import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Cleaned
 from tasks.labels.propagation import propagate
 from tasks.labels.taxonomy import parse_taxonomy
@@ -25,6 +25,8 @@ TAXONOMY = parse_taxonomy(
             {"id": "zero", "implies": ["even"]},
             {"id": "two", "implies": ["even"]},
             {"id": "even", "closed": True},
+            {"id": "day", "group": "light"},
+            {"id": "night", "group": "light"},
         ]
     }
 )
@@ -189,3 +191,30 @@ def test_the_reason_of_an_added_row_names_who_stated_it(origin):
     found = after([], said(("c", "fir", 1, origin)))
     who = "by verdict" if origin.startswith("review") else f"by {origin}"
     assert found.added == {f"{who}, where no row was": 1, "by implication, where no row was": 2}
+
+
+def test_what_is_annotated_beside_something_that_excludes_it_gives_way_to_a_statement():
+    found = after([("a", "day", 1), ("b", "day", 1)], said(("a", "night", 1, "review:ann")))
+    assert states(found.labels) == {("a", "day"): 0, ("a", "night"): 1, ("b", "day"): 1}
+    assert changes(found)["a", "day"] == (1, 0, "review:ann")
+    assert found.contradictions.num_rows == 0
+
+
+def test_a_person_s_word_keeps_a_policy_from_what_it_excludes():
+    found = after([], said(("a", "night", 1, "review:ann")), said(("a", "day", 1, "rule:consensus")))
+    assert states(found.labels) == {("a", "night"): 1}
+
+
+def test_two_statements_that_exclude_each_other_are_listed():
+    found = after([], said(("a", "night", 1, "review:ann"), ("a", "day", 1, "review:ann")))
+    assert {(r["label"], r["kind"]) for r in found.contradictions.to_pylist()} == {
+        ("day", EXCLUDED),
+        ("night", EXCLUDED),
+    }
+
+
+def test_what_follows_from_statements_need_not_be_asked():
+    statements = said(("a", "tree", 0, "review:ann"), ("b", "oak", 1, "review:ann"), ("c", "day", 1, "review:ann"))
+    assert settled_by(statements, TAXONOMY) == {
+        ("a", "oak"), ("a", "fir"), ("b", "tree"), ("b", "plant"), ("c", "night")
+    }  # fmt: skip

@@ -12,9 +12,11 @@ from tasks.labels.cleaning import (
     TO_PRESENT,
     TO_UNKNOWN,
     Album,
+    Cleaned,
     Consensus,
     SelfConfidence,
     nothing_to_do,
+    spare_wholes,
 )
 from tasks.labels.proposals import Opinions
 from tests.labels.test_noise import planted
@@ -112,3 +114,12 @@ def test_doing_nothing_believes_the_annotations():
     assert decided.present_NC.tolist() == [[1, 0, 0.5]]
     assert not decided.action_NC.any()
     assert not decided.doubt_NC.any()
+
+
+def test_a_whole_stays_where_a_kind_of_it_is_or_becomes_present():
+    targets_NC = np.array([[1, 1], [0, 1], [0, 1], [1, 1]], np.uint8)  # forest, tree
+    actions = [[KEEP, TO_ABSENT], [TO_PRESENT, TO_UNKNOWN], [KEEP, TO_ABSENT], [TO_ABSENT, TO_ABSENT]]
+    decided = Cleaned(np.array(actions, np.int8), np.full((4, 2), 0.5), np.full((4, 2), 0.5))
+    spared = spare_wholes(decided, targets_NC, np.ones((4, 2), bool), [[], [0]])
+    assert spared.action_NC[:, 1].tolist() == [KEEP, KEEP, TO_ABSENT, TO_ABSENT]
+    assert spared.action_NC[:, 0].tolist() == [KEEP, TO_PRESENT, KEEP, TO_ABSENT]

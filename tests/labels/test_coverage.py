@@ -8,11 +8,11 @@ import pytest
 
 from tasks.labels.coverage import (
     coverage_report,
-    exclusion_violations,
     labels_without_source,
     map_coverage,
     nearest_names,
 )
+from tasks.labels.exclusions import exclusion_violations
 from tasks.labels.mapping import map_rows
 from tasks.labels.taxonomy import parse_taxonomy
 from tests.labels.kits import label_rows

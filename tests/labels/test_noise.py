@@ -49,6 +49,18 @@ def test_most_planted_errors_are_found_in_as_many_verdicts_as_there_are_errors()
     assert errors[first].mean() > 0.9
 
 
+def test_an_origin_that_speaks_only_where_nothing_is_annotated_changes_nothing():
+    _, given_NC, opinions = planted(num_images=600)
+    known_NC = everything_known(given_NC)
+    known_NC[:100] = False
+    keyword_NC = np.full(given_NC.shape, np.nan)
+    keyword_NC[:100, 0] = 1.0
+    alone, beside = (
+        fit_noise(o, given_NC, known_NC).present(o, given_NC, known_NC) for o in (opinions, [*opinions, keyword_NC])
+    )
+    np.testing.assert_allclose(beside, alone, atol=1e-6)
+
+
 def test_two_opinions_find_more_than_each_alone():
     true_NC, given_NC, opinions = planted(strength=1.5)
     errors, known_NC = (true_NC != given_NC).ravel(), everything_known(given_NC)
@@ -133,7 +145,9 @@ def test_many_cells_are_thinned_before_fitting(monkeypatch):
 
 def test_the_annotation_is_weighed_by_its_error_rates():
     # One opinion, silent in effect (evidence 0): odds 1 * (1 - .25) / .05 = 15 if annotated, .25 / .95 if not.
-    model = NoiseModel((Curve(np.zeros(1), np.zeros(1)),), np.zeros(3), np.zeros((2, 3)), FlipRates(0.25, 0.05))
+    model = NoiseModel(
+        (Curve(np.zeros(1), np.zeros(1), silence_tells=False),), np.zeros(3), np.zeros((2, 3)), FlipRates(0.25, 0.05)
+    )
     known_NC, given_NC = np.array([[True, True], [False, True]]), np.array([[1, 0], [1, 1]], np.uint8)
     present_NC = model.present([np.zeros((2, 2))], given_NC, known_NC)
     np.testing.assert_allclose(present_NC, [[15 / 16, 0.25 / 1.2], [0.5, 15 / 16]])

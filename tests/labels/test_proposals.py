@@ -42,6 +42,13 @@ def test_an_origin_says_no_only_about_labels_it_can_name_on_images_it_mentions()
     np.testing.assert_allclose(y, [[np.nan, np.nan], [np.nan, np.nan], [0.0, 0.6]], rtol=1e-6)
 
 
+def test_a_keyword_speaks_for_itself_and_against_no_other():
+    rows, names = label_rows([("a/0", "cat", 1, 1.0, "keyword")]), spoken(("keyword", "cat"), ("keyword", "dog"))
+    (heard,) = opinions_of(dense(), predictions([], np.zeros((0, 2))), rows, names).others_NC
+    assert np.nansum(heard) == heard[0, 0] == 1
+    assert np.isnan(heard).sum() == heard.size - 1
+
+
 def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_cells():
     # Two tight pairs and their nearest: 0 and 1 point one way, 2 and 3 the other.
     embeddings_ND = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])

@@ -175,6 +175,37 @@ def test_disagreement_and_lost_verdicts_are_listed(params):
     assert ("set/001", "two", -1) in {(q["image_id"], q["label"], q["given"]) for q in queue(params)}
 
 
+def test_people_at_odds_about_a_test_image_or_a_whole_are_asked_again(params):
+    for image_id, label in (("set/370", "two"), ("set/001", "even")):
+        judge(params, image_id, label, "present", who="ann")
+        judge(params, image_id, label, "absent", who="bob")
+    run(params)
+    assert {("set/370", "two", -1), ("set/001", "even", -1)} <= {
+        (q["image_id"], q["label"], q["given"]) for q in queue(params)
+    }
+
+
+def test_what_follows_from_a_verdict_is_not_asked(params):
+    for n in range(360):
+        judge(params, f"set/{n:03}", "even", "absent")
+    run(params)
+    assert {q["label"] for q in queue(params)} <= {"one", "three", "five", "seven", "nine"}
+
+
+def test_a_whole_with_other_kinds_than_ours_is_judged_like_any_label(params):
+    text = params.paths.taxonomy.read_text(encoding="utf-8")
+    params.paths.taxonomy.write_text(text.replace("closed: true", "closed: false"), encoding="utf-8")
+    path = params.paths.deduplicated / "labels.parquet"
+    labels = tables.read_table(path, tables.LABELS)
+    of_kind = {row["image_id"] for row in labels.to_pylist() if row["label"] in DIGITS[::2]}
+    noticed = [image_id for n, image_id in enumerate(sorted(of_kind)) if n % 5]
+    rows = [{"image_id": i, "label": "even", "state": 1, "confidence": 1.0, "origin": "annotation"} for i in noticed]
+    more = pa.Table.from_pylist(rows, schema=tables.LABELS)
+    tables.write_table(path, pa.concat_tables([labels, more]).sort_by("image_id"), tables.LABELS)
+    run(params)
+    assert "even" in {row["label"] for row in changed(params) if row["rule"] == "rule:consensus"}
+
+
 def migrate(params: Params, steps: str) -> None:
     """Replace the (empty) migrations of the taxonomy."""
     text = params.paths.taxonomy.read_text(encoding="utf-8")

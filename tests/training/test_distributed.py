@@ -37,7 +37,9 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
-    assert processes.start(processes.TORCHRUN, out, {**CASES, "gathers": GATHERS}).wait(timeout=300) == 0, (out / "log").read_text()
+    assert processes.start(processes.TORCHRUN, out, {**CASES, "gathers": GATHERS}).wait(timeout=300) == 0, (
+        out / "log"
+    ).read_text()
     return out
 
 

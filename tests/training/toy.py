@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.params import Training, call
+from tasks.params import Choice, Training
 from tasks.training.data import ImageSet
 from tasks.training.semi import SEMI, SemiMethod
 
@@ -72,7 +72,7 @@ def method(name: str, *, epochs: int = 3, groups: tuple = (), seed: int = 0, **o
     """An entry of SEMI that fits `tagger()`."""
     torch.manual_seed(seed)
     context = {"num_features": 4, "groups": groups, "epochs": epochs}
-    return call(SEMI, name, options, where="finetune.semi", **context)
+    return Choice(name=name, **{name: options}).build(SEMI, where="finetune.semi", **context)
 
 
 def settings(**changes) -> Training:

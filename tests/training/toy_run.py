@@ -28,8 +28,8 @@ from tests.training import toy
 def run(folder: Path, changes: dict[str, Any]) -> tuple[TrainingResult, dict[str, Tensor]]:
     """One run with checkpoints in folder/checkpoints. Returns its result and the weights of its last step.
 
-    changes: fields of `toy.settings`, of which `loss` is a name; and model, loss_options, num_images, step_delay_s, semi
-    (name -> options).
+    changes: fields of `toy.settings`, of which `loss` is a name; and model, loss_options, num_images, step_delay_s,
+    semi (name -> options).
     """
     changes = dict(changes)
     model = toy.tagger(**changes.pop("model", {}))

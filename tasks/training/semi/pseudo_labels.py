@@ -30,7 +30,10 @@ class SelfLabelled(SemiMethod):
         raise NotImplementedError
 
     def decide(self, scores_UC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Targets uint8 (U, C) from scores in [0, 1], and which of them are to be believed, bool (U, C)."""
+        """Targets uint8 (U, C) from scores in [0, 1], and which of them are to be believed, bool (U, C).
+
+        A score is inf where the label is known to be present, -inf where it is known to be absent.
+        """
         raise NotImplementedError
 
     def attach(self, labelled: ImageSet, unlabelled: ImageSet) -> None:
@@ -42,8 +45,9 @@ class SelfLabelled(SemiMethod):
 
     def start_epoch(self, epoch: int, score: Callable[[], np.ndarray]) -> None:
         if self.is_due(epoch):
-            targets_UC, believed_UC = self.decide(score())
             given_UC, known_UC = self.given
+            certain_UC = np.where(given_UC == 1, np.inf, -np.inf)  # so that an exclusive group is decided around it
+            targets_UC, believed_UC = self.decide(np.where(known_UC, certain_UC, score()))
             self._remember(np.where(known_UC, given_UC, targets_UC), known_UC | believed_UC)
 
     def _remember(self, targets_UC: np.ndarray, known_UC: np.ndarray) -> None:

@@ -69,6 +69,14 @@ def test_what_a_person_said_of_an_image_is_never_overwritten():
     assert method.memory["known_UC"].all()
 
 
+def test_an_exclusive_group_is_decided_around_what_a_person_said():
+    method = toy.method("pseudo_labels", epochs=2, groups=([0, 1, 2],))
+    method.attach(toy.image_set(), unlabelled(2, targets=[[0, 1, 0], [0, 0, 0]], known=[[0, 1, 0], [0, 0, 1]]))
+    method.start_epoch(1, lambda: SCORES)
+    # The first image has label 1, whatever scores best; the second has not 2, its best, so it has 0.
+    assert method.memory["targets_UC"].tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 5), ("batch", 2), ("sum", 1)])
 def test_the_term_is_the_runs_own_loss_over_believed_labels_reduced_as_that_loss_is(reduction, divisor):
     method = toy.method("pseudo_labels", epochs=2, present_from=0.6, absent_below=0.45)
