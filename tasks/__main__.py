@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -28,6 +28,9 @@ except ModuleNotFoundError:  # a machine that only predicts: onnxruntime, numpy 
 
 from tasks.errors import ParamsError, TagwrightError, did_you_mean
 from tasks.review_command import review_app
+
+if TYPE_CHECKING:
+    from tasks.params import Params
 
 # Threads that spin while they wait bring training to a crawl as soon as anything else wants a core. Read by OpenMP when
 # torch is loaded.
@@ -71,6 +74,17 @@ def run_stage(stage: str) -> None:
             from tasks.summary import measured
 
             tracking.register_model(params.paths.exported, measured(params))
+        if name == "evaluate":
+            log_evaluation(params)
+
+
+def log_evaluation(params: Params) -> None:
+    """Headline numbers as metrics, the labels as one table; here, so that no stage imports the recorder."""
+    from tasks import tables, tracking
+
+    test = tables.read_json(params.paths.metrics)["test"]
+    tracking.log_metrics({k: test[k] for k in ("mAP", "OF1", "CF1", "image_F1") if test[k] is not None})
+    tracking.log_table("per_label", tables.read_table(params.paths.evaluation / "per_label.parquet"))
 
 
 def run_distributed(stage: str, processes: str) -> int:

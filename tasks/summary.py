@@ -17,14 +17,19 @@ def summarise(params: Params) -> Table:
     low, high = found["interval_95"].get("mAP") or (None, None)
     interval = f"95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
     images, labels = found["protocol"]["num_images"], found["protocol"]["num_labels"]
-    table.add_row("mAP", f"[bold]{test['mAP']:.3f}[/]", f"{interval}, {images} images, {labels} labels")
+    table.add_row("mAP", f"[bold]{_shown(test['mAP'])}[/]", f"{interval}, {images} images, {labels} labels")
     for name, title in (("OF1", "F1 overall"), ("CF1", "F1 per label"), ("image_F1", "F1 per image")):
-        table.add_row(title, f"{test[name]:.3f}", f"with fitted thresholds; {half[name]:.3f} at 0.5")
+        table.add_row(title, _shown(test[name]), f"with fitted thresholds; {_shown(half[name])} at 0.5")
     if cleaning:
         share = f"of {cleaning['planted']} planted errors, at precision {cleaning['precision']:.2f}"
         table.add_row("errors repaired", f"{cleaning['recall']:.2f}", share)
     table.add_row("report", "", str(params.paths.report))
     return table
+
+
+def _shown(number: float | None) -> str:
+    """Three decimals; a protocol may leave a mean over labels undefined."""
+    return "undefined" if number is None else f"{number:.3f}"
 
 
 def measured(params: Params) -> dict[str, float | str | None]:

@@ -58,9 +58,9 @@ def migrate_labels(
             open_cells = _relabel(open_cells, olds, new).unique(CELL)
             covered = _cover_merged(covered, new, olds)
         for old, news in step.split.items():
-            rows, to_ask, gained = _split(rows, old, news)
+            rows, to_ask, gained, lost = _split(rows, old, news)
             added["absent as a whole, so absent in each part"] += gained
-            dropped["present before a split: nobody has said which part"] += to_ask["image_id"].n_unique()
+            dropped["present before a split: nobody has said which part"] += lost
             look_again = pl.concat([look_again, to_ask])
             parts = open_cells.filter(pl.col("label") == old).drop("label").join(_column(news), how="cross")
             open_cells = pl.concat([open_cells.filter(pl.col("label") != old), parts, to_ask.select(CELL)]).unique(CELL)
@@ -92,13 +92,14 @@ def _merge(rows: pl.DataFrame, new: str, olds: Sequence[str]) -> tuple[pl.DataFr
     return pl.concat([rows.filter(~part), kept.with_columns(label=pl.lit(new))]), merged.height - kept.height
 
 
-def _split(rows: pl.DataFrame, old: str, news: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Rows after the split, (image_id, label, was) that a person must look at, and the number of rows gained."""
-    gone = rows.filter(pl.col("label") == old)
-    absent = gone.filter(pl.col("state") == ABSENT).drop("label").join(_column(news), how="cross").select(rows.columns)
-    to_ask = gone.filter(pl.col("state") == PRESENT).select("image_id", was="label").join(_column(news), how="cross")
-    gained = absent.height - gone.filter(pl.col("state") == ABSENT).height
-    return pl.concat([rows.filter(pl.col("label") != old), absent]), to_ask.select("image_id", "label", "was"), gained
+def _split(rows: pl.DataFrame, old: str, news: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame, int, int]:
+    """Rows after the split, (image_id, label, was) that a person must look at, the numbers of rows gained and lost."""
+    gone, column = rows.filter(pl.col("label") == old), _column(news)
+    absent, present = (gone.filter(pl.col("state") == state) for state in (ABSENT, PRESENT))
+    parts = absent.drop("label").join(column, how="cross").select(rows.columns)
+    to_ask = present.select("image_id", was="label").join(column, how="cross").select("image_id", "label", "was")
+    kept = pl.concat([rows.filter(pl.col("label") != old), parts])
+    return kept, to_ask, parts.height - absent.height, present.height
 
 
 def _cover_merged(covered: set[tuple[str, str]], new: str, olds: Sequence[str]) -> set[tuple[str, str]]:

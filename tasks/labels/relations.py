@@ -1,7 +1,7 @@
 """The taxonomy's relations at inference: implications and exclusions over a model's scores and decisions.
 
-N images, C labels in the model's order. Needs numpy only: the exported model carries `Relations.as_dict()` and applies
-the same functions without the rest of the project.
+N images, C labels in the model's order. The exported file applies and lists the implications (export/onnx_file.py,
+export/manifest.py); it knows no exclusions.
 """
 
 from __future__ import annotations
@@ -26,14 +26,6 @@ class Relations:
 
     implications: tuple[tuple[int, int], ...]
     exclusions: tuple[tuple[int, int], ...]
-
-    def as_dict(self) -> dict[str, list[list[int]]]:
-        """JSON-ready; `Relations.from_dict` reads it back."""
-        return {"implications": [list(p) for p in self.implications], "exclusions": [list(p) for p in self.exclusions]}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, list[list[int]]]) -> Relations:
-        return cls(tuple(map(tuple, value["implications"])), tuple(map(tuple, value["exclusions"])))
 
 
 def relations_of(taxonomy: Taxonomy, labels: Sequence[str]) -> Relations:

@@ -34,11 +34,12 @@ def worst_mistakes(
 ) -> list[dict]:
     """The wrong decisions furthest from their threshold, at most `most`, worst first; ties by position.
 
+    thresholds_C: float64 (C,), +inf = never predicted. Such a label is missed by what its score lacks to 1.
     Returns [{"row", "column", "kind": "false positive" | "false negative", "score", "threshold"}].
     """
     decided_NC = scores_NC >= thresholds_C
     wrong_NC = known_NC & (decided_NC != (targets_NC == 1))
-    distance = np.abs(scores_NC - thresholds_C)[wrong_NC]
+    distance = np.abs(scores_NC - np.where(np.isfinite(thresholds_C), thresholds_C, 1.0))[wrong_NC]
     rows, columns = np.nonzero(wrong_NC)
     order = np.argsort(-distance, kind="stable")[:most]
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.report.page import Findings
+from tasks.report.page import Findings, unknown_cells
 from tasks.report.variants import variant_sentences
 
 
@@ -32,7 +32,7 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
             "## Data",
             "",
             f"Sources: {', '.join(sources)}. Licences and attribution stand per image in the `images` table.",
-            f"Test images: {protocol['num_images']}; unknown cells are {protocol['unknown_in_ap']}, never counted as negatives.",
+            f"Test images: {protocol['num_images']}; {unknown_cells(protocol)}.",
             "",
             "## How well it works",
             "",

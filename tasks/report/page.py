@@ -123,13 +123,31 @@ def _lead(findings: Findings) -> str:
     return f"{protocol['num_labels']} labels on {protocol['num_images']:,} {protocol.get('partition', 'test')} images, {protocol['weights_kind']} weights, model {protocol.get('model_sha256', '')[:12]}."
 
 
+# What a protocol does, by the values of its fields.
+ABSENT_LABELS = {
+    "excluded": "left out of the means",
+    "zero": "counted as 0 in the means",
+    "undefined": "which leave the means undefined",
+}
+UNKNOWN_CELLS = {"ignored": "left out", "absent": "counted as negatives", "present": "counted as positives"}
+
+
 def _protocol_sentence(protocol: dict) -> str:
     absent = protocol["labels_without_positives"]
-    listed = f" Labels without a positive here, left out of the means: {', '.join(absent[:12])}." if absent else ""
+    fate = ABSENT_LABELS[protocol["absent_labels"]]
+    listed = f" Labels without a positive here, {fate}: {', '.join(absent[:12])}." if absent else ""
     return (
         f"Measured under protocol “{protocol['name']}”: average precision over {protocol['average_precision'].replace('_', ' ')}, "
-        f"unknown cells {protocol['unknown_in_ap']}, thresholds by {protocol['threshold_rule']}. Intervals are 95 %, resampling whole duplicate groups.{listed}"
+        f"{unknown_cells(protocol)}, thresholds by {protocol['threshold_rule']}. Intervals are 95 %, resampling whole duplicate groups.{listed}"
     )
+
+
+def unknown_cells(protocol: Mapping) -> str:
+    """What the protocol of a result makes of cells that nobody has stated, as a part of a sentence."""
+    in_ap, in_f1 = (UNKNOWN_CELLS[protocol[field]] for field in ("unknown_in_ap", "unknown_in_f1"))
+    if in_ap == in_f1:
+        return f"unknown cells are {in_ap}"
+    return f"unknown cells are {in_ap} in average precision and {in_f1} in precision, recall and F1"
 
 
 # ---------------------------------------------------------------- labels
@@ -197,8 +215,8 @@ def _curve_figures(findings: Findings) -> list[dict]:
 
 def _data_figures(findings: Findings) -> list[dict]:
     names = findings.display_names
-    rows = [{**row, "label": names.get(row["label"], row["label"])} for row in findings.resampling.get("labels", [])]
-    co = findings.resampling.get("cooccurrence", {"labels": [], "conditional": []})
+    rows = [{**row, "label": names.get(row["label"], row["label"])} for row in findings.resampling["labels"]]
+    co = findings.resampling["cooccurrence"]
     shown = [
         (
             figures.resampling(rows),
@@ -221,6 +239,7 @@ def _shots(findings: Findings) -> list[dict]:
         if mistake["image_id"] not in findings.pictures:
             continue
         label = findings.display_names.get(mistake["label"], mistake["label"])
+        threshold = mistake["threshold"]
         shots.append(
             {
                 "src": findings.pictures[mistake["image_id"]],
@@ -228,7 +247,8 @@ def _shots(findings: Findings) -> list[dict]:
                 "kind": "claimed, not there" if mistake["kind"] == "false positive" else "there, missed",
                 "tone": "bad" if mistake["kind"] == "false positive" else "warn",
                 "label": label,
-                "score": f"{mistake['score']:.2f} against {mistake['threshold']:.2f}",
+                "score": f"{mistake['score']:.2f}"
+                + (", never predicted" if threshold is None else f" against {threshold:.2f}"),
                 "image_id": mistake["image_id"],
             }
         )
@@ -237,24 +257,24 @@ def _shots(findings: Findings) -> list[dict]:
 
 def _data_sentence(findings: Findings) -> str:
     duplicates, cleaning = findings.duplicates, findings.cleaning
-    parts = [
-        f"{duplicates.get('duplicate_images', 0)} images are copies of another, in {duplicates.get('duplicate_groups', 0)} groups; no group crosses a split."
-    ]
-    if cleaning.get("actions"):
-        done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in cleaning["actions"].items())
-        parts.append(f"Cleaning by {cleaning['policy']}: {done}; {cleaning['queue']:,} questions wait for a person.")
-    return " ".join(parts)
+    done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in cleaning["actions"].items())
+    return (
+        f"{duplicates['duplicate_images']} images are copies of another, in {duplicates['duplicate_groups']} groups; no group crosses a split. "
+        f"Cleaning by {cleaning['policy']}: {done}; {cleaning['queue']:,} questions wait for a person."
+    )
 
 
 def _data_tables(findings: Findings) -> list[dict]:
     rows = [
         [
-            judgement.cell(u["source"]),
-            judgement.cell(u["label"], text=True),
-            judgement.cell(f"{u['count']:,}"),
-            judgement.cell(", ".join(u.get("nearest", [])), text=True),
+            judgement.cell(source),
+            judgement.cell(name if name == shown else f"{name} ({shown})", text=True),
+            judgement.cell(f"{u['rows']:,}"),
+            judgement.cell(", ".join(u["nearest"]), text=True),
         ]
-        for u in findings.coverage.get("unmapped", [])
+        for source, report in findings.coverage["sources"].items()
+        for u in report["unmapped"]
+        for name, shown in [(u["name"], u["display_name"])]
     ]
     title = f"Source labels without a place in the taxonomy ({len(rows)})"
     return [judgement.table(title, ["source", "label", "rows", "nearest"], rows)]

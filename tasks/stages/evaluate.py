@@ -47,7 +47,7 @@ def run(params: Params) -> None:
     per_label = pa.Table.from_pylist([{"label": label, **row} for label, row in result["labels"].items()])
     tables.write_table(params.paths.evaluation / "per_label.parquet", per_label)
     cells = (scored_run.scores_NC, judged.targets_NC, judged.known_NC)
-    write_curves(params, judged.labels, *cells, protocol_named(params.evaluate.protocol).strict)
+    write_curves(params, judged.labels, *cells)
     write_mistakes(params, judged.labels, judged.image_ids, *cells, thresholds.values_C)
     judged.enter("evaluate", params)
 
@@ -72,7 +72,8 @@ def judge(
         resample_by=groups,
         **common,
     )
-    result["untuned_metrics"] = evaluate(*cells, labels, ids, **common)["metrics"]
+    half_C = np.full(len(labels), 0.5)  # not the protocol's own threshold, which may be another
+    result["untuned_metrics"] = evaluate(*cells, labels, ids, half_C, **common)["metrics"]
     result["protocol"] |= {
         "partition": section.partition,
         "relations": params.calibrate.apply_relations,
@@ -144,7 +145,7 @@ def headline(result: dict, findings: dict, cleaning: dict) -> dict:
     }
 
 
-def write_curves(params: Params, labels: list[str], scores_NC, targets_NC, known_NC, strict: bool) -> None:
+def write_curves(params: Params, labels: list[str], scores_NC, targets_NC, known_NC) -> None:
     """Precision-recall curves per label (JSON, for the report) and over all labels (CSV, for `dvc plots`)."""
     cuts = rank(scores_NC, targets_NC, known_NC).cuts
     pooled = rank(scores_NC.reshape(-1, 1), targets_NC.reshape(-1, 1), known_NC.reshape(-1, 1)).cuts

@@ -16,7 +16,6 @@ Off where mlflow is not installed (one warning), on ranks other than 0, and with
 from tasks.tracking.stage import (
     PARENT_VARIABLE,
     link_cached,
-    log_artifact,
     log_metrics,
     log_table,
     pipeline_run,
@@ -29,7 +28,6 @@ from tasks.tracking.stage import (
 __all__ = [
     "PARENT_VARIABLE",
     "link_cached",
-    "log_artifact",
     "log_metrics",
     "log_table",
     "pipeline_run",

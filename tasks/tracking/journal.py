@@ -1,7 +1,7 @@
 """A journal: what one process wants recorded, as lines in a folder of its own.
 
     .mlflow/journal/<name>/events.jsonl    one JSON object a line; the first is the header
-    .mlflow/journal/<name>/files/          copies of the tables and artifacts that the lines name
+    .mlflow/journal/<name>/files/          copies of the tables and models that the lines name
 
 Header: kind (`stage` or `pipeline`), name, time_ms, pid and pid_started of the process it speaks for, and what MLflow
 should know from the start (tags, params, the pipeline's journal). Then any of
@@ -9,7 +9,6 @@ should know from the start (tags, params, the pipeline's journal). Then any of
     metrics   values {name: float}, step
     tags      values {name: text}
     table     file
-    artifact  file
     model     file, aliases, tags {name: text}: an exported model for the registry
     link      stage: DVC had its result already
     end       status: FINISHED, FAILED or KILLED

@@ -191,7 +191,7 @@ class Recorder:
                 self._link(run_id, event)
             elif event["op"] == "model":
                 self._register(run_id, journal.files / event["file"], event)
-            elif event["op"] in ("table", "artifact"):
+            elif event["op"] == "table":
                 self.client.log_artifact(run_id, str(journal.files / event["file"]))
         if tables := [e["file"] for e in events if e["op"] == "table"]:
             self._show_as_tables(run_id, tables)

@@ -95,13 +95,6 @@ def log_table(name: str, table: Any) -> None:
     _active.write("table", file=f"{name}.json")
 
 
-def log_artifact(path: Path) -> None:
-    """Keep a copy of a file with the running stage's run: figures and pages, not data or weights (DVC has those)."""
-    if _active is not None:
-        shutil.copy2(path, _active.files / Path(path).name)
-        _active.write("artifact", file=Path(path).name)
-
-
 def register_model(path: Path, tags: Mapping[str, Any], *, aliases: Sequence[str] = (CANDIDATE,)) -> None:
     """Make an exported file a version of the project's registered model; see registry.py.
 

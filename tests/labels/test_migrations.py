@@ -88,6 +88,12 @@ def test_what_somebody_has_looked_at_since_the_split_is_not_asked_again():
     assert states(found.labels) == {("i", "bat_animal"): 1}
 
 
+def test_a_cell_with_two_rows_loses_two_rows_in_a_split_and_is_asked_about_once():
+    found = migrate([("i", "bat", 1, 1.0, "annotation"), ("i", "bat", 1, 1.0, "box")], SPLIT)
+    assert (found.labels.num_rows, found.dropped.total(), found.added) == (0, 2, {})
+    assert found.look_again["label"].to_pylist() == ["baseball_bat", "bat_animal"]
+
+
 def test_steps_are_applied_oldest_first():
     found = migrate([("i", "auto", 1)], RENAME, Migration(merge={"vehicle": ["car", "bus"]}))
     assert states(found.labels) == {("i", "vehicle"): 1}
@@ -104,12 +110,12 @@ CELL = st.tuples(st.sampled_from("ij"), st.sampled_from("abcdxyzm"))
 
 @settings(max_examples=100)
 @given(
-    st.dictionaries(CELL, st.integers(0, 1), max_size=12),
+    st.lists(st.tuples(CELL, st.integers(0, 1)), max_size=12),
     st.sets(CELL, max_size=4),
     st.sets(st.tuples(st.just("s"), st.sampled_from("abcd"))),
 )
 def test_rows_are_conserved_nothing_retired_is_left_and_twice_is_once(rows, unknown, coverage):
-    rows = [(*cell, state) for cell, state in rows.items()]
+    rows = [(*cell, state) for cell, state in rows]
     once = migrate(rows, *STEPS, unknown=sorted(unknown), coverage=sorted(coverage))
     assert len(rows) - once.dropped.total() + once.added.total() == once.labels.num_rows
     left = {*once.labels["label"].to_pylist(), *once.unknown["label"].to_pylist(), *once.coverage["label"].to_pylist()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,10 +79,6 @@ def test_columns_follow_the_model_not_the_taxonomy():
 def test_the_taxonomy_itself_will_do_where_the_columns_are_its_labels():
     scores = np.random.default_rng(0).random((7, 5))
     np.testing.assert_array_equal(apply_implications(scores, TAXONOMY), apply_implications(scores, RELATIONS))
-
-
-def test_relations_survive_json():
-    assert Relations.from_dict(json.loads(json.dumps(RELATIONS.as_dict()))) == RELATIONS
 
 
 def test_without_relations_or_images_nothing_changes():

@@ -20,6 +20,12 @@ def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_cells_
     ]  # fmt: skip
 
 
+def test_a_label_that_is_never_predicted_is_missed_by_what_its_score_lacks_to_one():
+    never_cat = np.array([np.inf, 0.5, 0.5])  # cat: 0.2, 0.9, 0.9 on the three images with one
+    found = worst_mistakes(SCORES, TARGETS, KNOWN, never_cat, most=9)
+    assert [(m["row"], m["column"]) for m in found] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
+
+
 def test_a_missed_label_is_taken_for_the_one_claimed_in_its_place():
     assert confusions(SCORES, TARGETS, KNOWN, HALF) == [
         {"missed": 0, "taken_for": 1, "images": 1, "share_of_missed": 1.0}

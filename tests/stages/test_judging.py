@@ -13,6 +13,7 @@ import yaml
 from tasks import matrices, tables
 from tasks.accepted import accept
 from tasks.errors import GateError, TableError
+from tasks.metrics.scored_run import read_scored_run
 from tasks.params import Params, parse_params
 from tasks.stages import calibrate, evaluate, gate
 from tests.imports import ROOT
@@ -110,8 +111,6 @@ def plain(tmp_path_factory) -> tuple[Params, tuple[dict, dict, dict]]:
 
 def test_relations_hold_by_name_whatever_the_order_of_the_columns(plain):
     params, _ = plain
-    from tasks.metrics.scored_run import read_scored_run
-
     run = read_scored_run(params.paths.evaluation / "scored_run.parquet")
     animal, cat, dog = (run.scores_NC[:, run.labels.index(name)] for name in ("animal", "cat", "dog"))
     assert (animal >= np.maximum(cat, dog)).all()
@@ -125,6 +124,15 @@ def test_relations_are_measured_on_and_off(plain):
     assert list(metrics["relations"]) == ["implied scores", "off", "rules on decisions"]
     assert metrics["relations"]["implied scores"]["mAP"] == metrics["test"]["mAP"]
     assert metrics["relations"]["off"]["mAP"] < metrics["test"]["mAP"] - 0.01
+
+
+def test_at_one_half_is_measured_there_though_the_protocol_has_a_threshold_of_its_own(tmp_path):
+    params = home(tmp_path, evaluate={"protocol": "asl"})  # 0.8
+    metrics, _, _ = judged(params)
+    run = read_scored_run(params.paths.evaluation / "scored_run.parquet")
+    decided_NC, targets_NC = run.scores_NC > 0.5, run.targets_NC == 1
+    of1 = 2 * (decided_NC & targets_NC).sum() / (decided_NC.sum() + targets_NC.sum())
+    assert metrics["at_threshold_0.5"]["OF1"] == pytest.approx(of1, abs=1e-6)
 
 
 def test_slices_cut_by_source_image_size_review_rarity_and_object_size(plain):

@@ -14,8 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.stages import calibrate
 from tasks.tracking import recorder
 from tasks.tracking.journal import open_journals
+from tests.stages import test_judging as judging
 
 ROOT = Path(".mlflow")
 IMPORT = "import os, signal\nfrom tasks.tracking import *\n"
@@ -49,15 +51,13 @@ def runs(client, query: str = "") -> list:
     return client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time ASC"])
 
 
-def test_a_stage_is_one_run_with_its_curve_params_table_artifact_tags_and_commit(run, client, repository):
-    (repository / "figure.svg").write_text("<svg/>")
+def test_a_stage_is_one_run_with_its_curve_params_table_tags_and_commit(run, client):
     code = (
         IMPORT
         + """
         with stage_run("evaluate", {"protocol": "asl"}):
             for step in range(1500):  # more than MLflow takes in one batch
                 log_metrics({"mAP": step / 10, "AP/Käfer": 0.25}, step=step)
-            log_artifact("figure.svg")
             set_tags({"why": "a test"})
             import pyarrow as pa
             log_table("per_label", pa.table({"label": ["cat"], "ap": [0.5]}))
@@ -76,9 +76,24 @@ def test_a_stage_is_one_run_with_its_curve_params_table_artifact_tags_and_commit
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert found.data.tags["mlflow.source.git.commit"] == commit
     assert found.data.tags["git.dirty"] == "false"
-    assert {a.path for a in client.list_artifacts(found.info.run_id)} == {"figure.svg", "per_label.json"}
+    assert {a.path for a in client.list_artifacts(found.info.run_id)} == {"per_label.json"}
     assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_label.json", "type": "table"}]
     assert open_journals(ROOT) == []
+
+
+def test_an_evaluation_leaves_its_headline_numbers_and_the_labels_as_a_table(run, client, repository, tmp_path):
+    params = judging.home(tmp_path / "home")
+    calibrate.run(params)
+    (repository / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")), encoding="utf-8")
+    assert run("from tasks.__main__ import run_stage\nrun_stage('evaluate')") == 0
+    recorder.record(ROOT)
+    found = runs(client, "tags.stage = 'evaluate'")[-1]
+    test = json.loads(params.paths.metrics.read_text(encoding="utf-8"))["test"]
+    assert found.data.metrics == {name: test[name] for name in ("mAP", "OF1", "CF1", "image_F1")}
+    table = json.loads(Path(client.download_artifacts(found.info.run_id, "per_label.json", str(tmp_path))).read_text())
+    labels = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [row["label"] for row in labels] == judging.LABELS
+    assert 0 < labels[0]["AP"] <= 1
 
 
 def test_a_killed_stage_continues_the_same_run(run, client):

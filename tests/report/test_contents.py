@@ -1,0 +1,102 @@
+"""What the page and the model card say of an evaluation; tests/report/test_page.py shows it in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tasks import tables
+from tasks.labels.coverage import coverage_report
+from tasks.labels.mapping import map_rows
+from tasks.labels.taxonomy import parse_taxonomy
+from tasks.metrics.protocols import PROTOCOLS
+from tasks.report.model_card import render_model_card
+from tasks.report.page import Findings, _protocol_sentence, render_page, unknown_cells
+from tasks.stages import calibrate, evaluate
+from tests.labels.kits import label_rows
+from tests.stages.test_judging import LABELS, home
+
+
+def coverage() -> dict:
+    """The report of a source with one name that stands in the taxonomy and two that do not."""
+    taxonomy = parse_taxonomy({"labels": [{"id": "cat", "from": {"v": ["cat"]}}]})
+    rows = [("i", "cat", 1), ("i", "cta", 1), ("j", "cta", 0), ("j", "/m/1", 1)]
+    mapped = {"zoo": map_rows(label_rows(rows), taxonomy, "v")}
+    return coverage_report(mapped, {"zoo": {"/m/1": "Dog"}}, {"zoo": "v"}, taxonomy)
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory) -> Findings:
+    """An evaluation under `asl` in which keys are never predicted."""
+    params = home(tmp_path_factory.mktemp("home"), evaluate={"protocol": "asl"})
+    paths = params.paths
+    calibrate.run(params)
+    thresholds = tables.read_json(paths.thresholds)
+    thresholds["labels"]["key"]["threshold"] = None
+    tables.write_json(paths.thresholds, thresholds)
+    evaluate.run(params)
+    written = ("result", "findings", "change", "curves", "mistakes")
+    files = {name: tables.read_json(paths.evaluation / f"{name}.json") for name in written}
+    return Findings(
+        title="Zoo",
+        **files,
+        metrics=tables.read_json(paths.metrics),
+        thresholds=thresholds,
+        learning=[],
+        coverage=json.loads(json.dumps(coverage())),
+        duplicates={"duplicate_images": 1, "duplicate_groups": 1},
+        cleaning={"policy": "none", "actions": {}, "queue": 0},
+        resampling={"labels": [], "cooccurrence": {"labels": [], "conditional": []}},
+        export={},
+        ledger=[],
+        display_names={label: label for label in LABELS},
+        pictures={m["image_id"]: "data:," for m in files["mistakes"]["worst"]},
+        worst_mistakes=200,
+    )
+
+
+def test_a_mistake_of_a_label_that_is_never_predicted_says_so(findings):
+    key = next(m for m in findings.mistakes["worst"] if m["label"] == "key")
+    assert key["threshold"] is None
+    assert f"<b>key</b> {key['score']:.2f}, never predicted<br>" in render_page(findings)
+
+
+def test_source_labels_without_a_place_are_listed_with_their_rows_and_the_nearest_label(findings):
+    page = render_page(findings)
+    listed = page[page.index("Source labels without a place in the taxonomy (2)") :]
+    rows = re.findall(r"<tr>(.*?)</tr>", listed[: listed.index("</table>")])[1:]
+    assert [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows] == [
+        ["zoo", "cta", "2", "cat"],
+        ["zoo", "/m/1 (Dog)", "1", ""],
+    ]
+
+
+def stamp(protocol: str) -> dict:
+    names = {"image_ids": ["i"], "labels": ["cat", "dog"], "absent_labels": ["dog"]}
+    return PROTOCOLS[protocol].stamp(**names, threshold_rule="fixed", weights_kind="ema")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "absent", "unknown"),
+    [
+        ("tagwright", "left out of the means: dog", "unknown cells are left out"),
+        ("asl", "counted as 0 in the means: dog", "unknown cells are counted as negatives"),
+        (
+            "mlgcn",
+            "which leave the means undefined: dog",
+            "unknown cells are left out in average precision and counted as negatives in precision, recall and F1",
+        ),
+    ],
+)
+def test_absent_labels_and_unknown_cells_are_told_as_the_protocol_counts_them(protocol, absent, unknown):
+    sentence = _protocol_sentence(stamp(protocol))
+    assert f"Labels without a positive here, {absent}." in sentence
+    assert f", {unknown}, " in sentence
+    assert unknown_cells(stamp(protocol)) == unknown
+
+
+def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_cells_out(findings):
+    card = render_model_card(findings, ["zoo"])
+    assert "Test images: 120; unknown cells are counted as negatives.\n" in card

@@ -1,0 +1,25 @@
+"""summary.py: the last run in a few lines, also where a figure is undefined."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from tasks import tables
+from tasks.params import load_params
+from tasks.summary import summarise
+from tests.imports import ROOT
+
+NUMBERS = {"mAP": 0.5, "OF1": 0.25, "CF1": None, "image_F1": 0.75}
+
+
+def test_a_mean_that_the_protocol_leaves_undefined_is_called_so(tmp_path):
+    params = load_params(ROOT / "params.yaml")
+    params = params.model_copy(update={"paths": params.paths.model_copy(update={"metrics": tmp_path / "metrics.json"})})
+    found = {"test": NUMBERS, "at_threshold_0.5": NUMBERS, "cleaning": {}, "interval_95": {}}
+    tables.write_json(params.paths.metrics, {**found, "protocol": {"num_images": 3, "num_labels": 2}})
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(summarise(params))
+    lines = {line.split("  ")[0]: line for line in shown.get().splitlines()}
+    assert "0.500" in lines["mAP"]
+    assert "undefined" in lines["F1 per label"]
