@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from tasks.images.decode import open_rgb
 from tasks.labels.taxonomy import Taxonomy, read_taxonomy
 from tasks.params import Params
 from tasks.report.pictures import data_uri
+from tasks.review.connection import first_sentence
 from tasks.review.guideline import Examples, Guideline, choose_examples, render_guidelines
 from tasks.review_steps import settled_verdicts
 from tasks.stages._common import labels_of
+
+logger = logging.getLogger(__name__)
 
 PICTURES_EACH = 12
 """Of sure positives, of sure negatives and of hard cases on one page."""
@@ -69,7 +73,17 @@ def _guideline(label: str, taxonomy: Taxonomy, examples: Examples) -> Guideline:
 
 
 def _pictures(params: Params, image_ids: set[str]) -> dict[str, str]:
-    """Image id -> data URI."""
+    """Image id -> data URI, of those that can still be read."""
     images = tables.read_table(params.paths.mapped / "images.parquet", tables.IMAGES, ["image_id", "uri"])
     rows = images.filter(pc.is_in(images["image_id"], pa.array(sorted(image_ids), pa.string()))).to_pylist()
-    return {row["image_id"]: data_uri(np.asarray(open_rgb(row["uri"]))) for row in rows}
+    pictures: dict[str, str] = {}
+    problems: list[Exception] = []
+    for row in rows:
+        try:
+            pictures[row["image_id"]] = data_uri(np.asarray(open_rgb(row["uri"])))
+        except Exception as error:  # each remote file system has errors of its own
+            problems.append(error)
+    if problems:
+        example = first_sentence(problems[0])
+        logger.warning("%d of %d pictures are left out, e.g. %s", len(problems), len(rows), example)
+    return pictures

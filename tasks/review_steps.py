@@ -81,7 +81,8 @@ def pull(params: Params, who: str) -> list[str]:
     said = [{**vars(v), "label": today(v.label)} for v in read_verdicts(params.paths.verdicts)]
     new = new_judgements([replace(j, label=today(j.label)) for j in judgements], said)
     shown = {key: found.info.get(key, "") for key in ("model", "queue")}
-    append_verdicts(params.paths.verdicts, [Verdict(**vars(j), **shown) for j in new])
+    added = [Verdict(j.image_id, j.label, j.verdict, j.who, j.when, j.sha256, j.reason, **shown) for j in new]
+    append_verdicts(params.paths.verdicts, added)
     screen.mark_pulled(pulled_from(found.cards, judgements), name=name, folder=FOLDER)
     if found.stray_tags:
         complaints.append(
@@ -269,7 +270,8 @@ def import_verdicts(params: Params, path: Path, file_format: str | None, who: st
     """Append the verdicts of another tool's export; returns a line for the person. Raises VerdictError: place, remedy.
 
     file_format: of FORMATS; told from the file's beginning when None.  who: of verdicts whose author it does not name.
-    Verdicts without a time have that of the file, so that importing it again adds nothing.
+    Verdicts without a time of their own have that of the export or of the file. Of those, what the same person said at
+    any time is left out, for a copy of the file is newer than the word of somebody who has changed their mind since.
     """
     text = read_export(path)
     name = file_format or detect(text, where=str(path))
@@ -277,7 +279,14 @@ def import_verdicts(params: Params, path: Path, file_format: str | None, who: st
         raise VerdictError(f"review import: --format: '{name}' is unknown. {did_you_mean(name, FORMATS)}")
     importer = _importer(params, who, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     found = FORMATS[name](text, importer, where=str(path))
-    added = append_verdicts(params.paths.verdicts, found)
+    today, before = _todays_name(params), read_verdicts(params.paths.verdicts)
+    said = {(v.who, v.sha256 or v.image_id, today(v.label), v.verdict) for v in before}
+
+    def repeats(v: Verdict) -> bool:
+        return any((v.who, image, today(v.label), v.verdict) in said for image in (v.sha256, v.image_id))
+
+    new = [v for v in found if not (v in importer.undated and repeats(v))]
+    added = append_verdicts(params.paths.verdicts, new)
     return f"{len(found)} verdicts in {path} ({name}), {added} of them new"
 
 

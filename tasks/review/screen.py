@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ def _declare_fields(fo: ModuleType, dataset: Any) -> None:
 def _sample(fo: ModuleType, card: Card, position: int, folder: Path, names: Mapping[str, str]) -> Any:
     shown = {label: names.get(label, label) for label in [*card.present, *dict(card.scores)]}
     sample = fo.Sample(
-        filepath=str(_local_file(card, folder / "media")),
+        filepath=str(local_file(card, folder / "media")),
+        media_type="image",  # guessed from the name, it may differ between cards, which FiftyOne refuses
         image_id=card.image_id,
         sha256=card.sha256,
         source=card.source,
@@ -128,18 +130,24 @@ def _asking(label: str, names: Mapping[str, str]) -> str:
     return f"{names.get(label, label)}?"
 
 
-def _local_file(card: Card, media: Path) -> Path:
-    """The image as a file of this machine: FiftyOne shows nothing else. A remote image is fetched once."""
-    if "://" not in card.uri:
-        return Path(card.uri).resolve()
-    target = media / (card.sha256[:16] + Path(card.uri).suffix)
-    if not target.exists():
+def local_file(card: Card, media: Path) -> Path:
+    """The image as a file of this machine: FiftyOne shows nothing else. A remote image is fetched once.
+
+    One that is not used is not fetched, for often it cannot be: its card then shows why, and no picture.
+    Raises ReviewError when an image that is used cannot be fetched.
+    """
+    uri = card.uri.removeprefix("file://")
+    if "://" not in uri:
+        return Path(uri).resolve()
+    name = card.sha256 or hashlib.sha256(uri.encode("utf-8")).hexdigest()
+    target = media / (name[:16] + Path(uri).suffix)
+    if not card.quarantined and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with fsspec.open(card.uri) as remote:
+            with fsspec.open(uri) as remote:
                 target.write_bytes(remote.read())
         except Exception as error:  # every protocol raises errors of its own
-            raise ReviewError(f"review: {card.uri} cannot be fetched ({first_sentence(error)}).") from error
+            raise ReviewError(f"review: {uri} cannot be fetched ({first_sentence(error)}).") from error
     return target
 
 

@@ -2,7 +2,7 @@
 
     present | absent | unsure       about the label that the card asks about
     LABEL:present (or absent, …)    about LABEL, by its id or the name shown, on any card
-    why: TEXT                       the reason of this card's judgements
+    why: TEXT                       the reason of this card's judgements, also when it is given later
 
 It is the same whether the card is tagged or the question shown on it. Other tags are the person's own and left alone.
 """
@@ -33,6 +33,7 @@ class Judgement:
     who: str
     when: str  # ISO 8601, UTC
     reason: str
+    explained: str = ""  # when the person was last seen to give the reason, "" for one that nobody gave
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,25 @@ def _judgement(card: TaggedCard, label: str, verdict: str, who: str) -> Judgemen
     author, when = before[1:] if before[0] == verdict else (who, card.touched)
     why = next((tag[len(WHY) :].strip() for tag in sorted(card.tags) if tag.startswith(WHY)), "")
     reason = why or (card.reason if label == card.asked else UNASKED)
-    return Judgement(card.image_id, card.sha256, label, verdict, author, when, reason)
+    return Judgement(card.image_id, card.sha256, label, verdict, author, when, reason, card.touched if why else "")
 
 
 def new_judgements(judgements: Iterable[Judgement], verdicts: Iterable[Mapping]) -> list[Judgement]:
     """Judgements that differ from what the same person last said about the same label of the same image.
 
-    verdicts: rows of the verdicts' file in its order, with sha256, image_id, label, verdict and who.
+    A reason counts only where a person gave it, for that of the question changes by itself; one that was given after
+    the verdict bears its own time.
+    verdicts: rows of the verdicts' file in its order, with sha256, image_id, label, verdict, who and reason.
     """
-    last = {(v["sha256"] or v["image_id"], v["label"], v["who"]): v["verdict"] for v in verdicts}
-    return [j for j in judgements if last.get((j.sha256 or j.image_id, j.label, j.who)) != j.verdict]
+    last = {(v["sha256"] or v["image_id"], v["label"], v["who"]): (v["verdict"], v["reason"]) for v in verdicts}
+    new = []
+    for j in judgements:
+        verdict, reason = last.get((j.sha256 or j.image_id, j.label, j.who), ("", ""))
+        if verdict != j.verdict:
+            new.append(j)
+        elif j.explained and reason != j.reason:
+            new.append(replace(j, when=j.explained))
+    return new
 
 
 def pulled_from(cards: Sequence[TaggedCard], judgements: Iterable[Judgement]) -> list[dict[str, tuple[str, str, str]]]:

@@ -6,6 +6,9 @@ import io
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +18,9 @@ from typer.testing import CliRunner
 
 from tasks.errors import PipelineError
 from tests.flows.conftest import copy_stage
+
+PATIENCE_S = 120
+"""For a busy machine; a paused run is seen and resumed within seconds."""
 
 
 def flows(*arguments: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -109,6 +115,37 @@ def test_a_review_can_open_the_screen_and_closes_it_before_it_pulls(steps):
 
     review(open_screen=True)
     assert steps == ["push", "open", "pause", "close", "pull"]
+
+
+def test_a_review_is_paused_until_somebody_resumes_its_run_and_only_then_pulls(steps, monkeypatch):
+    from prefect.flow_runs import pause_flow_run
+
+    from flows import review as module
+
+    monkeypatch.setattr(module, "pause_flow_run", partial(pause_flow_run, poll_interval=1))  # of 10 s
+    monkeypatch.setattr(module, "PATIENCE_S", PATIENCE_S)
+    with ThreadPoolExecutor() as pool:
+        person = pool.submit(resume_the_paused_run, steps)
+        module.review()
+    assert person.result() == "tagwright-review"
+    assert steps == ["push", "resume", "pull"]
+
+
+def resume_the_paused_run(steps: list[str]) -> str:
+    """As `prefect flow-run resume` does, once a run is paused. Returns the name of its flow."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_runs import resume_flow_run
+
+    deadline = time.monotonic() + PATIENCE_S
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            for run in client.read_flow_runs():
+                if run.state and run.state.is_paused():
+                    steps.append("resume")
+                    resume_flow_run(run.id)
+                    return client.read_flow(run.flow_id).name
+            time.sleep(0.2)
+    raise TimeoutError("no flow run was paused")
 
 
 def test_without_a_server_a_review_waits_for_enter_and_without_a_terminal_says_what_is_left_to_do(monkeypatch):

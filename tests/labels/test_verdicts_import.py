@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pyarrow as pa
 import pytest
@@ -46,14 +47,36 @@ def test_one_verdict_is_completed_from_the_images_table(make):
 
 @pytest.mark.parametrize(
     "name",
-    ["coco/1", "raw/coco/001.jpg", "001.jpg", "h1", "/data/upload/001.jpg", "http://host:80/x/001.jpg?token=1"],
+    [
+        "coco/1",
+        "raw/coco/001.jpg",
+        "001.jpg",
+        "h1",
+        "/data/upload/001.jpg",
+        "/data/upload/3/9e3a1b2c-001.jpg",
+        "http://host:80/x/001.jpg?token=1",
+        "http://[host/001.jpg",
+        "/data/local-files/?d=raw%2Fcoco%2F001.jpg",
+        "http://host:80/data/local-files/?d=raw%2Fcoco%2F001.jpg",
+    ],
 )
 def test_an_image_is_found_by_id_path_file_name_or_hash(make, name):
     assert make.verdict(name, "cat", "present", where="x").image_id == "coco/1"
 
 
-def test_escapes_in_an_address_are_undone(make):
-    assert make.verdict("s3://bucket/%C3%A9%201.jpg", "cat", "present", where="x").image_id == "web/é"
+@pytest.mark.parametrize("name", ["s3://bucket/%C3%A9%201.jpg", "/data/upload/3/9e3a1b2c-%C3%A9%201.jpg"])
+def test_escapes_in_an_address_are_undone(make, name):
+    assert make.verdict(name, "cat", "present", where="x").image_id == "web/é"
+
+
+def test_a_path_tells_files_of_the_same_name_apart(make):
+    address = "/data/local-files/?d=raw%2Fcoco%2F002.jpg"
+    assert make.verdict(address, "cat", "present", where="x").image_id == "coco/2"
+
+
+def test_only_an_uploaded_file_loses_the_beginning_of_its_name(make):
+    with pytest.raises(VerdictError, match=r"no image '9e3a1b2c-001\.jpg'"):
+        make.verdict("9e3a1b2c-001.jpg", "cat", "present", where="x")
 
 
 def test_a_file_name_of_two_images_is_not_guessed(make):
@@ -66,6 +89,27 @@ def test_an_unknown_image_or_label_is_named_with_the_nearest(make):
         make.verdict("coco/11", "cat", "present", where="x")
     with pytest.raises(VerdictError, match=r"no label 'forrest'\. Did you mean 'forest'"):
         make.verdict("coco/1", "forrest", "present", where="x")
+
+
+def named(*labels: tuple[str, str]) -> Importer:
+    """An importer for labels of the given ids and names shown."""
+    taxonomy = parse_taxonomy({"labels": [{"id": label, "name": name} for label, name in labels]})
+    return Importer(IMAGES, taxonomy, who="ann", when=NOW)
+
+
+@pytest.mark.parametrize("name", ["café", "Café", unicodedata.normalize("NFD", "Café")])
+def test_a_label_is_found_by_id_or_by_the_name_shown(name):
+    assert named(("café", "Café")).verdict("coco/1", name, "present", where="x").label == "café"
+
+
+def test_an_id_goes_before_another_label_s_name():
+    assert named(("cat", "Tabby"), ("felidae", "cat")).verdict("coco/1", "cat", "present", where="x").label == "cat"
+
+
+def test_a_name_that_two_labels_share_is_not_guessed():
+    make = named(("crane/bird", "Crane"), ("crane/machine", "Crane"))
+    with pytest.raises(VerdictError, match=r"x: label 'Crane' may be any of crane/bird, crane/machine\. Name"):
+        make.verdict("coco/1", "Crane", "present", where="x")
 
 
 # ---------------------------------------------------------------- CSV
@@ -88,6 +132,9 @@ def test_quoted_cells_may_hold_commas_and_lines(make):
     assert found.reason == "dark,\nfar"
 
 
+REASONED = "image,label,verdict,reason\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -98,10 +145,21 @@ def test_quoted_cells_may_hold_commas_and_lines(make):
         ("image,label,verdict\ncoco/1,cat\n", "export:2: expected 3 cells"),
         ("image,label,verdict\ncoco/1,cat,present,more\n", "export:2: expected 3 cells"),
         ("image,label,verdict,when\ncoco/1,cat,present,today\n", "export:2: when: 'today'"),
+        ('image,"label,verdict\ncoco/1,cat,present\n', "export:1: unexpected end of data, read to line 2."),
+        (
+            REASONED + 'coco/1,cat,present,\ncoco/1,cat,absent,"dark\ncoco/2,cat,absent,\n',
+            "export:3: unexpected end of",
+        ),
+        (REASONED + 'coco/1,cat,present,"dark" or far\n', "export:2: ',' expected after '\"'"),
     ],
 )
 def test_a_wrong_table_is_named_by_line(make, text, words):
     assert words in complaint(from_csv, text, make)
+
+
+def test_an_open_quote_in_a_long_table_is_named_by_line(make):
+    text = REASONED + 'coco/1,cat,present,"dark\n' + "coco/2,cat,absent,\n" * 9_000
+    assert complaint(from_csv, text, make).startswith("export:2: field larger than field limit")
 
 
 # ---------------------------------------------------------------- Label Studio
@@ -136,6 +194,18 @@ def test_ticked_labels_are_present(make):
     assert brief(found) == [("coco/2", "cat", "present"), ("coco/2", "forest", "present")]
 
 
+@pytest.mark.parametrize("written", ["Absent", "ABSENT", " absent "])
+def test_capitals_and_spaces_do_not_matter_in_a_verdict(make, written):
+    export = studio(task(written, data={"image_id": "coco/2", "label": "cat"}))
+    assert brief(from_label_studio(export, make, where="export")) == [("coco/2", "cat", "absent")]
+
+
+def test_results_that_are_no_choices_say_nothing(make):
+    others = [{"type": "relation", "from_id": "a"}, {"type": "textarea", "value": {"text": ["far"]}}]
+    export = studio({"id": 7, "data": {"image_id": "coco/2"}, "annotations": [{"result": others, "updated_at": None}]})
+    assert from_label_studio(export, make, where="export") == []
+
+
 def test_cancelled_and_empty_annotations_say_nothing(make):
     cancelled = task("cat", data={"image_id": "coco/2"}, was_cancelled=True)
     skipped = {"id": 8, "data": {"image_id": "coco/2"}, "annotations": []}
@@ -153,6 +223,32 @@ def test_cancelled_and_empty_annotations_say_nothing(make):
 )
 def test_a_wrong_label_studio_export_is_named_by_task(make, text, words):
     assert words in complaint(from_label_studio, text, make)
+
+
+def annotated(annotations: object) -> str:
+    return studio({"id": 7, "data": {"image_id": "coco/1"}, "annotations": annotations})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (studio({"id": 7, "data": "001.jpg"}), 'task 7: data: expected an object {…}, found "001.jpg"'),
+        (studio({"id": 7, "data": {"image": 1}}), "task 7: data.image_id or data.image: expected text, found 1"),
+        (annotated({}), "task 7: annotations: expected a list […], found {}"),
+        (annotated([{}, 5]), "task 7: annotation 2: expected an object {…}, found 5"),
+        (annotated([{"updated_at": 17}]), "task 7: annotation 1: updated_at or created_at: expected text, found 17"),
+        (annotated([{"result": {"a": 1}}]), 'annotation 1: result: expected a list […], found {"a": 1}'),
+        (annotated([{"result": ["x"]}]), 'annotation 1: result 1: expected an object {…}, found "x"'),
+        (annotated([{"result": [{"value": "x"}]}]), 'result 1: value: expected an object {…}, found "x"'),
+        (annotated([{"result": [{"value": {"choices": "cat"}}]}]), 'value.choices: expected a list […], found "cat"'),
+        (annotated([{"result": [{"value": {"choices": [3]}}]}]), "value.choices: expected text, found 3"),
+    ],
+)
+def test_what_label_studio_never_writes_is_named_by_task_and_annotation(make, text, words):
+    message = complaint(from_label_studio, text, make)
+    assert words in message
+    assert message.startswith("export: task 7: ")
+    assert message.endswith(". Export it from Label Studio as JSON anew.")
 
 
 # ---------------------------------------------------------------- CVAT

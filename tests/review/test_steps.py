@@ -15,6 +15,7 @@ from tasks.params import Params
 from tasks.review_command import default_reviewer
 from tasks.review_guidelines import write_guidelines
 from tests.review.home import new_home, write_taxonomy
+from tests.review.tables_of import images_of
 
 
 @pytest.fixture
@@ -159,6 +160,28 @@ def test_every_label_of_the_taxonomy_has_a_page_with_its_pictures(params):
         "data:image/jpeg",
     ):
         assert text in page
+
+
+def test_pictures_that_vanished_since_the_run_are_left_out_and_counted(params, tmp_path, caplog):
+    (tmp_path / "pictures/toy/a.png").unlink()
+    (tmp_path / "pictures/toy/b.png").write_bytes(b"no picture")
+    for image_id in ("toy/a", "toy/b", "toy/c"):
+        say(params, image_id, "cat", "present", who=f"Ann of {image_id}")
+    page = (write_guidelines(params).parent / "002-cat.html").read_text(encoding="utf-8")
+    assert "Ann of toy/c: present" in page
+    assert "toy/a" not in page
+    assert "toy/b" not in page
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "tasks.review_guidelines"]
+    assert told.startswith("2 of 4 pictures are left out, e.g. pictures/toy/a.png: cannot be read (")
+
+
+def test_pictures_of_a_store_that_cannot_be_opened_are_left_out(params):
+    path = params.paths.mapped / "images.parquet"
+    elsewhere = images_of(*(f"toy/{name}" for name in "abcd"), uri="nowhere://{}.png")
+    tables.write_table(path, elsewhere, tables.IMAGES)
+    say(params, "toy/c", "cat", "present")
+    page = (write_guidelines(params).parent / "002-cat.html").read_text(encoding="utf-8")
+    assert "data:image" not in page
 
 
 def test_the_reviewer_is_git_s_user(monkeypatch, tmp_path):

@@ -115,8 +115,8 @@ def test_tags_that_are_no_verdicts_are_counted_and_left_alone():
 # ---------------------------------------------------------------- pulling again
 
 
-def row(verdict: str, who: str = "Ada", image_id: str = "a", label: str = "cat") -> dict:
-    return {"image_id": image_id, "sha256": f"sha-{image_id}", "label": label, "verdict": verdict, "who": who}
+def row(verdict: str, who: str = "Ada", reason: str = "audit") -> dict:
+    return {"image_id": "a", "sha256": "sha-a", "label": "cat", "verdict": verdict, "who": who, "reason": reason}
 
 
 def new(verdicts: list[dict], *cards: TaggedCard, who: str = "Ada") -> list[tuple[str, str]]:
@@ -150,6 +150,25 @@ def test_a_verdict_lost_from_the_file_is_pulled_again_as_it_was():
     left = card("present", touched=LATER, pulled={"cat": ("present", "Ada", NOON)})
     (judgement,) = new_judgements(judgements_of([left], NAMES, "Bob")[0], [])
     assert (judgement.who, judgement.when) == ("Ada", NOON)
+
+
+def test_a_reason_given_after_the_pull_is_a_new_verdict_of_the_same_person_and_of_its_own_time():
+    left = card("present", "why: drawn", touched=LATER, pulled={"cat": ("present", "Ada", NOON)})
+    judgements, _ = judgements_of([left], NAMES, "Bob")
+    (judgement,) = new_judgements(judgements, [row("present", reason="missing?")])
+    assert (judgement.verdict, judgement.reason, judgement.who, judgement.when) == ("present", "drawn", "Ada", LATER)
+    assert new_judgements(judgements, [row("present", reason="missing?"), vars(judgement)]) == []
+
+
+def test_a_changed_reason_is_a_new_verdict_and_so_is_changing_it_back():
+    assert new([row("present", reason="drawn")], card("present", "why: far")) == [("present", "Ada")]
+    written = [row("present", reason="far"), row("present", reason="drawn")]
+    assert new(written, card("present", "why: far")) == [("present", "Ada")]
+
+
+@pytest.mark.parametrize("tags", [("present",), ("present", "why: ")])
+def test_another_reason_of_the_question_is_no_news(tags):
+    assert new([row("present", reason="drawn")], card(*tags)) == []
 
 
 def test_what_was_pulled_is_noted_on_every_card_of_the_image():
