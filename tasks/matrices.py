@@ -27,6 +27,11 @@ class DenseLabels:
     targets_NC: np.ndarray
     known_NC: np.ndarray
 
+    def rows(self, rows: np.ndarray) -> DenseLabels:
+        """The images at these positions, int64 (M,)."""
+        ids = [self.image_ids[n] for n in rows]
+        return DenseLabels(ids, self.labels, self.targets_NC[rows], self.known_NC[rows])
+
 
 def dense_labels(
     label_rows: pa.Table,

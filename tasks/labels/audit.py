@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -21,6 +21,10 @@ CONFIDENCE = 0.95
 RECENT = 100  # answers that tell whether the queue still pays; without any find, at least 73 bring Wilson below 0.05
 BLOCK = 20_000  # images whose lots are drawn at a time
 PRIOR_ERRORS = 10.0  # found and expected alike, before the first answer
+
+
+PresentOf = Callable[[np.ndarray], np.ndarray]
+"""Positions of images, int64 (B,) -> P(present) of their labels by the policy, float (B, C)."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,17 @@ class Answer:
 
 
 def answers_of(
-    dense: DenseLabels, present_NC: np.ndarray, judged: Settled, *, answered: Collection[Cell], seed: int
+    dense: DenseLabels, present_of: PresentOf, judged: Settled, *, answered: Collection[Cell], seed: int
 ) -> list[Answer]:
     """Verdicts about cells that the annotators had settled too, oldest first; those who are not sure tell nothing.
 
-    present_NC: P(present) by the policy.  answered: cells that nobody is asked about any more.  seed: of the queue.
+    answered: cells that nobody is asked about any more.  seed: of the queue.
     """
-    wrong_NC = error_probability(present_NC, dense.targets_NC, dense.known_NC)
-    position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
+    spoken_of = {verdict.image_id for verdict in judged.standing}
+    rows = np.asarray([n for n, image_id in enumerate(dense.image_ids) if image_id in spoken_of], np.int64)
+    part = dense.rows(rows)
+    wrong_NC = error_probability(present_of(rows), part.targets_NC, part.known_NC)
+    position = {image_id: n for n, image_id in enumerate(part.image_ids)}
     column = {label: c for c, label in enumerate(dense.labels)}
     when: dict[Cell, datetime] = {}
     audited: set[Cell] = set()
@@ -132,8 +139,8 @@ def answers_of(
     for row in judged.statements.to_pylist():
         cell = row["image_id"], row["label"]
         n, c = position.get(cell[0], -1), column.get(cell[1], -1)
-        if n >= 0 and c >= 0 and dense.known_NC[n, c] and row["state"] != UNKNOWN_STATE:
-            given = int(dense.targets_NC[n, c])
+        if n >= 0 and c >= 0 and part.known_NC[n, c] and row["state"] != UNKNOWN_STATE:
+            given = int(part.targets_NC[n, c])
             drawn = bool(lots([cell[0]], [cell[1]], seed=seed) > bars[given])
             answer = Answer(given, row["state"], cell not in audited, drawn, float(wrong_NC[n, c]))
             found.append((when[cell], cell, answer))
@@ -160,7 +167,7 @@ def lots_to_beat(dense: DenseLabels, answered: Collection[Cell], *, seed: int) -
 
 def review_summary(
     dense: DenseLabels,
-    present_NC: np.ndarray,
+    present_of: PresentOf,
     judged: Settled,
     queue: pa.Table,
     *,
@@ -168,7 +175,7 @@ def review_summary(
     seed: int,
 ) -> dict:
     """JSON-ready: what people said so far, how wrong the annotations are, what the queue promises, whether to go on."""
-    answers = answers_of(dense, present_NC, judged, answered=answered, seed=seed)
+    answers = answers_of(dense, present_of, judged, answered=answered, seed=seed)
     audits = {g: [a.mended for a in answers if a.drawn and a.given == g] for g in (PRESENT, ABSENT)}
     population = {g: int((dense.known_NC & (dense.targets_NC == g)).sum()) for g in (PRESENT, ABSENT)}
     rate = error_rate(audits, population)

@@ -1,12 +1,13 @@
 """Cleaning policies: which annotations change by themselves, which become unknown, which a person is asked about.
 
-POLICIES maps a name to a class built from its options and called as `policy(targets_NC, known_NC, opinions)`, which
-returns Cleaned. To add one: a class here and an entry in the dict.
+POLICIES maps a name to a class built from its options. `policy.fit(opinions, targets_NC, known_NC)` learns from some of
+the images what it must know of all, and returns what decides about any block of them: a Decide. To add one: a class
+here and an entry in the dict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,11 @@ class Cleaned:
     doubt_NC: np.ndarray
 
 
-def nothing_to_do(targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
+Decide = Callable[[Opinions, np.ndarray, np.ndarray], Cleaned]
+"""opinions, targets uint8 and known bool of a block of images -> what is decided about it."""
+
+
+def nothing_to_do(opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
     """The decisions of no policy at all: the annotations are believed."""
     none_NC = np.zeros(targets_NC.shape)
     return Cleaned(none_NC.astype(np.int8), np.where(known_NC, targets_NC, 0.5), none_NC)
@@ -69,13 +74,15 @@ class Consensus:
             raise ValueError(f"accept must lie in (0.5, 1] and doubt in (0, accept], found {accept} and {doubt}")
         self.accept, self.doubt = accept, doubt
 
-    def __call__(self, targets_NC: np.ndarray, known_NC: np.ndarray, opinions: Opinions) -> Cleaned:
+    def fit(self, opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
         """targets_NC uint8 and known_NC bool, as annotated."""
         model = fit_noise(opinions.all_NC, targets_NC, known_NC)
-        return self.decide(model.present(opinions.all_NC, targets_NC, known_NC), targets_NC, known_NC)
+        return lambda heard, targets, known: self.from_probability(
+            model.present(heard.all_NC, targets, known), targets, known
+        )
 
-    def decide(self, present_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
-        """Decisions about any images from their P(present); a block of images decides as the whole does."""
+    def from_probability(self, present_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
+        """Decisions from P(present)."""
         wrong_NC = error_probability(present_NC, targets_NC, known_NC)
         sure_NC = wrong_NC >= self.accept
         action_NC = np.full(targets_NC.shape, KEEP, np.int8)
@@ -97,8 +104,12 @@ class Album:
             raise ValueError(f"top_k must be >= 1 and min_score in [0, 1], found {top_k} and {min_score}")
         self.top_k, self.min_score = top_k, min_score
 
-    def __call__(self, targets_NC: np.ndarray, known_NC: np.ndarray, opinions: Opinions) -> Cleaned:
-        """As Consensus; present_NC is the share of the sources that propose the label."""
+    def fit(self, opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
+        """There is nothing to learn."""
+        return self.decide
+
+    def decide(self, opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
+        """present_NC is the share of the sources that propose the label."""
         by_model_NC = top_labels(opinions.model_NC, top_k=self.top_k, min_score=self.min_score)
         votes = [by_model_NC, *(np.nan_to_num(scores_NC) > 0 for scores_NC in opinions.others_NC)]
         present_NC = np.mean(votes, axis=0)
@@ -112,8 +123,12 @@ class SelfConfidence:
     Nothing changes by itself. Source: Northcutt et al., JAIR 2021; cleanlab's multi-label scores per label.
     """
 
-    def __call__(self, targets_NC: np.ndarray, known_NC: np.ndarray, opinions: Opinions) -> Cleaned:
-        """As Consensus; present_NC is the model's score, 0.5 where it is silent."""
+    def fit(self, opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
+        """There is nothing to learn."""
+        return self.decide
+
+    def decide(self, opinions: Opinions, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cleaned:
+        """present_NC is the model's score, 0.5 where it is silent."""
         doubt_NC = 1 - self_confidence(opinions.model_NC, targets_NC, known_NC)
         present_NC = np.nan_to_num(opinions.model_NC, nan=0.5)
         return Cleaned(np.full(targets_NC.shape, KEEP, np.int8), present_NC, doubt_NC)

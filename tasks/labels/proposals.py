@@ -7,7 +7,7 @@ silent. Neither makes a label known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,69 +39,90 @@ class Opinions:
         return [self.model_NC, *self.others_NC, self.neighbours_NC]
 
 
-def opinions_of(
-    dense: matrices.DenseLabels, crossfit: matrices.Predictions, proposals: pa.Table, spoken: pa.Table
-) -> Opinions:
-    """Every opinion about the images and labels of `dense`.
+class Witnesses:
+    """Every opinion about the images and labels of `dense`, heard a block of images at a time: all at once, opinions
+    about a million images and hundreds of labels would take tens of gigabytes.
 
     crossfit: out-of-fold scores, and embeddings of one model; images that it lacks get no opinion.
     proposals: LABELS.  spoken: (origin, label) that the origin's vocabulary can name.
     """
-    row_of = {image_id: row for row, image_id in enumerate(crossfit.image_ids)}
-    rows = np.asarray([row_of.get(image_id, -1) for image_id in dense.image_ids], np.int64)
-    there = np.flatnonzero(rows >= 0)
-    model_NC, neighbours_NC = np.full((2, *dense.targets_NC.shape), np.nan)
-    columns = [crossfit.labels.index(label) for label in dense.labels]
-    model_NC[there] = crossfit.scores_NC[np.ix_(rows[there], columns)]
-    if crossfit.embeddings_ND is not None:
-        embeddings_ND = crossfit.embeddings_ND[rows[there]]
-        neighbours_NC[there] = neighbour_share(embeddings_ND, dense.targets_NC[there], dense.known_NC[there])
-    others_NC = tuple(_origin_opinions(proposals, spoken, dense.image_ids, dense.labels))
-    return Opinions(model_NC, others_NC, neighbours_NC)
+
+    def __init__(
+        self, dense: matrices.DenseLabels, crossfit: matrices.Predictions, proposals: pa.Table, spoken: pa.Table
+    ) -> None:
+        self.dense, self.scores_NC = dense, crossfit.scores_NC
+        row_of = {image_id: row for row, image_id in enumerate(crossfit.image_ids)}
+        self.row_N = np.asarray([row_of.get(image_id, -1) for image_id in dense.image_ids], np.int64)
+        self.columns = [crossfit.labels.index(label) for label in dense.labels]
+        self.origins = []
+        for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):
+            names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
+            heard_C = np.asarray([label in names for label in dense.labels], bool)
+            self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), heard_C))
+        self.neighbours = None
+        if crossfit.embeddings_ND is not None:
+            there = np.flatnonzero(self.row_N >= 0)
+            embeddings_ND = crossfit.embeddings_ND[self.row_N[there]]
+            self.neighbours = Neighbours(embeddings_ND, dense.targets_NC[there], dense.known_NC[there])
+            self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are there
+
+    def heard(self, rows: np.ndarray) -> Opinions:
+        """Opinions about the images at these positions, int64 (B,)."""
+        there = np.flatnonzero(self.row_N[rows] >= 0)
+        model_BC, neighbours_BC = np.full((2, len(rows), len(self.dense.labels)), np.nan)
+        model_BC[there] = self.scores_NC[np.ix_(self.row_N[rows][there], self.columns)]
+        if self.neighbours is not None:
+            neighbours_BC[there] = self.neighbours.share(self.place_N[rows][there])
+        return Opinions(model_BC, tuple(self._others(rows)), neighbours_BC)
+
+    def _others(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name.
+
+        A keyword under which an image was found says nothing about the other keywords.
+        """
+        ids = [self.dense.image_ids[n] for n in rows]
+        for origin, proposed, heard_C in self.origins:
+            mentioned = pc.is_in(pa.array(ids, pa.string()), pc.unique(proposed["image_id"]))
+            heard_BC = mentioned.to_numpy(zero_copy_only=False)[:, None] & heard_C
+            scores_BC = matrices.dense_scores(proposed, ids, self.dense.labels)
+            yield np.where(heard_BC & (scores_BC > 0) if origin == KEYWORD else heard_BC, scores_BC, np.nan)
 
 
-def _origin_opinions(
-    proposals: pa.Table, spoken: pa.Table, image_ids: Sequence[str], labels: Sequence[str]
-) -> Iterator[np.ndarray]:
-    """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name.
+class Neighbours:
+    """Nearest images by cosine, and how many of them have a label.
 
-    A keyword under which an image was found says nothing about the other keywords.
-    """
-    for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):
-        rows = proposals.filter(pc.equal(proposals["origin"], origin))
-        names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
-        heard_N = pc.is_in(pa.array(image_ids, pa.string()), pc.unique(rows["image_id"])).to_numpy(zero_copy_only=False)
-        heard_C = np.asarray([label in names for label in labels], bool)
-        scores_NC = matrices.dense_scores(rows, image_ids, labels)
-        heard_NC = heard_N[:, None] & heard_C
-        yield np.where(heard_NC & (scores_NC > 0) if origin == KEYWORD else heard_NC, scores_NC, np.nan)
-
-
-def neighbour_share(
-    embeddings_ND: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, num: int = NUM_NEIGHBOURS
-) -> np.ndarray:
-    """Share of each image's nearest images, by cosine, on which the label is present; float (N, C).
-
-    The image itself does not count, nor do neighbours on which the label is unknown; NaN where none is left.
     embeddings_ND: float, of one model, so that distances mean something.
     """
-    centred_ND = embeddings_ND - embeddings_ND.mean(axis=0) if len(embeddings_ND) else embeddings_ND
-    unit_ND = (centred_ND / np.maximum(np.linalg.norm(centred_ND, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    references = np.unique(np.linspace(0, len(unit_ND) - 1, min(len(unit_ND), MOST_REFERENCES)).astype(np.int64))
-    num = min(num, len(references) - 1)
-    share_NC = np.full(targets_NC.shape, np.nan)
-    if num < 1:
-        return share_NC
-    present_RC = (targets_NC[references] == 1) & known_NC[references]
-    for start in range(0, len(unit_ND), _ROWS_PER_BLOCK):
-        rows = np.arange(start, min(start + _ROWS_PER_BLOCK, len(unit_ND)))
-        similarity_BR = unit_ND[rows] @ unit_ND[references].T
-        similarity_BR[rows[:, None] == references] = -np.inf
-        nearest_BK = np.argpartition(-similarity_BR, num - 1, axis=1)[:, :num]
-        num_known_BC = known_NC[references][nearest_BK].sum(axis=1)
-        num_present_BC = present_RC[nearest_BK].sum(axis=1)
-        share_NC[rows] = np.where(num_known_BC > 0, num_present_BC / np.maximum(num_known_BC, 1), np.nan)
-    return share_NC
+
+    def __init__(
+        self, embeddings_ND: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, num: int = NUM_NEIGHBOURS
+    ) -> None:
+        centred_ND = embeddings_ND - embeddings_ND.mean(axis=0) if len(embeddings_ND) else embeddings_ND
+        self.unit_ND = centred_ND / np.maximum(np.linalg.norm(centred_ND, axis=1, keepdims=True), 1e-12)
+        self.unit_ND = self.unit_ND.astype(np.float32)
+        last = len(self.unit_ND) - 1
+        self.references = np.unique(np.linspace(0, last, min(last + 1, MOST_REFERENCES)).astype(np.int64))
+        self.num = min(num, len(self.references) - 1)
+        self.known_RC = known_NC[self.references]
+        self.present_RC = (targets_NC[self.references] == 1) & self.known_RC
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """Share of the nearest images of each of these on which the label is present; float (B, C).
+
+        The image itself does not count, nor do neighbours on which the label is unknown; NaN where none is left.
+        """
+        share_BC = np.full((len(rows), self.known_RC.shape[1]), np.nan)
+        if self.num < 1:
+            return share_BC
+        for start in range(0, len(rows), _ROWS_PER_BLOCK):
+            part = slice(start, start + _ROWS_PER_BLOCK)
+            similarity_BR = self.unit_ND[rows[part]] @ self.unit_ND[self.references].T
+            similarity_BR[rows[part, None] == self.references] = -np.inf
+            nearest_BK = np.argpartition(-similarity_BR, self.num - 1, axis=1)[:, : self.num]
+            num_known_BC = self.known_RC[nearest_BK].sum(axis=1)
+            num_present_BC = self.present_RC[nearest_BK].sum(axis=1)
+            share_BC[part] = np.where(num_known_BC > 0, num_present_BC / np.maximum(num_known_BC, 1), np.nan)
+        return share_BC
 
 
 def model_proposals(

@@ -9,7 +9,7 @@ measure how wrong the annotations really are (audit.py).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,9 +52,9 @@ def label_weights(num_positives_C: np.ndarray) -> np.ndarray:
 
 def questions(
     dense: matrices.DenseLabels,
-    decided: Cleaned,
+    decided: Iterable[tuple[np.ndarray, Cleaned]],
     *,
-    askable_NC: np.ndarray,
+    answered: Collection[tuple[str, str]] = (),
     reopened: Collection[tuple[str, str]] = (),
     budget: int,
     audit_share: float,
@@ -62,25 +62,31 @@ def questions(
 ) -> pa.Table:
     """QUEUE about the images of `dense` as a policy left them.
 
-    askable_NC: bool, cells about which a person may be asked: those without a verdict.
+    decided: positions of a block of images, and what the policy decided about them; all images, each once.
+    answered: (image_id, label) about which nobody is asked.
     reopened: (image_id, label) on which people are at odds, or that a split has left open: asked as if nothing had been
         annotated, on images and labels that `dense` lacks as well (of a test image, say).
     The stop rule: nothing is asked whose answer changes the data with a probability below LEAST_YIELD.
     """
-    reopened_NC = ~open_cells(dense, reopened)
-    known_NC = dense.known_NC & ~reopened_NC
-    doubt_NC = np.where(reopened_NC, 0.5, decided.doubt_NC)
+    askable_NC, settled_NC = open_cells(dense, answered), open_cells(dense, reopened)
     weight_C = label_weights((dense.known_NC & (dense.targets_NC == 1)).sum(axis=0))
-    block = Block(
-        image_ids=dense.image_ids,
-        given_BC=np.where(known_NC, dense.targets_NC, tables.UNKNOWN_STATE).astype(np.int8),
-        present_BC=np.where(reopened_NC, 0.5, decided.present_NC),
-        worth_BC=np.where(askable_NC & (doubt_NC >= LEAST_YIELD), doubt_NC * weight_C, 0.0),
-        auditable_BC=askable_NC & known_NC,
-    )
+
+    def blocks() -> Iterator[Block]:
+        for rows, cleaned in decided:
+            askable_BC, settled_BC = askable_NC[rows], settled_NC[rows]
+            known_BC = dense.known_NC[rows] & settled_BC
+            doubt_BC = np.where(settled_BC, cleaned.doubt_NC, 0.5)
+            yield Block(
+                image_ids=[dense.image_ids[n] for n in rows],
+                given_BC=np.where(known_BC, dense.targets_NC[rows], tables.UNKNOWN_STATE).astype(np.int8),
+                present_BC=np.where(settled_BC, cleaned.present_NC, 0.5),
+                worth_BC=np.where(askable_BC & (doubt_BC >= LEAST_YIELD), doubt_BC * weight_C, 0.0),
+                auditable_BC=askable_BC & known_BC,
+            )
+
     ids, labels = set(dense.image_ids), set(dense.labels)
     elsewhere = sorted((h, i) for i, h in reopened if i not in ids or h not in labels)[:budget]
-    queue = build_queue([block], dense.labels, budget=budget - len(elsewhere), audit_share=audit_share, seed=seed)
+    queue = build_queue(blocks(), dense.labels, budget=budget - len(elsewhere), audit_share=audit_share, seed=seed)
     asked = {"given": tables.UNKNOWN_STATE, "score": 0.5, "priority": 0.5, "reason": "unknown"}
     first = pa.Table.from_pylist([{"image_id": i, "label": h, **asked} for h, i in elsewhere], schema=tables.QUEUE)
     return pa.concat_tables([first, queue])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from tasks import matrices, tables
@@ -11,14 +13,16 @@ from tasks.labels.agreement import Settled, settle
 from tasks.labels.audit import review_summary
 from tasks.labels.changes import Restated, policy_statements, restate, settled_by
 from tasks.labels.cleaning import POLICIES, Cleaned, nothing_to_do, spare_wholes
-from tasks.labels.proposals import model_proposals, opinions_of
-from tasks.labels.queue import open_cells, questions
-from tasks.labels.taxonomy import read_taxonomy
+from tasks.labels.noise import rows_to_fit
+from tasks.labels.proposals import Witnesses, model_proposals
+from tasks.labels.queue import questions
+from tasks.labels.taxonomy import Taxonomy, read_taxonomy
 from tasks.labels.verdicts import read_verdicts
 from tasks.ledger import Ledger
 from tasks.params import Params
 from tasks.stages._common import images_of, labels_of, partition_ids, read_splits, write_ledger
 
+BLOCK_CELLS = 10_000_000  # held in memory at a time
 ACTIONS = ("kept", "made_present", "made_absent", "made_unknown")
 
 
@@ -37,24 +41,31 @@ def run(params: Params) -> None:
     dense = labels_of(params, paths.deduplicated, ids, judgeable)  # a closed whole follows from its kinds
 
     judged = settle(verdicts, images, taxonomy)
-    policy, decided, proposals = decide(params, dense)
-    kinds_C = [[judgeable.index(kind) for kind in taxonomy.descendants[h] if kind in judgeable] for h in judgeable]
-    decided = spare_wholes(decided, dense.targets_NC, dense.known_NC, kinds_C)
+    policy, decide, proposals = decisions(params, dense, taxonomy)
+    statements, actions = [], np.zeros(len(ACTIONS), np.int64)
+
+    def decided() -> Iterator[tuple[np.ndarray, Cleaned]]:
+        """The one pass over all images; what the labels need of it is kept."""
+        for rows in np.array_split(np.arange(len(ids)), -(-len(ids) * len(judgeable) // BLOCK_CELLS) or 1):
+            cleaned = decide(rows)
+            actions[:] += np.bincount(cleaned.action_NC.ravel(), minlength=len(ACTIONS))
+            statements.append(policy_statements(dense.rows(rows), cleaned, origin=f"rule:{policy}"))
+            yield rows, cleaned
+
+    answered = (judged.answered | settled_by(judged.statements, taxonomy)) - judged.reopened
+    split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
+    asking = {**params.review.model_dump(include={"budget", "audit_share"}), "seed": params.seed}
+    queue = questions(dense, decided(), answered=answered, reopened=judged.reopened | split, **asking)
     cleaned = restate(
         labels,
         unknown,
-        [judged.statements, policy_statements(dense, decided, origin=f"rule:{policy}")],
+        [judged.statements, pa.concat_tables(statements)],
         taxonomy,
         coverage=coverage,
         sources=images,
         positives=params.map_labels.propagate_positives,
         negatives=params.map_labels.propagate_negatives,
     )
-    answered = (judged.answered | settled_by(judged.statements, taxonomy)) - judged.reopened
-    askable_NC = open_cells(dense, answered)
-    split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
-    options = {**params.review.model_dump(include={"budget", "audit_share"}), "seed": params.seed}
-    queue = questions(dense, decided, askable_NC=askable_NC, reopened=judged.reopened | split, **options)
 
     tables.write_table(out / "labels.parquet", cleaned.labels, tables.LABELS)
     tables.write_table(out / "unknown.parquet", cleaned.unknown, tables.UNKNOWN)
@@ -67,25 +78,40 @@ def run(params: Params) -> None:
     report = {
         "policy": policy,
         "images": len(ids),
-        "actions": {name: int((decided.action_NC == n).sum()) for n, name in enumerate(ACTIONS)},
+        "actions": dict(zip(ACTIONS, actions.tolist(), strict=True)),
         "queue": queue.num_rows,
-        "review": review_summary(dense, decided.present_NC, judged, queue, answered=answered, seed=params.seed),
+        "review": review_summary(
+            dense, lambda rows: decide(rows).present_NC, judged, queue, answered=answered, seed=params.seed
+        ),
     }
     tables.write_json(paths.cleaning_report, report)
     account(params, labels, verdicts, cleaned, judged)
 
 
-def decide(params: Params, dense: matrices.DenseLabels) -> tuple[str, Cleaned, pa.Table]:
-    """The policy's name, its decisions, and all proposals, the model's own (on the pool too) among them."""
+def decisions(
+    params: Params, dense: matrices.DenseLabels, taxonomy: Taxonomy
+) -> tuple[str, Callable[[np.ndarray], Cleaned], pa.Table]:
+    """The policy's name, what it decides about the images at given positions, and all proposals, the model's own (on
+    the pool too) among them."""
     proposals = tables.read_table(params.paths.mapped / "proposals.parquet", tables.LABELS)
     spoken = tables.read_table(params.paths.mapped / "proposal_coverage.parquet", tables.COVERAGE)
     crossfit = matrices.read_predictions(params.paths.crossfit)
     everything = pa.concat_tables([proposals, model_proposals(crossfit, origin="model:crossfit")])
-    if not params.clean.enabled:
-        return "none", nothing_to_do(dense.targets_NC, dense.known_NC), everything
-    policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy")
-    decided = policy(dense.targets_NC, dense.known_NC, opinions_of(dense, crossfit, proposals, spoken))
-    return params.clean.policy.name, decided, everything
+    witnesses = Witnesses(dense, crossfit, proposals, spoken)
+    name, fitted = "none", nothing_to_do
+    if params.clean.enabled:
+        name = params.clean.policy.name
+        policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy")
+        sample = rows_to_fit(*dense.known_NC.shape)
+        fitted = policy.fit(witnesses.heard(sample), dense.targets_NC[sample], dense.known_NC[sample])
+    column = {label: c for c, label in enumerate(dense.labels)}
+    kinds_C = [[column[kind] for kind in taxonomy.descendants[h] if kind in column] for h in dense.labels]
+
+    def decide(rows: np.ndarray) -> Cleaned:
+        cells = dense.targets_NC[rows], dense.known_NC[rows]
+        return spare_wholes(fitted(witnesses.heard(rows), *cells), *cells, kinds_C)
+
+    return name, decide, everything
 
 
 def account(params: Params, labels: pa.Table, verdicts: list, cleaned: Restated, judged: Settled) -> None:

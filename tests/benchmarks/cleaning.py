@@ -14,7 +14,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,13 @@ from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
-from tasks import tables
+from tasks import matrices, tables
 from tasks.labels.agreement import settle
 from tasks.labels.changes import restate
 from tasks.labels.cleaning import Album, Consensus
-from tasks.labels.noise import error_probability, fit_noise
-from tasks.labels.proposals import Opinions
-from tasks.labels.queue import Block, build_queue, label_weights
+from tasks.labels.noise import error_probability, fit_noise, rows_to_fit
+from tasks.labels.proposals import Opinions, Witnesses
+from tasks.labels.queue import questions
 from tasks.labels.taxonomy import parse_taxonomy
 from tasks.labels.verdicts import Verdict, append_verdicts, read_verdicts
 from tests.benchmarks import Row, measure, show
@@ -112,7 +112,8 @@ def by_cleanlab(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
 def by_album(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
     """Proposals of the album rule, those of both sources first; it does not look for mistaken labels."""
     silent_NC = np.full(given_NC.shape, np.nan)
-    return Album()(given_NC, real.known_NC, Opinions(real.detector_NC, (real.vendor_NC,), silent_NC)).doubt_NC
+    heard = Opinions(real.detector_NC, (real.vendor_NC,), silent_NC)
+    return Album().decide(heard, given_NC, real.known_NC).doubt_NC
 
 
 def by_consensus(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
@@ -232,27 +233,24 @@ def write_scores(path: Path, num_images: int) -> None:
 
 
 def queue_of_many(path: str, num_images: int) -> int:
-    """Fit on a sample, then stream: P(present), decisions, worth, the best 200 and an audit. Returns the questions."""
+    """As the stage `clean` does it: learn from some images, then one pass over all. Returns the questions.
+
+    The annotations are drawn from the scores, and part of the memory that is measured.
+    """
     scores = np.lib.format.open_memmap(path, "r", np.float32, (num_images, NUM_LABELS))
     labels = [f"label {c}" for c in range(NUM_LABELS)]
-
-    def block(start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        scores_BC = np.asarray(scores[start:stop])
-        rng = np.random.default_rng(start)
-        return [scores_BC], (scores_BC > rng.random(scores_BC.shape, np.float32)).astype(np.uint8), scores_BC >= 0
-
-    model = fit_noise(*block(0, min(BLOCK // 2, num_images)))
-    weight_C = label_weights(np.arange(1, NUM_LABELS + 1) * 100)
-
-    def blocks() -> Iterator[Block]:
-        for start in range(0, num_images, BLOCK):
-            stop = min(start + BLOCK, num_images)
-            opinions, given_BC, known_BC = block(start, stop)
-            decided = Consensus().decide(model.present(opinions, given_BC, known_BC), given_BC, known_BC)
-            ids = [f"images/{n}" for n in range(start, stop)]
-            yield Block(ids, given_BC.astype(np.int8), decided.present_NC, decided.doubt_NC * weight_C, known_BC)
-
-    return build_queue(blocks(), labels, budget=200, audit_share=0.1, seed=0).num_rows
+    ids = [f"images/{n}" for n in range(num_images)]
+    targets_NC, rng = np.zeros(scores.shape, np.uint8), np.random.default_rng(0)
+    blocks = [np.arange(start, min(start + BLOCK, num_images)) for start in range(0, num_images, BLOCK)]
+    for rows in blocks:
+        targets_NC[rows] = scores[rows] > rng.random((len(rows), NUM_LABELS), np.float32)
+    dense = matrices.DenseLabels(ids, labels, targets_NC, np.ones(scores.shape, bool))
+    crossfit = matrices.Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
+    witnesses = Witnesses(dense, crossfit, tables.empty(tables.LABELS), tables.empty(tables.COVERAGE))
+    some = rows_to_fit(*scores.shape)
+    decide = Consensus().fit(witnesses.heard(some), targets_NC[some], dense.known_NC[some])
+    decided = ((rows, decide(witnesses.heard(rows), targets_NC[rows], dense.known_NC[rows])) for rows in blocks)
+    return questions(dense, decided, budget=200, audit_share=0.1, seed=0).num_rows
 
 
 def apply_verdicts(folder: str, num_verdicts: int) -> int:

@@ -22,7 +22,7 @@ from sklearn.model_selection import KFold
 
 from tasks import matrices
 from tasks.labels.cleaning import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
-from tasks.labels.proposals import Opinions, neighbour_share
+from tasks.labels.proposals import Neighbours, Opinions
 from tasks.labels.queue import questions
 from tasks.nn.backbone import build_backbone
 from tests.benchmarks.cleaning import plant
@@ -84,15 +84,16 @@ def clean(features_NF: np.ndarray, given_NC: np.ndarray, true_NC: np.ndarray, se
     """States after the default policy, and after the true answers to the 200 questions that it leaves."""
     known_NC = given_NC >= 0
     targets_NC = given_NC.clip(0).astype(np.uint8)
-    neighbours_NC = neighbour_share(features_NF, targets_NC, known_NC)
+    everything = np.arange(len(given_NC))
+    neighbours_NC = Neighbours(features_NF, targets_NC, known_NC).share(everything)
     opinions = Opinions(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
-    decided = Consensus()(targets_NC, known_NC, opinions)
+    decided = Consensus().fit(opinions, targets_NC, known_NC)(opinions, targets_NC, known_NC)
     cleaned_NC = np.select(
         [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
     )
     ids = [f"photographs/{n:05d}" for n in range(len(given_NC))]
     dense = matrices.DenseLabels(ids, list(ANIMALS), targets_NC, known_NC)
-    queue = questions(dense, decided, askable_NC=known_NC, budget=200, audit_share=0.1, seed=seed).to_pylist()
+    queue = questions(dense, [(everything, decided)], budget=200, audit_share=0.1, seed=seed).to_pylist()
     reviewed_NC = cleaned_NC.copy()
     for row in queue:
         cell = ids.index(row["image_id"]), ANIMALS.index(row["label"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from tasks.labels.noise import Curve, FlipRates, NoiseModel, error_probability, fit_noise, self_confidence
+from tasks.labels.noise import Curve, FlipRates, NoiseModel, error_probability, fit_noise, rows_to_fit, self_confidence
 
 HIDDEN, INVENTED = 0.25, 0.02
 
@@ -136,10 +136,17 @@ def test_the_model_of_some_images_applies_to_others():
     np.testing.assert_array_equal(whole[500:900], part)
 
 
-def test_many_cells_are_thinned_before_fitting(monkeypatch):
+def test_few_images_are_all_needed():
+    assert rows_to_fit(5, 600).tolist() == [0, 1, 2, 3, 4]
+    assert rows_to_fit(0, 600).tolist() == []
+
+
+def test_of_many_images_some_tell_enough(monkeypatch):
     _, given_NC, opinions = planted(num_images=6000)
     monkeypatch.setattr("tasks.labels.noise.MOST_CELLS", 12_000)
-    rates = fit_noise(opinions, given_NC, everything_known(given_NC)).rates
+    some = rows_to_fit(*given_NC.shape)
+    assert (len(some), some[0], some[-1]) == (2000, 0, 5999)
+    rates = fit_noise([o[some] for o in opinions], given_NC[some], everything_known(given_NC[some])).rates
     assert rates.hidden == pytest.approx(HIDDEN, abs=0.1)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks import matrices, tables
-from tasks.labels.proposals import model_proposals, neighbour_share, opinions_of, top_labels
+from tasks.labels.proposals import Neighbours, Opinions, Witnesses, model_proposals, top_labels
 from tests.labels.kits import label_rows
 
 LABELS = ["cat", "dog"]
@@ -22,6 +22,10 @@ def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=
     return matrices.Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
 
 
+def opinions_of(*heard) -> Opinions:
+    return Witnesses(dense(), *heard).heard(np.arange(3))
+
+
 def spoken(*pairs: tuple[str, str]):
     return tables.COVERAGE.empty_table().from_pylist(
         [{"source": source, "label": label} for source, label in pairs], schema=tables.COVERAGE
@@ -29,7 +33,7 @@ def spoken(*pairs: tuple[str, str]):
 
 
 def test_model_scores_follow_the_labels_and_are_silent_on_images_that_it_did_not_see():
-    found = opinions_of(dense(), predictions(["a/2", "a/0"], [[0.1, 0.2], [0.3, 0.4]]), label_rows([]), spoken())
+    found = opinions_of(predictions(["a/2", "a/0"], [[0.1, 0.2], [0.3, 0.4]]), label_rows([]), spoken())
     np.testing.assert_allclose(found.model_NC, [[0.4, 0.3], [np.nan, np.nan], [0.2, 0.1]], rtol=1e-6)
     assert np.isnan(found.neighbours_NC).all()
 
@@ -37,16 +41,27 @@ def test_model_scores_follow_the_labels_and_are_silent_on_images_that_it_did_not
 def test_an_origin_says_no_only_about_labels_it_can_name_on_images_it_mentions():
     rows = label_rows([("a/0", "cat", 1, 0.8, "vendor:x"), ("a/2", "dog", 1, 0.6, "detector:y")])
     names = spoken(("vendor:x", "cat"), ("detector:y", "cat"), ("detector:y", "dog"))
-    y, x = opinions_of(dense(), predictions([], np.zeros((0, 2))), rows, names).others_NC
+    y, x = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
     np.testing.assert_allclose(x, [[0.8, np.nan], [np.nan, np.nan], [np.nan, np.nan]], rtol=1e-6)
     np.testing.assert_allclose(y, [[np.nan, np.nan], [np.nan, np.nan], [0.0, 0.6]], rtol=1e-6)
 
 
 def test_a_keyword_speaks_for_itself_and_against_no_other():
     rows, names = label_rows([("a/0", "cat", 1, 1.0, "keyword")]), spoken(("keyword", "cat"), ("keyword", "dog"))
-    (heard,) = opinions_of(dense(), predictions([], np.zeros((0, 2))), rows, names).others_NC
+    (heard,) = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
     assert np.nansum(heard) == heard[0, 0] == 1
     assert np.isnan(heard).sum() == heard.size - 1
+
+
+def test_a_block_of_images_hears_what_it_hears_among_all():
+    rng = np.random.default_rng(0)
+    images = dense(50)
+    scores = predictions(images.image_ids[5:], rng.random((45, 2)), embeddings_ND=rng.normal(size=(45, 4)))
+    rows = label_rows([(f"a/{n}", "cat", 1, 0.8, "vendor:x") for n in range(0, 50, 3)])
+    witnesses = Witnesses(images, scores, rows, spoken(("vendor:x", "cat"), ("vendor:x", "dog")))
+    whole, part = witnesses.heard(np.arange(50)), witnesses.heard(np.array([40, 3, 21]))
+    for ours, theirs in zip(part.all_NC, whole.all_NC, strict=True):
+        np.testing.assert_allclose(ours, theirs[[40, 3, 21]])
 
 
 def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_cells():
@@ -54,7 +69,7 @@ def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_cel
     embeddings_ND = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
     targets_NC = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.uint8)
     known_NC = np.array([[1, 1], [1, 1], [1, 1], [0, 1]], bool)
-    share_NC = neighbour_share(embeddings_ND, targets_NC, known_NC, num=1)
+    share_NC = Neighbours(embeddings_ND, targets_NC, known_NC, num=1).share(np.arange(4))
     np.testing.assert_array_equal(share_NC, [[0, 1], [1, 0], [np.nan, 0], [1, 1]])
 
 
@@ -67,14 +82,15 @@ def test_neighbours_are_those_of_an_exhaustive_search():
     for n in range(300):
         order = [m for m in np.argsort(-(unit @ unit[n])) if m != n][:7]
         expected.append(targets_NC[order].mean(0))
-    share_NC = neighbour_share(embeddings_ND, targets_NC, np.ones(targets_NC.shape, bool), num=7)
+    share_NC = Neighbours(embeddings_ND, targets_NC, np.ones(targets_NC.shape, bool), num=7).share(np.arange(300))
     np.testing.assert_allclose(share_NC, expected)
 
 
 @pytest.mark.parametrize("num_images", [0, 1])
 def test_too_few_images_have_no_neighbours(num_images):
     shape = (num_images, 2)
-    assert np.isnan(neighbour_share(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))).all()
+    found = Neighbours(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))
+    assert np.isnan(found.share(np.arange(num_images))).all()
 
 
 def test_the_album_rule_takes_the_top_scores_above_the_bar():

@@ -9,7 +9,7 @@ import pytest
 
 from tasks import matrices
 from tasks.labels.cleaning import Cleaned
-from tasks.labels.queue import AUDIT, Block, build_queue, expected_errors, label_weights, open_cells, questions
+from tasks.labels.queue import AUDIT, Block, build_queue, expected_errors, label_weights, questions
 
 
 def block(ids: list[str], worth, given=None, present=None, auditable=None) -> Block:
@@ -165,7 +165,7 @@ def asked(doubt, *, known=True, reopened=(), closed=(), **options):
     )
     decided = Cleaned(np.zeros(doubt_NC.shape, np.int8), doubt_NC, doubt_NC)
     options = {"budget": 10, "audit_share": 0.0, "seed": 0} | options
-    return questions(dense, decided, askable_NC=open_cells(dense, closed), reopened=reopened, **options)
+    return questions(dense, [(np.arange(len(doubt_NC)), decided)], answered=closed, reopened=reopened, **options)
 
 
 def test_a_cell_with_a_verdict_is_not_asked_again():
