@@ -279,6 +279,54 @@ def ablate(
     )
 
 
+@app.command("find-lr", rich_help_panel=MODEL)
+def find_lr(
+    min_lr: Annotated[float, typer.Option(min=0, help="lowest rate; a summed loss wants far lower ones")] = 1e-4,
+    max_lr: Annotated[float, typer.Option(min=0, help="highest rate")] = 0.1,
+    trials: Annotated[int, typer.Option(min=0, help="runs of finetune to try; 0: one sweep")] = 0,
+) -> None:
+    """A learning rate for `finetune`: by a range test in one sweep, or by Optuna over whole runs."""
+    from tasks.find_lr import find_lr as find
+    from tasks.params import load_params
+
+    if not 0 < min_lr < max_lr:
+        raise typer.BadParameter(f"0 < min-lr < max-lr does not hold for {min_lr:g} and {max_lr:g}")
+    print_json(find(load_params(), min_lr=min_lr, max_lr=max_lr, num_trials=trials))
+
+
+@app.command(rich_help_panel=MODEL)
+def cost() -> None:
+    """Multiply-accumulates and parameters of the last run's model, for one image."""
+    from dataclasses import asdict
+
+    from tasks.nn.cost import count_cost
+    from tasks.nn.model import load_model
+    from tasks.params import load_params
+
+    params = load_params()
+    print_json(asdict(count_cost(load_model(params.paths.finetuned), tuple(params.model.image_px))))
+
+
+@app.command(rich_help_panel=FILES)
+def draft(
+    source: Annotated[str, typer.Argument(help="an entry of `sources:`; run ingest@SOURCE first")],
+    hierarchy: Annotated[Path | None, typer.Option(help="Open Images' label hierarchy, JSON")] = None,
+) -> None:
+    """A first taxonomy.yaml from the names of a source, to be edited by a person."""
+    from tasks.labels.draft import draft_taxonomy
+    from tasks.params import load_params
+    from tasks.sources.openimages_tables import read_hierarchy
+    from tasks.tables import read_json
+
+    params = load_params()
+    if source not in params.sources:
+        raise ParamsError(f"params.yaml: sources: no entry '{source}'. {did_you_mean(source, params.sources)}")
+    names = read_json(params.paths.ingested / source / "vocabulary.json")
+    parents = read_hierarchy(hierarchy) if hierarchy else {}
+    vocabulary = params.sources[source].vocabulary or params.sources[source].kind
+    typer.echo(draft_taxonomy({**dict.fromkeys(names, ()), **parents}, names, vocabulary), nl=False)
+
+
 @app.command(rich_help_panel=FILES)
 def recipe(name: Annotated[str | None, typer.Argument(help="file name under recipes/, without .yaml")] = None) -> None:
     """Apply a recipe to params.yaml and print what changed; without a name, list the recipes."""

@@ -21,6 +21,10 @@ SKIPPED_FIRST, SKIPPED_LAST = 10, 5
 """Points of a sweep that are not judged: the first are noise, the last diverge. As in the sources."""
 
 
+LEAST_STEPS = 40
+"""Of a sweep; a small data set is gone through several times."""
+
+
 class RangeTest(NamedTuple):
     """lr: suggestion.  lrs, losses: the sweep, float64 (T,); the losses are smoothed."""
 
@@ -29,14 +33,17 @@ class RangeTest(NamedTuple):
     losses: np.ndarray
 
 
-def find_lr(
+def sweep_lr(
     model: nn.Module, loss: nn.Module, train_set: ImageSet, settings: TrainingSettings, *, seed: int, **sweep: float
 ) -> RangeTest:
-    """`range_test` over one epoch, in this process; `model` keeps its weights.
+    """`range_test` over one epoch, or as many as LEAST_STEPS take, in this process; `model` keeps its weights.
 
     sweep: min_lr, max_lr, smoothing, divergence of `range_test`.
     """
-    plan = StepPlan(len(train_set), batch_size=settings.batch_size, accumulate=settings.accumulate, epochs=1, seed=seed)
+    epochs = math.ceil(LEAST_STEPS / math.ceil(len(train_set) / settings.batch_size))
+    plan = StepPlan(
+        len(train_set), batch_size=settings.batch_size, accumulate=settings.accumulate, epochs=epochs, seed=seed
+    )
     stepper = build_stepper(model, loss, settings, seed=seed, device=default_device(), world=World())
     steps = training_batches(train_set, plan, augment=settings.augment)
     return range_test(stepper, steps, num_steps=plan.num_steps, **sweep)

@@ -6,7 +6,7 @@ import torch
 
 from tasks.errors import ModelError
 from tasks.nn.losses.bce import BinaryCrossEntropy
-from tasks.training.lr_finder import find_lr, search_lr, steepest_descent
+from tasks.training.lr_finder import sweep_lr, search_lr, steepest_descent
 from tests.training import toy
 
 
@@ -31,7 +31,7 @@ def test_a_range_test_sweeps_exponentially_and_puts_everything_back():
     model, loss = toy.tagger(dropout=0.2), BinaryCrossEntropy(3)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     settings = toy.settings(batch_size=2, sam={"enabled": True, "rho": 0.05, "adaptive": False})
-    result = find_lr(model, loss, toy.image_set(80), settings, seed=0, min_lr=0.01, max_lr=1.0)
+    result = sweep_lr(model, loss, toy.image_set(80), settings, seed=0, min_lr=0.01, max_lr=1.0)
     assert result.lrs[0] == pytest.approx(0.01)
     assert result.lrs[-1] == pytest.approx(1.0)
     ratios = result.lrs[1:] / result.lrs[:-1]
@@ -44,7 +44,7 @@ def test_a_range_test_sweeps_exponentially_and_puts_everything_back():
 def test_a_diverging_sweep_ends_early():
     settings = toy.settings(batch_size=2)
     with pytest.raises(ModelError, match="Lower max_lr"):
-        find_lr(
+        sweep_lr(
             toy.tagger(norm="none"), BinaryCrossEntropy(3), toy.image_set(80), settings, seed=0, min_lr=1e4, max_lr=1e9
         )
 
