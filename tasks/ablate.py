@@ -28,7 +28,7 @@ from tasks.metrics.scored_run import ScoredRun, read_scored_run, write_scored_ru
 from tasks.nn.model import Tagger, model_sha256
 from tasks.params import PARAMS_FILE, Params, load_params
 from tasks.recipes import merge, read_recipe
-from tasks.stages._common import image_groups, labels_of, learnable, partition_ids, read_splits, sha256_of, vocabulary
+from tasks.stages._common import image_groups, labels_of, learnable, partition_ids, read_splits, vocabulary
 from tasks.stages._training import build_model, checkpoint_dir, has_model, image_set, score_images
 from tasks.stages.finetune import trained
 from tasks.training import checkpoint
@@ -145,7 +145,7 @@ def data_sha256(params: Params) -> str:
     files = [paths.splits, paths.mapped / "coverage.parquet", paths.mapped / "vocabulary.json"]
     files += [paths.replication] if params.finetune.resample else []
     files += [file for folder in (paths.cleaned, paths.shards) for file in sorted(folder.rglob("*")) if file.is_file()]
-    return _sha256({str(file): sha256_of(file) for file in files})
+    return _sha256({str(file): tables.sha256_of(file) for file in files})
 
 
 def inputs_sha256(params: Params, data: str) -> str:

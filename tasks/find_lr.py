@@ -8,7 +8,7 @@ from tasks.params import Params
 from tasks.stages._common import labels_of, learnable, partition_ids, read_splits, vocabulary
 from tasks.stages._training import build_model, forget, image_set
 from tasks.stages.finetune import trained
-from tasks.training.lr_finder import sweep_lr, search_lr
+from tasks.training.lr_finder import search_lr, sweep_lr
 
 NAME = "find-lr"
 

@@ -6,7 +6,6 @@ from rich.table import Table
 
 from tasks import tables
 from tasks.params import Params
-from tasks.stages._common import sha256_of
 
 
 def summarise(params: Params) -> Table:
@@ -38,6 +37,6 @@ def measured(params: Params) -> dict[str, float | str | None]:
     if not params.paths.metrics.exists() or not model.exists():
         return {}
     found = tables.read_json(params.paths.metrics)
-    if found["protocol"]["model_sha256"] != sha256_of(model):  # as nn.model.model_sha256, without torch
+    if found["protocol"]["model_sha256"] != tables.sha256_of(model):  # as nn.model.model_sha256, without torch
         return {}
     return {**{name: found["test"][name] for name in ("mAP", "OF1", "CF1")}, "protocol": found["protocol"]["name"]}

@@ -20,6 +20,7 @@ old file or the new one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -277,3 +278,9 @@ def sort_table(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 def empty(schema: pa.Schema) -> pa.Table:
     """A table of `schema` without rows."""
     return schema.empty_table()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,10 +8,9 @@ and the hash of the weights it belongs to).
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from tasks.nn.heads import HEADS
 from tasks.nn.heads.base import Head, full_precision
 from tasks.nn.losses import LOSSES
 from tasks.nn.losses.base import MultiLabelLoss
-from tasks.tables import atomic_path, write_text
+from tasks.tables import atomic_path, sha256_of, write_text
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 SAVED_KEYS = frozenset(
@@ -87,10 +86,6 @@ class Tagger(nn.Module):
                 shares_BG = scaled_BC.index_select(1, columns).softmax(1)
                 scores_BC = scores_BC.index_copy(1, columns, shares_BG)
             return scores_BC
-
-    def new_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and parameters of the head: what no pre-trained backbone brought along."""
-        return ((f"head.{name}", parameter) for name, parameter in self.head.named_parameters())
 
 
 def xavier_init(module: nn.Module, *, generator: torch.Generator | None = None) -> None:
@@ -186,7 +181,7 @@ def save_model(path: Path, model: Tagger, config: Mapping[str, Any]) -> None:
         "std": backbone.std,
         "logit_scale": model.logit_scale,
         "groups": model.groups,
-        "weights_sha256": _sha256(path / WEIGHTS_FILE),
+        "weights_sha256": sha256_of(path / WEIGHTS_FILE),
     }
     # Not tables.write_json: it rounds, and mean, std and scale must come back as they were.
     write_text(path / CONFIG_FILE, json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
@@ -238,7 +233,7 @@ def load_config(path: Path) -> dict[str, Any]:
 
 def model_sha256(path: Path) -> str:
     """Hash of a saved model: weights (through the hash in model.json) and everything said about them."""
-    return _sha256(Path(path) / CONFIG_FILE)
+    return sha256_of(Path(path) / CONFIG_FILE)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -247,7 +242,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if absent:
         raise ModelError(f"{path / CONFIG_FILE}: lacks {', '.join(absent)}. Run the stage that makes it again.")
     weights = path / WEIGHTS_FILE
-    if not weights.is_file() or _sha256(weights) != config["weights_sha256"]:
+    if not weights.is_file() or sha256_of(weights) != config["weights_sha256"]:
         raise ModelError(
             f"{weights}: missing, or not the weights that {CONFIG_FILE} describes. Run the stage that makes it again."
         )
@@ -255,8 +250,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return config, load_file(weights)
     except SafetensorError as error:
         raise ModelError(f"{weights}: not a readable safetensors file ({error}).") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ complete. A cut one is continued with a Range request, and only if the server st
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from tasks.engine import progress
 from tasks.errors import SourceError
+from tasks.tables import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +90,15 @@ def fetch(wanted: Wanted, manners: Manners = Manners(), *, show: bool = False) -
     path = Path(wanted.path)
     if urllib.parse.urlsplit(wanted.url).scheme not in ("http", "https"):
         raise SourceError(f"{wanted.url}: refused: not an http or https address.")
-    if path.exists() and wanted.sha256 in ("", _sha256(path)):
-        return Outcome(wanted.url, "ok", str(path), _sha256(path), path.stat().st_size)
+    if path.exists() and wanted.sha256 in ("", sha256_of(path)):
+        return Outcome(wanted.url, "ok", str(path), sha256_of(path), path.stat().st_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     mismatched = False
     for attempt in range(manners.retries + 1):
         try:
             _transfer(wanted.url, part, manners, show)
-            found = _sha256(part)
+            found = sha256_of(part)
             if wanted.sha256 and found != wanted.sha256:
                 part.unlink()
                 if mismatched:  # once may be a fault of the line, twice is another file
@@ -207,8 +207,3 @@ def _range_start(reply: http.client.HTTPResponse) -> int:
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:
     value = headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,12 +98,6 @@ def image_groups(params: Params, image_ids: list[str]) -> list[str]:
     groups = tables.read_table(params.paths.deduplicated / "groups.parquet", tables.GROUPS)
     group_of = dict(zip(groups["image_id"].to_pylist(), groups["group_id"].to_pylist(), strict=True))
     return [group_of.get(i, i) for i in image_ids]
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def vocabulary(params: Params) -> Vocabulary:

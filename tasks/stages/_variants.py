@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tasks import tables
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor
 from tasks.export.variants import VARIANTS
@@ -15,7 +16,6 @@ from tasks.metrics.evaluation import evaluate
 from tasks.metrics.scored_run import ScoredRun, read_scored_run
 from tasks.nn.geometry import fit_to
 from tasks.params import Params
-from tasks.stages._common import sha256_of
 
 BATCH_SIZE = 16
 """Images in memory at once; changes no result."""
@@ -42,7 +42,7 @@ def write_variants(params: Params, preprocessing: Preprocessing) -> dict[str, di
         path = folder / f"{name}{VARIANTS[name].suffix}"
         VARIANTS[name].write(params.paths.exported, path, calibration_BHWC)
         report[name] = cost(full, Scores(Predictor(path), reader, evaluated)) | {
-            "files": {file.name: sha256_of(file) for file in sorted(folder.glob(f"{name}.*"))},
+            "files": {file.name: tables.sha256_of(file) for file in sorted(folder.glob(f"{name}.*"))},
             "size_bytes": sum(file.stat().st_size for file in folder.glob(f"{name}.*")),
         }
     return report

@@ -21,7 +21,7 @@ from tasks.metrics.scored import Scored
 from tasks.metrics.scored_run import ScoredRun, write_scored_run
 from tasks.metrics.slices import measure_slices
 from tasks.params import Params
-from tasks.stages._common import image_groups, sha256_of
+from tasks.stages._common import image_groups
 from tasks.stages._findings import fusion_effect, probabilities_effect, relations_effect, slices_of
 from tasks.stages._judging import Judged, consistent, detected, judged_part, read_scores, relations
 from tasks.thresholds.document import SavedThresholds, read_thresholds
@@ -79,8 +79,8 @@ def judge(
         "relations": params.calibrate.apply_relations,
         "probabilities": thresholds.calibration.method,
         "model_sha256": predictions.model_sha256,
-        "taxonomy_sha256": sha256_of(params.paths.taxonomy),
-        "labels_table_sha256": sha256_of(params.paths.cleaned / "labels.parquet"),
+        "taxonomy_sha256": tables.sha256_of(params.paths.taxonomy),
+        "labels_table_sha256": tables.sha256_of(params.paths.cleaned / "labels.parquet"),
         "truth_sha256": truth_sha256(judged),
     }
     return result, ScoredRun(ids, labels, *cells, thresholds.values_C, groups, result["protocol"])

@@ -14,7 +14,7 @@ from tasks.labels.taxonomy import read_taxonomy
 from tasks.ledger import Ledger
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
-from tasks.stages._common import sha256_of, write_ledger
+from tasks.stages._common import write_ledger
 from tasks.stages._variants import evenly, network_images, write_variants
 
 
@@ -65,8 +65,8 @@ def manifest_of(params: Params, labels: list[str]) -> Manifest:
         preprocessing=Preprocessing(config["short_side_px"], tuple(config["image_px"]), config["resize"]),
         provenance={
             "model_sha256": model_sha256(params.paths.finetuned),
-            "taxonomy_sha256": sha256_of(params.paths.taxonomy),
-            "thresholds_sha256": sha256_of(params.paths.thresholds),
+            "taxonomy_sha256": tables.sha256_of(params.paths.taxonomy),
+            "thresholds_sha256": tables.sha256_of(params.paths.thresholds),
             "weights_kind": config["weights_kind"],
         },
     )
@@ -100,7 +100,7 @@ def write_report(params: Params, found: Parity, variants: dict[str, dict]) -> No
             "images": found.num_images,
             "tolerance": params.export.tolerance,
             "opset": params.export.opset,
-            "sha256": sha256_of(params.paths.exported),
+            "sha256": tables.sha256_of(params.paths.exported),
             "size_bytes": params.paths.exported.stat().st_size,
             **({"variants": variants} if variants else {}),
         },

@@ -92,13 +92,6 @@ def test_the_embedding_is_the_average_of_the_feature_map():
     torch.testing.assert_close(features_BF, model.backbone(images()).mean((2, 3)))
 
 
-def test_new_parameters_are_those_of_the_head():
-    model = build("ml_decoder")
-    names = {name for name, _ in model.new_parameters()}
-    assert names == {name for name, _ in model.named_parameters() if name.startswith("head.")}
-    assert "head.queries_QD" not in names
-
-
 # ---------------------------------------------------------------- Xavier
 
 

@@ -6,7 +6,7 @@ import torch
 
 from tasks.errors import ModelError
 from tasks.nn.losses.bce import BinaryCrossEntropy
-from tasks.training.lr_finder import sweep_lr, search_lr, steepest_descent
+from tasks.training.lr_finder import search_lr, steepest_descent, sweep_lr
 from tests.training import toy
 
 
