@@ -27,7 +27,7 @@ from tasks.review.cards import cards_of, queue_id
 from tasks.review.connection import dataset_exists
 from tasks.review.mining import mined_questions, plane
 from tasks.review.tags import carried_over, judgements_of, new_judgements, progress_of, pulled_from, renamed
-from tasks.stages._common import sha256_of, vocabulary
+from tasks.stages._common import vocabulary
 
 FOLDER = Path(".cache/fiftyone")
 
@@ -56,7 +56,7 @@ def push(params: Params, who: str) -> list[str]:
         folder=FOLDER,
         names=_names(params),
         before=carried_over(cards, before),
-        info={"queue": queue_id(queue), "model": sha256_of(params.paths.crossfit)[:12]},
+        info={"queue": queue_id(queue), "model": tables.sha256_of(params.paths.crossfit)[:12]},
     )
     asked = sum(card.question is not None for card in cards)
     return [*lines, f"{asked} questions in {len(views)} views of '{name}'. Next: python -m tasks review open"]
