@@ -201,7 +201,9 @@ def accept() -> None:
     accepted = accept_run(paths.metrics, paths.evaluation, paths.accepted)
     if paths.exported.exists() and (found := measured(params)):
         tracking.promote(paths.exported, **found)
-    typer.echo(f"mAP {accepted['test']['mAP']:.4f} is in force. Commit {paths.accepted}.")
+    score = accepted["test"]["mAP"]
+    shown = "that the protocol leaves undefined" if score is None else f"{score:.4f}"
+    typer.echo(f"mAP {shown} is in force. Commit {paths.accepted}.")
 
 
 @app.command(rich_help_panel=MODEL)
@@ -402,6 +404,13 @@ def main() -> None:
             app()
     except TagwrightError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a programmer's mistake, with its traceback
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}. See who owns it and whether the disk is full.", file=sys.stderr
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -29,6 +29,8 @@ def explain(params: Params, image_id: str) -> RenderableType:
     if not found.num_rows:
         raise TableError(f"explain: no image '{image_id}'. {did_you_mean(image_id, images['image_id'].to_pylist())}")
     name = found["source"][0].as_py()
+    if name not in params.sources:
+        raise TableError(f"explain: source '{name}' is not under `sources:` of params.yaml any more. Run `map_labels`.")
     source, ingested = params.sources[name], paths.ingested / name
     files = {
         "raw_labels": ingested / "labels.parquet",

@@ -341,6 +341,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: no such file. Run commands from the repository root.")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f":{line + 1}" if line is not None else ""

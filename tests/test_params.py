@@ -78,6 +78,13 @@ def test_broken_yaml_names_file_and_line(tmp_path):
         load_params(path)
 
 
+def test_a_file_in_another_encoding_is_one_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("seed: 1  # Zürich".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"params\.yaml: not UTF-8 \(byte 12\)"):
+        load_params(path)
+
+
 class Asl:
     def __init__(self, num_labels: int, *, gamma_neg: float = 4.0) -> None:
         if gamma_neg < 0:

@@ -22,7 +22,8 @@ def draft_taxonomy(parents: Mapping[str, Iterable[str]], names: Mapping[str, str
         slug = re.sub(r"\W+", "_", names[native].strip().casefold()).strip("_") or "label"
         if slug in ids.values():
             slug += "_" + re.sub(r"\W+", "", native)
-        ids[native] = slug
+        taken = set(ids.values())  # names of signs alone have nothing else to tell them apart
+        ids[native] = next(s for s in (slug, *(f"{slug}_{n}" for n in range(2, len(natives) + 2))) if s not in taken)
     entries = []
     for native in natives:
         implied = sorted(ids[p] for p in parents.get(native, ()) if p in ids)

@@ -243,6 +243,12 @@ def test_the_open_images_hierarchy_becomes_a_taxonomy_of_601_labels(real_data, t
         assert {mid[p] for p in label.implies} == parents[mid[label.id]] - {"/m/0bl9f"}
 
 
+def test_a_draft_of_names_that_differ_in_signs_alone_is_a_taxonomy():
+    names = {name: name for name in ("c", "c++", "c#", "☕", "🎈", " cup", "cup ", "Cup")}
+    drafted = parse_taxonomy(yaml.safe_load(draft_taxonomy(dict.fromkeys(names, ()), names, "coco")))
+    assert len(set(drafted.ids)) == len(names)
+
+
 def test_a_draft_gives_equal_display_names_different_ids():
     drafted = yaml.safe_load(draft_taxonomy({"/m/1": set(), "/m/2": {"/m/1"}}, {"/m/1": "Bat", "/m/2": "bat "}, "oi"))
     assert drafted["labels"][1] == {"id": "bat_m2", "name": "bat", "implies": ["bat"], "from": {"oi": ["/m/2"]}}
