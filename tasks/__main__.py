@@ -315,18 +315,10 @@ def draft(
     hierarchy: Annotated[Path | None, typer.Option(help="Open Images' label hierarchy, JSON")] = None,
 ) -> None:
     """A first taxonomy.yaml from the names of a source, to be edited by a person."""
-    from tasks.labels.draft import draft_taxonomy
+    from tasks.draft import draft as drafted
     from tasks.params import load_params
-    from tasks.sources.openimages_tables import read_hierarchy
-    from tasks.tables import read_json
 
-    params = load_params()
-    if source not in params.sources:
-        raise ParamsError(f"params.yaml: sources: no entry '{source}'. {did_you_mean(source, params.sources)}")
-    names = read_json(params.paths.ingested / source / "vocabulary.json")
-    parents = read_hierarchy(hierarchy) if hierarchy else {}
-    vocabulary = params.sources[source].vocabulary or params.sources[source].kind
-    typer.echo(draft_taxonomy({**dict.fromkeys(names, ()), **parents}, names, vocabulary), nl=False)
+    typer.echo(drafted(load_params(), source, hierarchy), nl=False)
 
 
 @app.command(rich_help_panel=FILES)

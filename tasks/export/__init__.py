@@ -1,6 +1,6 @@
 """The trained network as one ONNX file that needs nothing else, and what serves it.
 
-    manifest.py    what the file says of itself: labels, thresholds, relations, preprocessing, provenance
+    manifest.py    what the file says of itself: labels, thresholds, implications, preprocessing, provenance
     onnx_file.py   Tagger -> file; parity with torch (the only module here that imports torch)
     variants.py    the other files that export.variants asks for: int8.py, fp16.py, openvino_ir.py; graphs.py helps them
     runtime.py     file + images -> labels, with onnxruntime, numpy and Pillow

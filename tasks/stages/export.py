@@ -1,4 +1,4 @@
-"""One ONNX file with labels, thresholds, relations and preprocessing; parity with torch proven."""
+"""One ONNX file with labels, thresholds, implications and preprocessing; parity with torch proven."""
 
 from __future__ import annotations
 
