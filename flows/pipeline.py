@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from flows import repro, terminal
 from flows.plan import PlanRow, plan, write_durations
 from flows.stage import RETRY_DELAY_S, StageResult, reproduce_stage
 from tasks import tracking
-from tasks.errors import PipelineError
+from tasks.errors import GateError, PipelineError
+from tasks.params import load_params
 
 ARTIFACT_KEY = "pipeline-summary"
 
@@ -29,7 +31,8 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     """Bring the pipeline up to date.
 
     until: stop after this stage; run only what it needs.  recipe: apply recipes/NAME.yaml to params.yaml first.
-    Raises PipelineError after all results are reported, if a stage failed; the message names each.
+    Raises, after all results are reported, PipelineError if a stage failed; the message names each. GateError if the
+    gate refused the result.
     """
     if recipe:
         apply_recipe(recipe)
@@ -38,6 +41,7 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
         results = run_stages(rows, parent)
         report(results)
         raise_if_failed(results)
+        raise_if_refused(results)
 
 
 def apply_recipe(name: str) -> None:
@@ -108,3 +112,11 @@ def raise_if_failed(results: Sequence[StageResult]) -> None:
         f"{len(failed)} of {len(results)} stages failed. {causes}.{not_run} "
         f"Run it by hand: {repro.command_by_hand(failed[0].stage)}"
     )
+
+
+def raise_if_refused(results: Sequence[StageResult]) -> None:
+    """Raises GateError when the stage `gate` has judged that this run may not follow the accepted one."""
+    if any(result.stage == "gate" for result in results):
+        judged = json.loads(load_params().paths.gate.read_text(encoding="utf-8"))
+        if not judged["passed"]:
+            raise GateError(judged["why"])

@@ -12,6 +12,7 @@ today's images and labels, the figures are put side by side as they were written
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import numpy as np
 from tasks import tables
 from tasks.compare import compare
 from tasks.errors import TableError
+from tasks.labels.migrations import renamed
+from tasks.labels.taxonomy import Migration
 from tasks.metrics.protocols import Protocol
 from tasks.metrics.scored_run import ScoredRun, read_scored_run
 
@@ -49,12 +52,18 @@ def accept(metrics: Path, evaluation: Path, accepted: Path) -> dict:
     return found
 
 
-def read_accepted(folder: Path) -> tuple[dict, ScoredRun | None]:
-    """The accepted metrics, {} before the first, and the scored run behind them, None where it was not kept."""
+def read_accepted(folder: Path, migrations: Sequence[Migration] = ()) -> tuple[dict, ScoredRun | None]:
+    """The accepted metrics, {} before the first, and the scored run behind them, None where it was not kept.
+
+    migrations: steps of the taxonomy; the run's labels get the names of today.
+    """
     if not (folder / METRICS).exists():
         return {}, None
-    run = read_scored_run(folder / RUN) if (folder / RUN).exists() else None
-    return tables.read_json(folder / METRICS), run
+    metrics = tables.read_json(folder / METRICS)
+    if not (folder / RUN).exists():
+        return metrics, None
+    run = read_scored_run(folder / RUN)
+    return metrics, replace(run, labels=[renamed(label, migrations) for label in run.labels])
 
 
 def compare_with_accepted(

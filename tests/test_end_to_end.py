@@ -113,6 +113,7 @@ def test_the_gate_refuses_a_run_worse_than_the_accepted_one_and_leaves_the_repor
         assert done.returncode == 1
         assert "gate: mAP" in done.stderr
         assert "worse by 0.1000" in done.stderr
+        assert "worse by 0.1000" in run(home, "dvc", "repro", "-f", "-s", "gate").stderr  # an experiment is kept
         page = (home / "data/reports/report.html").read_text(encoding="utf-8")
         assert "0.100" in page[page.index('id="change"') :]
         assert json.loads((home / "data/reports/metrics.json").read_text())["test"]["mAP"] > 0

@@ -208,7 +208,7 @@ def migrate_thresholds(
         parts = [old_labels[c] for c in columns]
         if parts:
             carried[label] = dict(max((entries[part] for part in parts), key=_height))
-        if [label] != [_renamed(part, migrations) for part in parts]:
+        if [label] != [renamed(part, migrations) for part in parts]:
             to_fit.append(label)
             if parts:
                 carried[label]["reason"] = f"carried over from {', '.join(parts)} by a migration; fit again"
@@ -220,7 +220,7 @@ def _height(entry: Mapping[str, object]) -> float:
     return math.inf if entry["threshold"] is None else float(entry["threshold"])
 
 
-def _renamed(label: str, migrations: Sequence[Migration]) -> str:
+def renamed(label: str, migrations: Sequence[Migration]) -> str:
     """Today's name of a label that was only ever renamed."""
     for step in migrations:
         label = step.rename.get(label, label)

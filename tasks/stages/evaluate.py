@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks import matrices, tables
 from tasks.accepted import compare_with_accepted, read_accepted
+from tasks.errors import TableError
 from tasks.labels.taxonomy import read_taxonomy
 from tasks.metrics.diagnosis import confusions, cooccurrence_gaps, reliability, worst_mistakes
 from tasks.metrics.drift import score_drift
@@ -31,12 +32,17 @@ def run(params: Params) -> None:
     """Hold the predictions of one partition against its labels, with the fitted thresholds and with 0.5."""
     predictions = read_scores(params)
     judged = judged_part(params, predictions, params.evaluate.partition)
+    if not judged.image_ids:
+        raise TableError(
+            f"{params.paths.splits}: no image of partition '{params.evaluate.partition}' has a known label, so "
+            "there is nothing to measure. See split.test_folds and split.official_test in params.yaml."
+        )
     thresholds = read_thresholds(params.paths.thresholds, judged.labels)
     result, scored_run = judge(params, predictions, judged, thresholds)
     write_scored_run(params.paths.evaluation / "scored_run.parquet", scored_run)
     findings = find(params, predictions, judged, thresholds, scored_run)
     metrics = headline(result, findings, score_cleaning(params, judged.labels))
-    accepted = read_accepted(params.paths.accepted)
+    accepted = read_accepted(params.paths.accepted, read_taxonomy(params.paths.taxonomy).migrations)
     options = {"bootstrap": params.evaluate.bootstrap, "seed": params.seed}
     change = compare_with_accepted(*accepted, metrics, scored_run, **options)
 

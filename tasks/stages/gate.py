@@ -1,18 +1,30 @@
-"""Refuse a run that is worse than the accepted one by more than the tolerance; the report says why."""
+"""Judge whether a run may follow the accepted one: not if it is worse by more than the tolerance.
+
+The stage writes its judgement and does not fail: an experiment that is worse is a result too, and DVC keeps none of
+which a stage failed. It is the flow that ends with GateError.
+"""
 
 from __future__ import annotations
+
+import logging
 
 from tasks import tables
 from tasks.errors import GateError
 from tasks.params import Params
 
+logger = logging.getLogger(__name__)
+
 
 def run(params: Params) -> None:
-    """What changed since the accepted run -> why the run may pass. Raises GateError when it may not."""
+    """What changed since the accepted run -> whether this one may follow it, and why."""
     section = params.gate
     change = tables.read_json(params.paths.evaluation / "change.json")
-    why = check_gate(change, metric=section.metric, tolerance=section.tolerance)
-    tables.write_json(params.paths.gate, {"passed": True, "why": why, **section.model_dump()})
+    try:
+        passed, why = True, check_gate(change, metric=section.metric, tolerance=section.tolerance)
+    except GateError as refusal:
+        passed, why = False, str(refusal)
+        logger.warning("refused: %s", why)
+    tables.write_json(params.paths.gate, {"passed": passed, "why": why, **section.model_dump()})
 
 
 def check_gate(change: dict, *, metric: str, tolerance: float) -> str:

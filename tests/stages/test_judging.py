@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import yaml
 
 from tasks import matrices, tables
 from tasks.accepted import accept
-from tasks.errors import GateError, TableError
-from tasks.metrics.scored_run import read_scored_run
+from tasks.errors import TableError
+from tasks.metrics.scored_run import read_scored_run, write_scored_run
 from tasks.params import Params, parse_params
 from tasks.stages import calibrate, evaluate, gate
 from tests.imports import ROOT
@@ -199,8 +201,35 @@ def test_a_worse_model_is_refused_by_the_gate_and_its_evaluation_stays(tmp_path)
     assert change["how"] == "paired"
     assert change["metrics"]["mAP"]["now"] == pytest.approx(metrics["test"]["mAP"], abs=1e-6)
     assert change["settings"] == [{"name": "model_sha256", "before": "f00", "now": "bad"}]
-    with pytest.raises(GateError, match=r"gate: mAP .* worse by"):
-        gate.run(params)
+    gate.run(params)
+    judgement = json.loads(params.paths.gate.read_text())
+    assert not judgement["passed"]
+    assert re.match(r"gate: mAP .* worse by", judgement["why"])
+
+
+def test_an_accepted_run_is_held_against_one_under_another_name(tmp_path):
+    params = home(tmp_path)
+    judged(params)
+    accept(params.paths.metrics, params.paths.evaluation, params.paths.accepted)
+    found = read_scored_run(params.paths.accepted / "scored_run.parquet")
+    write_scored_run(
+        params.paths.accepted / "scored_run.parquet",
+        replace(found, labels=["padlock" if label == "key" else label for label in found.labels]),
+    )
+    text = params.paths.taxonomy.read_text(encoding="utf-8")
+    params.paths.taxonomy.write_text(text + "migrations:\n  - rename: {padlock: key}\n", encoding="utf-8")
+    _, _, change = judged(params)
+    assert change["how"] == "paired"
+    assert change["metrics"]["mAP"]["difference"] == 0
+
+
+def test_without_a_labelled_test_image_there_is_nothing_to_measure(tmp_path):
+    params = home(tmp_path)
+    found = matrices.read_predictions(params.paths.predictions)
+    matrices.write_predictions(params.paths.predictions, found.select("calibration"))
+    calibrate.run(params)
+    with pytest.raises(TableError, match=r"no image of partition 'test' has a known label"):
+        evaluate.run(params)
 
 
 def test_scores_of_other_labels_are_refused(tmp_path):
