@@ -66,6 +66,10 @@ def run_stage(stage: str) -> None:
         raise ParamsError(f"{name}: this stage takes no '@{item}'. Write `python -m tasks {name}`.")
     if name in TRAINS and "RANK" not in os.environ and os.environ.get("TAGWRIGHT_PROCESSES", "1") != "1":
         sys.exit(run_distributed(stage, os.environ["TAGWRIGHT_PROCESSES"]))
+    if name in TRAINS:
+        from tasks.choices import check_choices
+
+        check_choices(params)
     section = params.sources[item] if takes_item else getattr(params, name, None)
     _common.metrics_sink = tracking.log_metrics
     with tracking.stage_run(stage, section.model_dump(mode="json") if section else {}):

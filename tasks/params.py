@@ -12,7 +12,7 @@ the domain, so that `python -m tasks --help` is instant.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,6 +112,12 @@ class Source(BaseModel):
     path: Path
     use: Literal["train", "pretrain", "pool", "proposals"] = "train"
     vocabulary: str = ""  # key under `from:` in the taxonomy; the kind when empty; `taxonomy`: the names are its ids
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_the_kind(cls, raw: Any) -> Any:
+        """An empty vocabulary becomes the kind."""
+        return {**raw, "vocabulary": raw.get("vocabulary") or raw.get("kind", "")} if isinstance(raw, dict) else raw
 
     @property
     def options(self) -> dict[str, Any]:
@@ -367,14 +373,25 @@ def call(
 
     Raises ParamsError for an unknown name or option, with the nearest known one.
     """
+    check(registry, name, options, where=where, given=context)
+    accepted = inspect.signature(registry[name]).parameters
+    return registry[name](**{k: v for k, v in context.items() if k in accepted}, **options)
+
+
+def check(
+    registry: Mapping[str, Callable], name: str, options: Iterable[str], /, *, where: str, given: Iterable[str] = ()
+) -> None:
+    """Raise ParamsError for a name that `registry` lacks, or an option that its entry does not take.
+
+    given: keyword arguments that do not come from params.yaml.
+    """
     if name not in registry:
         raise ParamsError(f"{where}: {name!r} is unknown. {did_you_mean(name, registry)}")
     accepted = inspect.signature(registry[name]).parameters
-    known = [n for n, p in accepted.items() if p.kind is p.KEYWORD_ONLY and n not in context]
+    known = [n for n, p in accepted.items() if p.kind is p.KEYWORD_ONLY and n not in given]
     for key in options:
         if key not in known:
             raise ParamsError(f"{where}: {name}: unknown option {key!r}. {did_you_mean(key, known)}")
-    return registry[name](**{k: v for k, v in context.items() if k in accepted}, **options)
 
 
 def _one_line(error: ValidationError, where: str) -> str:

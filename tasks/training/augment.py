@@ -151,16 +151,18 @@ class Policy:
     """Stored image -> network-size image, augmented.
 
     augment: entries {name: ..., option: ...} in order; [] only resizes.  image_px: (height, width).
-    resize: stretch | letterbox | crop.
+    resize: stretch | letterbox | crop.  where: the key in params.yaml, for messages.
     Raises ParamsError for an unknown name or option, or random_resized_crop elsewhere than first.
     """
 
-    def __init__(self, augment: Sequence[Mapping[str, Any]], *, image_px: tuple[int, int], resize: str) -> None:
+    def __init__(
+        self, augment: Sequence[Mapping[str, Any]], *, image_px: tuple[int, int], resize: str, where: str = "augment"
+    ) -> None:
         self.image_px, self.resize = tuple(image_px), resize
-        self.ops = [_build(entry, f"augment[{i}]", self.image_px) for i, entry in enumerate(augment)]
+        self.ops = [_build(entry, f"{where}[{i}]", self.image_px) for i, entry in enumerate(augment)]
         crops = [i for i, entry in enumerate(augment) if entry["name"] == "random_resized_crop"]
         if crops not in ([], [0]):
-            raise ParamsError(f"augment[{crops[-1]}]: random_resized_crop replaces resizing; put it first.")
+            raise ParamsError(f"{where}[{crops[-1]}]: random_resized_crop replaces resizing; put it first.")
         self.crops = bool(crops)
 
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
