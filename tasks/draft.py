@@ -21,4 +21,4 @@ def draft(params: Params, source: str, hierarchy: Path | None) -> str:
         raise ParamsError(f"params.yaml: sources: no entry '{source}'. {did_you_mean(source, params.sources)}")
     names = tables.read_json(params.paths.ingested / source / "vocabulary.json")
     parents = {**dict.fromkeys(names, ()), **(read_hierarchy(hierarchy) if hierarchy else {})}
-    return draft_taxonomy(parents, names, params.sources[source].vocabulary or params.sources[source].kind)
+    return draft_taxonomy(parents, names, params.sources[source].vocabulary)

@@ -53,7 +53,7 @@ def explain(params: Params, image_id: str) -> RenderableType:
         {what: read_if_there(path) for what, path in files.items()},
         taxonomy,
         source=name,
-        vocabulary=source.vocabulary or source.kind,
+        vocabulary=source.vocabulary,
         verdicts=verdicts,
     )
     return render(steps)

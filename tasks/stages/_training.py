@@ -12,6 +12,7 @@ import torch
 
 from tasks import matrices, tables
 from tasks.cooccurrence import Cooccurrence
+from tasks.errors import TableError
 from tasks.images.shards import ShardReader
 from tasks.nn.backbone import build_backbone, freeze_batchnorm
 from tasks.nn.heads import HEADS
@@ -113,7 +114,15 @@ def fit(
     val_set: ImageSet | None = None,
     **options,
 ) -> TrainingResult:
-    """Train to the end, resuming where an earlier attempt was stopped; `model` then holds the chosen weights."""
+    """Train to the end, resuming where an earlier attempt was stopped; `model` then holds the chosen weights.
+
+    Raises TableError when there is no image to learn from.
+    """
+    if not len(train_set):
+        raise TableError(
+            f"{name}: no image with a known label is left to learn from. {params.paths.coverage_report} tells what the "
+            f"sources say, {params.paths.splits} which partition each image is in."
+        )
     result = train(
         model,
         loss,

@@ -53,7 +53,8 @@ def run(params: Params) -> None:
         learned = image_set(params, dense, np.flatnonzero(known_N & (fold_N != fold)))
         fit(params, settings, f"crossfit-{fold}", model, loss, learned)
         held_out = np.flatnonzero(fold_N == fold)
-        scores_NC[held_out] = score_images(params, model, image_set(params, dense, held_out)).scores_NC
+        if len(held_out):  # few images, or large groups: not every fold gets one
+            scores_NC[held_out] = score_images(params, model, image_set(params, dense, held_out)).scores_NC
         for pool_images in pools:
             pool_NC += score_images(params, model, pool_images).scores_NC / section.num_folds
         if fold == 0:  # one model for all: distances between embeddings of two models mean nothing

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import tables
-from tasks.errors import TaxonomyError
+from tasks.errors import TaxonomyError, did_you_mean
 from tasks.labels.coverage import coverage_report, map_coverage
 from tasks.labels.mapping import Mapped, map_rows
 from tasks.labels.migrations import Migrated, migrate_labels
@@ -35,10 +35,12 @@ def run(params: Params) -> None:
 
     ledger = Ledger("map_labels")
     said = {name: statements(params, name, read[name], taxonomy) for name in params.sources}
+    check_vocabularies(params, taxonomy, {name for name in read if natives[name] or said[name].labels.num_rows})
     mapped = {name: map_source(params, name, said[name], images, taxonomy, ledger) for name in params.sources}
     for result in mapped.values():
         result.enter(ledger)
     refuse_unmapped(params, mapped)
+    note_unspoken(params, taxonomy, ledger)
 
     out = params.paths.mapped
     write(out / "images.parquet", images, ["image_id"], tables.IMAGES)
@@ -48,7 +50,7 @@ def run(params: Params) -> None:
     write(
         out / "look_again.parquet", joined(said, "look_again", tables.LOOK_AGAIN), PROPOSAL_KEYS[:2], tables.LOOK_AGAIN
     )
-    vocabularies = {name: source.vocabulary or source.kind for name, source in params.sources.items()}
+    vocabularies = {name: source.vocabulary for name, source in params.sources.items()}
     sizes = [
         map_objects(tables.read_table(read[name] / "objects.parquet", tables.OBJECTS), taxonomy, vocabulary)
         for name, vocabulary in vocabularies.items()
@@ -83,7 +85,7 @@ def map_source(
     mapped = map_rows(
         rows,
         taxonomy,
-        source.vocabulary or source.kind,
+        source.vocabulary,
         unknown=said.unknown,
         positives=params.map_labels.propagate_positives,
         negatives=params.map_labels.propagate_negatives,
@@ -101,8 +103,26 @@ def declared_names(params: Params, natives: dict[str, dict]) -> dict[str, set[st
     names: dict[str, set[str]] = {}
     for name, source in params.sources.items():
         if source.use in ("train", "pretrain") and natives[name]:
-            names.setdefault(source.vocabulary or source.kind, set()).update(natives[name])
+            names.setdefault(source.vocabulary, set()).update(natives[name])
     return names
+
+
+def check_vocabularies(params: Params, taxonomy: Taxonomy, speaking: set[str]) -> None:
+    """Raise TaxonomyError when one of the `speaking` sources uses a vocabulary of which the taxonomy has no name."""
+    known = [*taxonomy.vocabularies, OWN]
+    for name in sorted(speaking):
+        if (vocabulary := params.sources[name].vocabulary) not in known:
+            raise TaxonomyError(
+                f"{params.paths.taxonomy}: no label has names `from: {vocabulary}`, the vocabulary of source {name}. "
+                f"{did_you_mean(vocabulary, known)} Set sources.{name}.vocabulary in params.yaml, or name it here."
+            )
+
+
+def note_unspoken(params: Params, taxonomy: Taxonomy, ledger: Ledger) -> None:
+    """Tell of vocabularies in the taxonomy that no source speaks: one that is planned, or one that is misspelt."""
+    spoken = {source.vocabulary for source in params.sources.values()}
+    if unspoken := [vocabulary for vocabulary in taxonomy.vocabularies if vocabulary not in spoken]:
+        ledger.note(f"no source speaks these vocabularies of the taxonomy: {', '.join(unspoken)}")
 
 
 def refuse_unmapped(params: Params, mapped: dict[str, Mapped]) -> None:
@@ -123,12 +143,11 @@ def coverage_tables(
     """(source, label) that the source annotates exhaustively; (origin, label) that a maker of proposals can name."""
     covered, spoken = [], []
     for name, source in params.sources.items():
-        vocabulary = source.vocabulary or source.kind
-        named = [label.id for label in taxonomy.labels if label.names_in(vocabulary)]
+        named = [label.id for label in taxonomy.labels if label.names_in(source.vocabulary)]
         spoken += [(origin, h) for origin in pc.unique(mapped[name].proposals["origin"]).to_pylist() for h in named]
         if source.use != "proposals":
             natives = said[name].coverage["label"].to_pylist()
-            covered += [(name, label) for label in map_coverage(natives, taxonomy, vocabulary)]
+            covered += [(name, label) for label in map_coverage(natives, taxonomy, source.vocabulary)]
     as_table = lambda pairs: pa.Table.from_pylist([{"source": s, "label": h} for s, h in pairs], schema=tables.COVERAGE)  # noqa: E731
     return as_table(covered), as_table(sorted(set(spoken)))
 

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from scipy.sparse import hstack
 
 from tasks import tables
+from tasks.errors import SplitError
 from tasks.ledger import Ledger
 from tasks.params import Params
 from tasks.sampling.split import assert_no_leak, partition
@@ -38,6 +39,11 @@ def run(params: Params) -> None:
         previous=previous,
     )
     assert_no_leak(splits, groups)
+    if "train" not in splits["partition"].to_pylist():
+        raise SplitError(
+            f"no image is left to train on; {usable.num_rows} of {images.num_rows} are usable, and small data may fill "
+            "only one fold. See the sources in params.yaml, and split.test_folds and split.calibration_folds."
+        )
     tables.write_table(params.paths.splits, splits, tables.SPLITS)
 
     ledger = Ledger("split")

@@ -1,0 +1,46 @@
+"""The crossfit stage on few images: every labelled one is scored by a model that never saw it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pyarrow.compute as pc
+import pytest
+
+from tasks import matrices, tables
+from tasks.errors import TableError
+from tasks.params import Params, parse_params
+from tasks.stages import crossfit
+
+
+def ready(raw: dict, num_folds: int) -> Params:
+    raw["crossfit"].update(num_folds=num_folds, epochs=1)
+    params = parse_params(raw)
+    shutil.copytree(params.paths.cleaned, params.paths.deduplicated)
+    tables.write_table(params.paths.deduplicated / "groups.parquet", tables.empty(tables.GROUPS))
+    return params
+
+
+def test_labelled_images_and_the_pool_have_scores_and_embeddings(raw):
+    params = ready(raw, 2)
+    crossfit.run(params)
+    found = matrices.read_predictions(params.paths.crossfit)
+    assert found.partitions.count("train") + found.partitions.count("calibration") == 18
+    assert found.partitions.count("pool") == 5
+    assert (found.scores_NC > 0).all()
+    assert len(found.embeddings_ND) == 23
+
+
+def test_a_fold_may_be_left_without_an_image(raw):
+    params = ready(raw, 20)  # 18 images
+    crossfit.run(params)
+    assert (matrices.read_predictions(params.paths.crossfit).scores_NC > 0).all()
+
+
+def test_where_no_label_is_known_it_says_where_to_look(raw):
+    params = ready(raw, 2)
+    path = params.paths.deduplicated / "labels.parquet"
+    rows = tables.read_table(path)
+    tables.write_table(path, rows.filter(pc.equal(rows["image_id"], "none")), tables.LABELS)
+    with pytest.raises(TableError, match=r"crossfit-0: no image with a known label is left to learn from.*coverage"):
+        crossfit.run(params)
