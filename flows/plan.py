@@ -47,9 +47,23 @@ def plan(root: Path = Path(), *, until: str | None = None) -> list[PlanRow]:
         if until:
             nodes = ancestors(nodes, until)
         waves(nodes)  # refuses a cycle before anything is asked
+        check_inputs(nodes, root)
         stale = {name: changes for name, changes in _status(repo).items() if name in nodes}
         never_ran = {s.addressing for s in repo.index.stages if s.outs and not any(o.hash_info for o in s.outs)}
     return forecast(nodes, stale, never_ran=never_ran, last_s=read_durations(root))
+
+
+def check_inputs(nodes: Nodes, root: Path) -> None:
+    """Raises PipelineError for a file that a stage reads, no stage writes, and is not there."""
+    outs = [out for node in nodes.values() for out in node.outs]
+    for node in nodes.values():
+        for dep in node.deps:
+            if "://" in dep or (root / dep).exists() or any(_overlap(dep, out) for out in outs):
+                continue
+            raise PipelineError(
+                f"{node.name}: reads {dep}, which does not exist and which no stage writes. Correct the path in "
+                "params.yaml, or `dvc pull` it where DVC tracks it."
+            )
 
 
 def forecast(

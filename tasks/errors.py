@@ -11,6 +11,7 @@
     ├── SplitError                  a group or an image stands on both sides of a split
     ├── ModelError                  weights, backbone, head and loss that do not fit together
     │   └── NonFiniteLossError      training stopped: step, learning rate and image ids in the message
+    ├── ServiceError                the address that `serve` was given cannot be used
     ├── ProtocolError               two results that must not be compared
     ├── GateError                   the regression gate refused a model
     └── PipelineError               one or more stages of a flow run failed
@@ -66,6 +67,10 @@ class ModelError(TagwrightError):
 
 class NonFiniteLossError(ModelError):
     """The loss became infinite or NaN; the message holds step, learning rate and image ids."""
+
+
+class ServiceError(TagwrightError):
+    """The address that `serve` was given cannot be used."""
 
 
 class ProtocolError(TagwrightError):

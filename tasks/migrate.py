@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks import tables
+from tasks.errors import ModelError
 from tasks.export.onnx_file import export_onnx
 from tasks.labels.migrations import migrate_labels, migrate_thresholds, origins_of
 from tasks.labels.taxonomy import Migration, Taxonomy, read_taxonomy
@@ -36,8 +37,10 @@ def migrate(params: Params, folder: Path) -> dict:
     they come from, the new ones, the lost ones, whose thresholds need fitting, and how many cells are open.
 
     Reads paths.finetuned and paths.thresholds as the last run left them, in the vocabulary of then.
-    Raises ModelError for a head that cannot be carried over, or when there is no model.
+    Raises ModelError for a head that cannot be carried over, when there is no model, or when `folder` holds anything
+    but an earlier migrated model.
     """
+    refuse_foreign(folder)
     taxonomy, config = read_taxonomy(params.paths.taxonomy), load_config(params.paths.finetuned)
     document, olds = tables.read_json(params.paths.thresholds), config["labels"]
     origins = with_support(origins_of(olds, taxonomy.ids, taxonomy.migrations), olds, document["labels"])
@@ -66,6 +69,14 @@ def migrate(params: Params, folder: Path) -> dict:
         "look_again": open_cells.num_rows,
         "written": str(folder),
     }
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise ModelError where writing the migrated model would overwrite something else."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "model.json").exists() or "migrated_from" not in load_config(folder):
+        raise ModelError(f"{folder}: holds something else than a migrated model. Name a new folder.")
 
 
 def with_support(

@@ -217,7 +217,7 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         table = pq.read_table(path, columns=list(columns) if columns else None, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(
-            f"{path}: not a readable Parquet file ({error}). Delete it and run its stage again."
+            f"{path}: not a readable Parquet file ({error}). If a stage wrote it, delete it and run that stage again."
         ) from error
     if schema is None:
         return table

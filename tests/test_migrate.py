@@ -152,3 +152,11 @@ def test_calibration_of_scores_follows_the_first_part():
     parts = {"pet": ["cat", "animal"], "bird": []}
     document, _ = carried_thresholds({"labels": THRESHOLDS, "probabilities": maps}, parts, {"pet"}, [])
     assert document["probabilities"] == {"method": "platt", "labels": {"pet": maps["labels"]["cat"], "bird": None}}
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(migrated):
+    params, folder, _ = migrated
+    with pytest.raises(ModelError, match=r"holds something else than a migrated model\. Name a new folder"):
+        migrate(params, params.paths.finetuned)
+    assert "migrated_from" not in load_config(params.paths.finetuned)
+    assert migrate(params, folder)["written"] == str(folder)  # its own it may write again

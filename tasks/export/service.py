@@ -20,6 +20,7 @@ import asyncio
 import io
 import math
 import os
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from tasks.errors import ServiceError
 from tasks.export.batching import MicroBatcher
 from tasks.export.runtime import Predictor, Read, reason
 
@@ -257,16 +259,21 @@ def _counted(receive: Callable, limit: int, too_large: HTTPException) -> Callabl
 def serve(model_path: Path, *, read: Read, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered first, for at most 30 s.
 
-    Raises ModelError when the model cannot be opened.
+    Raises ModelError when the model cannot be opened, ServiceError when the address cannot be used.
     """
     import uvicorn
 
-    uvicorn.run(
-        create_app(Predictor(model_path), read=read),
-        host=host,
-        port=port,
-        log_level="info",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    app = create_app(Predictor(model_path), read=read)
+    options = {"log_level": "info", "access_log": False, "server_header": False, "timeout_graceful_shutdown": 30}
+    with _listening(host, port) as listener:
+        uvicorn.Server(uvicorn.Config(app, host=host, port=port, **options)).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket on the address: bound here, for uvicorn ends the process where it cannot."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ServiceError(f"{host}:{port} cannot be used ({why}). Give another --host or --port.") from error

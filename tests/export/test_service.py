@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
+from tasks.errors import ServiceError
 from tasks.export.runtime import Predictor, predict_files
-from tasks.export.service import Limits, create_app
+from tasks.export.service import Limits, create_app, serve
 from tasks.images.geometry import stored_pixels
 from tests.export import toy
 from tests.images import pictures
@@ -183,3 +184,12 @@ def wait_until_healthy(port: int, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError("the service did not come up")
+
+
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "in use"), ("no.such.host.invalid", ".")])
+def test_an_address_that_cannot_be_used_is_one_line(model, host, why):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ServiceError, match=rf"{host}:\d+ cannot be used \(.*{why}.*--host or --port"),
+    ):
+        serve(model, read=stored_pixels, host=host, port=taken.getsockname()[1])

@@ -94,3 +94,12 @@ def test_durations_are_remembered_stage_by_stage(ran):
 def test_outside_of_a_repository_one_line_says_where_to_go(tmp_path):
     with pytest.raises(PipelineError, match="Run commands from the repository root"):
         plan(tmp_path)
+
+
+def test_a_file_that_is_not_there_and_that_no_stage_writes_is_named_before_anything_runs(toy):
+    home = toy({"top": copy_stage("t", "data/typo.json"), "bottom": copy_stage("b", "t")})
+    with pytest.raises(PipelineError, match=r"top: reads data/typo\.json, which does not exist.*params\.yaml"):
+        plan(home)
+    (home / "data").mkdir()
+    (home / "data/typo.json").touch()
+    assert [row.stage for row in plan(home)] == ["top", "bottom"]
