@@ -16,13 +16,18 @@ def summarise(params: Params) -> Table:
     low, high = found["interval_95"].get("mAP") or (None, None)
     interval = f"95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
     images, labels = found["protocol"]["num_images"], found["protocol"]["num_labels"]
-    table.add_row("mAP", f"[bold]{_shown(test['mAP'])}[/]", f"{interval}, {images} images, {labels} labels")
+    seen = labels - len(found["protocol"]["labels_without_positives"])
+    of_all = "" if seen == labels else f"{seen} of "
+    told = [interval, f"{images} images", f"{of_all}{labels} labels"]
+    table.add_row("mAP", f"[bold]{_shown(test['mAP'])}[/]", ", ".join(part for part in told if part))
     for name, title in (("OF1", "F1 overall"), ("CF1", "F1 per label"), ("image_F1", "F1 per image")):
         table.add_row(title, _shown(test[name]), f"with fitted thresholds; {_shown(half[name])} at 0.5")
     if cleaning:
         share = f"of {cleaning['planted']} planted errors, at precision {cleaning['precision']:.2f}"
         table.add_row("errors repaired", f"{cleaning['recall']:.2f}", share)
     table.add_row("report", "", str(params.paths.report))
+    if not measured(params):
+        table.add_row("note", "", f"not of a model in {params.paths.finetuned}; `python -m flows run` measures one")
     return table
 
 

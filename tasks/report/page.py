@@ -120,7 +120,12 @@ def _cards(findings: Findings) -> list[dict]:
 
 def _lead(findings: Findings) -> str:
     protocol = findings.result["protocol"]
-    return f"{protocol['num_labels']} labels on {protocol['num_images']:,} {protocol.get('partition', 'test')} images, {protocol['weights_kind']} weights, model {protocol.get('model_sha256', '')[:12]}."
+    without = len(protocol["labels_without_positives"])
+    seen = f", {without} of them without a positive," if without else ""
+    return (
+        f"{protocol['num_labels']} labels{seen} on {protocol['num_images']:,} {protocol.get('partition', 'test')} images, "
+        f"{protocol['weights_kind']} weights, model {protocol.get('model_sha256', '')[:12]}."
+    )
 
 
 # What a protocol does, by the values of its fields.
