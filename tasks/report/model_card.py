@@ -14,7 +14,7 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
     labels = findings.result["labels"]
     weak = sorted((row["AP"], label) for label, row in labels.items() if row["AP"] is not None)[:5]
     rows = [
-        f"| {findings.display_names.get(label, label)} | {_shown(row['AP'])} | {_shown(row['precision'])} | {_shown(row['recall'])} "
+        f"| {_cell(findings.display_names.get(label, label))} | {_shown(row['AP'])} | {_shown(row['precision'])} | {_shown(row['recall'])} "
         f"| {_shown(findings.thresholds['labels'][label]['threshold'])} | {row['positives']} / {row['known']} |"
         for label, row in labels.items()
     ]
@@ -59,6 +59,11 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def _cell(name: str) -> str:
+    """A name inside a table of Markdown, where a bar ends the cell."""
+    return name.replace("|", "\\|")
 
 
 def _shown(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -100,3 +101,9 @@ def test_absent_labels_and_unknown_cells_are_told_as_the_protocol_counts_them(pr
 def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_cells_out(findings):
     card = render_model_card(findings, ["zoo"])
     assert "Test images: 120; unknown cells are counted as negatives.\n" in card
+
+
+def test_a_bar_in_a_name_leaves_the_card_s_table_whole(findings):
+    card = render_model_card(replace(findings, display_names={"key": "key|lock"}), ["zoo"])
+    row = next(line for line in card.splitlines() if "lock" in line)
+    assert row.startswith("| key\\|lock | ")
