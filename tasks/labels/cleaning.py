@@ -69,7 +69,7 @@ class Consensus:
     doubt: P(annotation wrong) from which an unchanged one is unknown until a person has looked, (0, accept].
     """
 
-    def __init__(self, *, accept: float = 0.6, doubt: float = 0.4) -> None:
+    def __init__(self, *, accept: float = 0.6, doubt: float = 0.25) -> None:
         if not 0.5 < accept <= 1 or not 0 < doubt <= accept:
             raise ValueError(f"accept must lie in (0.5, 1] and doubt in (0, accept], found {accept} and {doubt}")
         self.accept, self.doubt = accept, doubt

@@ -196,16 +196,17 @@ def _flip_rates(log_odds_NC: np.ndarray, given_NC: np.ndarray, teach_NC: np.ndar
     """From anchor cells: the best supported ones are taken as present, the less supported half as absent.
 
     Both groups hold some of the other kind, so weak opinions make the annotators look worse than they are; past
-    MOST_WRONG the estimate is worth nothing, and the annotators are believed.
+    MOST_WRONG, by more than chance, the estimate is worth nothing, and the annotators are believed.
     """
     given = given_NC[teach_NC][np.argsort(log_odds_NC[teach_NC], kind="stable")]
     num_pure = max(round(PURE_SHARE * given.sum()), 20)
     if len(given) < 2 * num_pure or not given.any():
         return FlipRates(*LEAST_RATES)
     hidden, invented = 1 - given[-num_pure:].mean(), given[: len(given) // 2].mean()
-    if hidden > MOST_WRONG or invented > MOST_WRONG * given.mean():
+    by_chance = 2 * np.sqrt(MOST_WRONG * (1 - MOST_WRONG) / num_pure)  # two standard errors of `hidden`
+    if hidden > MOST_WRONG + by_chance or invented > MOST_WRONG * given.mean():
         return FlipRates(*LEAST_RATES)
-    return FlipRates(max(float(hidden), LEAST_RATES[0]), max(float(invented), LEAST_RATES[1]))
+    return FlipRates(float(np.clip(hidden, LEAST_RATES[0], MOST_WRONG)), max(float(invented), LEAST_RATES[1]))
 
 
 def _heard(opinions: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

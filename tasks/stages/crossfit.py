@@ -1,4 +1,4 @@
-"""Out-of-fold scores of labelled images; scores and embeddings of the pool."""
+"""Out-of-fold scores of labelled images, scores of the pool, embeddings of both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 
 from tasks import matrices
 from tasks.ledger import Ledger
+from tasks.nn.model import Tagger
 from tasks.params import Params
 from tasks.sampling.stratification import stratified_folds
 from tasks.stages._common import (
@@ -18,7 +19,8 @@ from tasks.stages._common import (
     vocabulary,
     write_ledger,
 )
-from tasks.stages._training import build_model, fit, forget, image_set, score_images
+from tasks.stages._training import build_model, fit, forget, has_model, image_set, score_images
+from tasks.training.data import ImageSet
 
 
 def run(params: Params) -> None:
@@ -48,8 +50,11 @@ def run(params: Params) -> None:
     pools = [image_set(params, pool)] if pool_ids else []  # a project need not have one
     scores_NC = np.zeros((len(ids), len(words.labels)), np.float32)
     pool_NC = np.zeros((len(pool_ids), len(words.labels)), np.float32)
+    embeddings = []
     for fold in range(section.num_folds):
         model, loss = build_model(params, words, settings, start=params.paths.pretrained, dense=dense)
+        if fold == 0 and starts_learned(params):
+            embeddings = embed(params, model, images, *pools)
         learned = image_set(params, dense, np.flatnonzero(known_N & (fold_N != fold)))
         fit(params, settings, f"crossfit-{fold}", model, loss, learned)
         held_out = np.flatnonzero(fold_N == fold)
@@ -57,8 +62,8 @@ def run(params: Params) -> None:
             scores_NC[held_out] = score_images(params, model, image_set(params, dense, held_out)).scores_NC
         for pool_images in pools:
             pool_NC += score_images(params, model, pool_images).scores_NC / section.num_folds
-        if fold == 0:  # one model for all: distances between embeddings of two models mean nothing
-            embeddings = [score_images(params, model, s, with_embeddings=True).embeddings_ND for s in (images, *pools)]
+        if fold == 0 and not embeddings:
+            embeddings = embed(params, model, images, *pools)
 
     matrices.write_predictions(
         params.paths.crossfit,
@@ -76,3 +81,17 @@ def run(params: Params) -> None:
     ledger.went_out("images", len(ids) + len(pool_ids))
     ledger.note(f"{section.num_folds} models of {section.epochs} epochs; duplicate groups whole")
     write_ledger(ledger, params)
+
+
+def starts_learned(params: Params) -> bool:
+    """Whether training starts from weights that have learned something.
+
+    Their embeddings are the ones to keep: they have seen none of these labels. A model that has learned a wrong label
+    moves the image among those that bear it, and its neighbours then bear the error out.
+    """
+    return params.model.backbone.weights is not None or has_model(params.paths.pretrained)
+
+
+def embed(params: Params, model: Tagger, *sets: ImageSet) -> list[np.ndarray]:
+    """Embeddings float32 (N, D) of each set, all by one model: distances between those of two mean nothing."""
+    return [score_images(params, model, images, with_embeddings=True).embeddings_ND for images in sets]

@@ -37,6 +37,16 @@ def test_the_annotators_error_rates_are_measured_without_the_truth():
     assert rates.invented == pytest.approx(INVENTED, abs=0.01)
 
 
+def test_few_images_do_not_silence_the_policy_by_chance():
+    """Some fifty anchors: a third of the positives hidden often looks like half."""
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 1])
+        true_NC, _, opinions = planted(seed, num_images=600)
+        flip_NC = rng.random(true_NC.shape) < np.where(true_NC == 1, 0.35, INVENTED)
+        given_NC = np.where(flip_NC, 1 - true_NC, true_NC).astype(np.uint8)
+        assert 0.2 < fit_noise(opinions, given_NC, everything_known(given_NC)).rates.hidden <= 0.4
+
+
 def test_clean_annotations_are_hardly_accused():
     true_NC, _, opinions = planted()
     assert (wrong(opinions, true_NC, everything_known(true_NC)) > 0.5).mean() < 0.002
@@ -121,8 +131,9 @@ def test_a_rare_label_that_a_model_scores_low_keeps_its_positives():
     assert (wrong_NC[right, 0] > 0.6).mean() < 0.05
 
 
-def test_opinions_that_know_nothing_change_nothing():
-    given_NC = (np.random.default_rng(2).random((3000, 6)) < 0.15).astype(np.uint8)
+@pytest.mark.parametrize("num_images", [300, 3000])
+def test_opinions_that_know_nothing_change_nothing(num_images):
+    given_NC = (np.random.default_rng(2).random((num_images, 6)) < 0.15).astype(np.uint8)
     noise_NC = np.random.default_rng(3).random(given_NC.shape)
     assert (wrong([noise_NC], given_NC, everything_known(given_NC)) > 0.6).mean() < 0.001
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from tasks import matrices, tables
 from tasks.errors import TableError
+from tasks.nn.model import save_model
 from tasks.params import Params, parse_params
 from tasks.stages import crossfit
+from tasks.stages._common import labels_of, vocabulary
+from tasks.stages._training import build_model
 
 
 def ready(raw: dict, num_folds: int) -> Params:
@@ -44,3 +49,29 @@ def test_where_no_label_is_known_it_says_where_to_look(raw):
     tables.write_table(path, rows.filter(pc.equal(rows["image_id"], "none")), tables.LABELS)
     with pytest.raises(TableError, match=r"crossfit-0: no image with a known label is left to learn from.*coverage"):
         crossfit.run(params)
+
+
+def embeddings_with(params: Params, state: int) -> np.ndarray:
+    """Embeddings when every label is `state`."""
+    path = params.paths.deduplicated / "labels.parquet"
+    rows = tables.read_table(path)
+    states = pa.array([state] * rows.num_rows, pa.int8())
+    column = rows.column_names.index("state")
+    tables.write_table(path, rows.set_column(column, "state", states), tables.LABELS)
+    crossfit.run(params)
+    return matrices.read_predictions(params.paths.crossfit).embeddings_ND
+
+
+def test_embeddings_of_weights_that_have_learned_have_not_seen_these_labels(raw):
+    params = ready(raw, 2)
+    words = vocabulary(params)
+    dense = labels_of(params, params.paths.deduplicated, ["set/01"], words.labels)
+    model, _ = build_model(params, words, params.finetune, start=None, dense=dense)
+    head = {"name": params.model.head.name, "options": {}}
+    save_model(params.paths.pretrained, model, {"head": head, "image_px": [16, 16], "resize": "stretch"})
+    np.testing.assert_array_equal(embeddings_with(params, 0), embeddings_with(params, 1))
+
+
+def test_random_weights_say_less_than_those_of_the_first_fold(raw):
+    params = ready(raw, 2)
+    assert not np.array_equal(embeddings_with(params, 0), embeddings_with(params, 1))
