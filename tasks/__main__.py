@@ -67,7 +67,7 @@ def run_stage(stage: str) -> None:
     if name in TRAINS and "RANK" not in os.environ and os.environ.get("TAGWRIGHT_PROCESSES", "1") != "1":
         sys.exit(run_distributed(stage, os.environ["TAGWRIGHT_PROCESSES"]))
     if name in TRAINS:
-        from tasks.choices import check_choices
+        from tasks.registries import check_choices
 
         check_choices(params)
     section = params.sources[item] if takes_item else getattr(params, name, None)
@@ -336,7 +336,8 @@ def recipe(name: Annotated[str | None, typer.Argument(help="file name under reci
 @app.command(rich_help_panel=FILES)
 def download(name: Annotated[str, typer.Argument(help="an entry of `download:` in params.yaml")]) -> None:
     """Fetch a public data set; run again, it goes on where it stopped."""
-    from tasks.params import call, load_params
+    from tasks.choice import call
+    from tasks.params import load_params
     from tasks.sources import DOWNLOADERS
 
     entries = load_params().download

@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 import yaml
 
+from tasks.choice import Choice
 from tasks.errors import ParamsError
-from tasks.params import Choice, load_params, parse_params
+from tasks.params import load_params, parse_params
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import shutil
 import pyarrow as pa
 
 from tasks import tables
+from tasks.choice import call
 from tasks.ledger import Ledger
-from tasks.params import Params, call
+from tasks.params import Params
 from tasks.sources import COMPOSERS
 from tasks.stages._common import write_ledger
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tasks import tables
+from tasks.choice import call
 from tasks.errors import SourceError
 from tasks.images.checks import check_images
 from tasks.ledger import Ledger
-from tasks.params import Params, call
+from tasks.params import Params
 from tasks.sources import SOURCES
 from tasks.stages._common import image_cache, num_workers, write_ledger
 

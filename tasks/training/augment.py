@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import torchvision.transforms.v2.functional as F
+from pydantic import ValidationError, validate_call
 from torch import Generator, Tensor
 
 from tasks.errors import ParamsError, did_you_mean
@@ -152,7 +153,8 @@ class Policy:
 
     augment: entries {name: ..., option: ...} in order; [] only resizes.  image_px: (height, width).
     resize: stretch | letterbox | crop.  where: the key in params.yaml, for messages.
-    Raises ParamsError for an unknown name or option, or random_resized_crop elsewhere than first.
+    Raises ParamsError for an unknown name or option, a value of another type, or random_resized_crop elsewhere than
+    first.
     """
 
     def __init__(
@@ -185,4 +187,8 @@ def _build(entry: Mapping[str, Any], where: str, image_px: tuple[int, int]) -> I
     for option in options:
         if option not in known:
             raise ParamsError(f"{where}: {name} has no option '{option}'. {did_you_mean(option, known)}")
-    return AUGMENTATIONS[name](**context, **options)
+    try:
+        return validate_call(AUGMENTATIONS[name])(**context, **options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ParamsError(f"{where}: {name}: {problem['loc'][0]}: {problem['msg']}.") from error

@@ -1,6 +1,7 @@
 """Cleaning, then a linear classifier on frozen features of real photographs: docs/cleaning.md.
 
-    python -m tests.benchmarks.cleaning_probe [--seeds 5]
+    python -m tests.benchmarks.cleaning_probe [--seeds 5] [--doubt 0.25] [--hidden 0.3] [--invented 0.04]
+        [--image-px 160]
 
 The cheap sibling of `cleaning_training --data photographs`: the same photographs, six labels, planted errors, test
 images and four labellings, but MobileNetV2 stays as ImageNet left it (160 px) and a logistic regression a label learns
@@ -37,15 +38,14 @@ from tests.benchmarks.cleaning_training import (
     print_table,
 )
 
-IMAGE_PX = 160
 FOLDS = 5
 
 
-def read_photographs() -> tuple[np.ndarray, np.ndarray]:
+def read_photographs(image_px: int) -> tuple[np.ndarray, np.ndarray]:
     """Standardised features float32 (N, F) and states int8 (N, 6) in {1, 0, -1 difficult}, in order of file name."""
     folder = REAL_DATA / "voc/VOC2012-animals-train"
     backbone = build_backbone(
-        "mobilenetv2_100", weights=PHOTOGRAPHS["model"]["backbone"]["weights"], options={}, image_px=(IMAGE_PX,) * 2
+        "mobilenetv2_100", weights=PHOTOGRAPHS["model"]["backbone"]["weights"], options={}, image_px=(image_px,) * 2
     ).eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
     features, states = [], []
@@ -54,7 +54,7 @@ def read_photographs() -> tuple[np.ndarray, np.ndarray]:
     given = {name: dict(line.split() for line in text.decode().splitlines()) for name, text in lists.items()}
     with tarfile.open(folder / "images.tar") as archive, torch.inference_mode():
         for member in sorted((m for m in archive if m.name.endswith(".jpg")), key=lambda m: m.name):
-            picture = Image.open(archive.extractfile(member)).convert("RGB").resize((IMAGE_PX, IMAGE_PX))
+            picture = Image.open(archive.extractfile(member)).convert("RGB").resize((image_px, image_px))
             pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
             features.append(backbone(((pixels - mean) / std)[None]).mean((2, 3))[0].numpy())
             states.append([{"1": 1, "-1": 0, "0": -1}[given[name][Path(member.name).stem]] for name in ANIMALS])
@@ -80,14 +80,16 @@ def out_of_fold(features_NF: np.ndarray, states_NC: np.ndarray, seed: int) -> np
     return scores_NC
 
 
-def clean(features_NF: np.ndarray, given_NC: np.ndarray, true_NC: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """States after the default policy, and after the true answers to the 200 questions that it leaves."""
+def clean(
+    policy: Consensus, features_NF: np.ndarray, given_NC: np.ndarray, true_NC: np.ndarray, seed: int
+) -> tuple[np.ndarray, ...]:
+    """States after the policy, and after the true answers to the 200 questions that it leaves."""
     known_NC = given_NC >= 0
     targets_NC = given_NC.clip(0).astype(np.uint8)
     everything = np.arange(len(given_NC))
     neighbours_NC = Neighbours(features_NF, targets_NC, known_NC).share(everything)
     opinions = Opinions(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
-    decided = Consensus().fit(opinions, targets_NC, known_NC)(opinions, targets_NC, known_NC)
+    decided = policy.fit(opinions, targets_NC, known_NC)(opinions, targets_NC, known_NC)
     cleaned_NC = np.select(
         [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
     )
@@ -101,7 +103,9 @@ def clean(features_NF: np.ndarray, given_NC: np.ndarray, true_NC: np.ndarray, se
     return cleaned_NC, reviewed_NC
 
 
-def run_seed(features_NF: np.ndarray, true_NC: np.ndarray, seed: int) -> dict[str, Tested]:
+def run_seed(
+    features_NF: np.ndarray, true_NC: np.ndarray, seed: int, *, policy: Consensus, hidden: float, invented: float
+) -> dict[str, Tested]:
     """Learn from each labelling; test on the same images with true labels."""
     is_test = np.random.default_rng(0).permutation(len(true_NC)) < NUM_TEST
     train_NF, test_MF, train_NC, test_MC = (
@@ -110,10 +114,10 @@ def run_seed(features_NF: np.ndarray, true_NC: np.ndarray, seed: int) -> dict[st
         true_NC[~is_test],
         true_NC[is_test],
     )
-    planted_NC = plant(true_NC, seed, hidden=HIDDEN, invented=INVENTED)[~is_test]
+    planted_NC = plant(true_NC, seed, hidden=hidden, invented=invented)[~is_test]
     noisy_NC = np.where(train_NC >= 0, planted_NC.astype(np.int8), -1)
     errors_NC = noisy_NC != train_NC
-    labellings = train_NC, noisy_NC, *clean(train_NF, noisy_NC, train_NC, seed)
+    labellings = train_NC, noisy_NC, *clean(policy, train_NF, noisy_NC, train_NC, seed)
     found = {}
     for name, states_NC in zip(("clean", "noisy", "cleaned", "reviewed"), labellings, strict=True):
         scores_MC = learn(train_NF, states_NC, test_MF)
@@ -126,9 +130,18 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(prog="cleaning_probe", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--doubt", type=float, default=Consensus().doubt, help="of the policy")
+    parser.add_argument("--hidden", type=float, default=HIDDEN, help="share of the positives")
+    parser.add_argument("--invented", type=float, default=INVENTED, help="share of the negatives")
+    parser.add_argument("--image-px", type=int, default=PHOTOGRAPHS["shard"]["short_side_px"])
     options = parser.parse_args(argv)
-    data = read_photographs()
-    print_table("photographs, frozen features", [run_seed(*data, seed) for seed in range(options.seeds)])
+    data = read_photographs(options.image_px)
+    settings = {
+        "policy": Consensus(doubt=options.doubt),
+        "hidden": options.hidden,
+        "invented": options.invented,
+    }
+    print_table("photographs, frozen features", [run_seed(*data, seed, **settings) for seed in range(options.seeds)])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.params import Choice, Training
+from tasks.choice import Choice
+from tasks.params import Training
 from tasks.training.data import ImageSet
 from tasks.training.semi import SEMI, SemiMethod
 

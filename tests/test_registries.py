@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from tasks.choices import REGISTRIES, check_choices
+from tasks.choice import Choice
 from tasks.errors import ParamsError, ProtocolError
-from tasks.params import Choice, Params, parse_params
+from tasks.params import Params, parse_params
+from tasks.registries import REGISTRIES, check_choices
 from tests.imports import ROOT
 
 
@@ -58,6 +59,12 @@ def test_a_misspelt_option_is_told_with_the_nearest(raw):
 def test_a_misspelt_augmentation_is_told_with_its_place(raw):
     raw["finetune"]["augment"] = [{"name": "hflp"}]
     with pytest.raises(ParamsError, match=r"params\.yaml: finetune\.augment\[0\]: 'hflp' is no augmentation"):
+        check_choices(parse_params(raw))
+
+
+def test_a_value_of_another_type_is_told_before_it_meets_an_image(raw):
+    raw["finetune"]["augment"] = [{"name": "hflip", "p": "often"}]
+    with pytest.raises(ParamsError, match=r"finetune\.augment\[0\]: hflip: p: Input should be a valid number"):
         check_choices(parse_params(raw))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 
+from tasks.choice import Choice, check
 from tasks.labels.cleaning import POLICIES
 from tasks.metrics.protocols import protocol_named
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
-from tasks.params import Choice, Params, check
+from tasks.params import Params
 from tasks.sampling import SAMPLERS
 from tasks.thresholds import RULES
 from tasks.training import OPTIMIZERS, SCHEDULES
