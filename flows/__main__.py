@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.errors import TagwrightError
+from tasks.core.errors import TagwrightError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]

@@ -6,7 +6,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
 from flows.pipeline import pipeline
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 
 NIGHTLY = Cron("0 2 * * *", timezone="UTC", slug="nightly")
 """As in prefect.yaml, slug included: whichever of the two came last has the schedule, and it is never doubled."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tasks.errors import PipelineError, did_you_mean
+from tasks.core.errors import PipelineError, did_you_mean
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

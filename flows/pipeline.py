@@ -19,7 +19,7 @@ from flows import repro, terminal
 from flows.plan import PlanRow, plan, write_durations
 from flows.stage import RETRY_DELAY_S, StageResult, reproduce_stage
 from tasks import tracking
-from tasks.errors import GateError, PipelineError
+from tasks.core.errors import GateError, PipelineError
 from tasks.params import load_params
 
 ARTIFACT_KEY = "pipeline-summary"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.graph import Nodes, StageNode, ancestors, read_nodes, waves
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

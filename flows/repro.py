@@ -23,7 +23,7 @@ from typing import Literal
 
 import psutil
 
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 
 Outcome = Literal["ran", "restored", "fresh"]
 """ran: its command ran.  restored: DVC's run cache knew the result.  fresh: nothing it reads has changed."""

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 from tasks.params import load_params
 
 PATIENCE_S = 7 * 24 * 3600

@@ -18,7 +18,7 @@ from flows import repro
 from flows.graph import Resource
 from flows.plan import PlanRow
 from tasks import tracking
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 
 StageState = Literal["ran", "restored", "fresh", "failed", "skipped"]
 

@@ -21,13 +21,13 @@ try:
 except ModuleNotFoundError:  # a machine that only predicts: onnxruntime, numpy and Pillow are all it has
     if __name__ != "__main__" or sys.argv[1:2] != ["predict"]:
         raise
-    from tasks.export.command import main as predict_alone
-    from tasks.images.geometry import stored_pixels
+    from tasks.commands.predict import main as predict_alone
+    from tasks.images.stored_pixels import stored_pixels
 
     sys.exit(predict_alone(sys.argv[2:], read=stored_pixels))
 
-from tasks.errors import ParamsError, TagwrightError, did_you_mean
-from tasks.review_command import review_app
+from tasks.commands.review import review_app
+from tasks.core.errors import ParamsError, TagwrightError, did_you_mean
 
 if TYPE_CHECKING:
     from tasks.params import Params
@@ -40,7 +40,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
 STAGES = Path(__file__).parent / "stages"
-TRAINS = ("pretrain", "crossfit", "finetune")
+TRAINS = ("pretrain", "out_of_fold", "finetune")
 """Stages that TAGWRIGHT_PROCESSES spreads over several processes; the numbers stay those of one."""
 
 
@@ -52,8 +52,8 @@ def stage_names() -> list[str]:
 def run_stage(stage: str) -> None:
     """Run `STAGE` or `STAGE@ITEM` as dvc.yaml does, recorded in MLflow when it is installed."""
     from tasks import tracking
+    from tasks.core import workspace as _common
     from tasks.params import load_params
-    from tasks.stages import _common
 
     name, _, item = stage.partition("@")
     params = load_params()
@@ -67,7 +67,7 @@ def run_stage(stage: str) -> None:
     if name in TRAINS and "RANK" not in os.environ and os.environ.get("TAGWRIGHT_PROCESSES", "1") != "1":
         sys.exit(run_distributed(stage, os.environ["TAGWRIGHT_PROCESSES"]))
     if name in TRAINS:
-        from tasks.registries import check_choices
+        from tasks.commands.check import check_choices
 
         check_choices(params)
     section = params.sources[item] if takes_item else getattr(params, name, None)
@@ -75,7 +75,7 @@ def run_stage(stage: str) -> None:
     with tracking.stage_run(stage, section.model_dump(mode="json") if section else {}):
         module.run(params, item) if takes_item else module.run(params)
         if name == "export":
-            from tasks.summary import measured
+            from tasks.commands.summary import measured
 
             tracking.register_model(params.paths.exported, measured(params))
         if name == "evaluate":
@@ -84,7 +84,8 @@ def run_stage(stage: str) -> None:
 
 def log_evaluation(params: Params) -> None:
     """Headline numbers as metrics, the labels as one table; here, so that no stage imports the recorder."""
-    from tasks import tables, tracking
+    from tasks import tracking
+    from tasks.core import tables
 
     test = tables.read_json(params.paths.metrics)["test"]
     tracking.log_metrics({k: test[k] for k in ("mAP", "OF1", "CF1", "image_F1") if test[k] is not None})
@@ -118,8 +119,8 @@ def summary() -> None:
     """What the last run achieved, and where its report is."""
     from rich.console import Console
 
+    from tasks.commands.summary import summarise
     from tasks.params import load_params
-    from tasks.summary import summarise
 
     Console(highlight=False).print(summarise(load_params()))
 
@@ -129,7 +130,7 @@ def explain(image_id: Annotated[str, typer.Argument(help="as in the images table
     """Where each label of an image came from."""
     from rich.console import Console
 
-    from tasks.explain import explain as tell
+    from tasks.commands.explain import explain as tell
     from tasks.params import load_params
 
     Console().print(tell(load_params(), image_id))
@@ -143,9 +144,9 @@ def verdict(
     who: Annotated[str | None, typer.Option(help="reviewer; git's user.name when left out")] = None,
 ) -> None:
     """Record a person's verdict without any screen."""
+    from tasks.commands.review import default_reviewer
+    from tasks.commands.review_steps import record_verdict
     from tasks.params import load_params
-    from tasks.review_command import default_reviewer
-    from tasks.review_steps import record_verdict
 
     typer.echo(record_verdict(load_params(), image_id, label, answer, who or default_reviewer()))
 
@@ -162,8 +163,8 @@ def score(
     save: Annotated[Path | None, typer.Option(help="write the scored run here, for `compare`")] = None,
 ) -> None:
     """Metrics of any scores against any labels, as one JSON object."""
-    from tasks import score as scoring
-    from tasks.metrics.scored_run import write_scored_run
+    from tasks.commands import score as scoring
+    from tasks.evaluation.scored_run import write_scored_run
 
     result, run = scoring.score_run(
         scoring.read_long_scores(predictions),
@@ -186,8 +187,8 @@ def compare(
     bootstrap: Annotated[int, typer.Option(min=1)] = 1000,
 ) -> None:
     """Is B better than A? Paired bootstrap on the same images; unlike protocols are refused."""
-    from tasks.compare import compare as compare_runs
-    from tasks.metrics.scored_run import read_scored_run
+    from tasks.evaluation.comparison import compare as compare_runs
+    from tasks.evaluation.scored_run import read_scored_run
 
     print_json(compare_runs(read_scored_run(a), read_scored_run(b), bootstrap=bootstrap))
 
@@ -196,9 +197,9 @@ def compare(
 def accept() -> None:
     """Put the last evaluation in force: the gate holds later runs against it. Commit the folder it writes."""
     from tasks import tracking
-    from tasks.accepted import accept as accept_run
+    from tasks.commands.summary import measured
+    from tasks.evaluation.accepted import accept as accept_run
     from tasks.params import load_params
-    from tasks.summary import measured
 
     params = load_params()
     paths = params.paths
@@ -220,8 +221,8 @@ def predict(
         return run_stage("predict")
     if not paths:
         raise typer.BadParameter("name images, folders or globs, or - to read paths from stdin", param_hint="PATHS")
-    from tasks.export.command import predict as predict_files
-    from tasks.images.geometry import stored_pixels
+    from tasks.commands.predict import predict as predict_files
+    from tasks.images.stored_pixels import stored_pixels
 
     predict_files(model, paths, read=stored_pixels, stdin=sys.stdin, write=typer.echo)
 
@@ -235,8 +236,8 @@ def detect(
     categories: Annotated[Path | None, typer.Option(help="names by class index, one a line, background first")] = None,
 ) -> None:
     """A torchvision detector's scores of whole images, to be fused with the model's."""
-    from tasks.detect import detect as detect_in
-    from tasks.export.command import list_images
+    from tasks.commands.detect import detect as detect_in
+    from tasks.commands.predict import list_images
     from tasks.images.decode import open_rgb
 
     names = read_lines(categories) if categories else None
@@ -252,7 +253,7 @@ def serve(
 ) -> None:
     """The exported model over HTTP; loopback unless --host says otherwise."""
     from tasks.export.service import serve as serve_model
-    from tasks.images.geometry import stored_pixels
+    from tasks.images.stored_pixels import stored_pixels
 
     serve_model(model, read=stored_pixels, host=host, port=port)
 
@@ -262,7 +263,7 @@ def migrate(
     folder: Annotated[Path, typer.Argument(help="folder to write the migrated model to")],
 ) -> None:
     """The last run's model under today's taxonomy: labels renamed, merged, split and added without training."""
-    from tasks.migrate import migrate as migrate_model
+    from tasks.commands.migrate import migrate as migrate_model
     from tasks.params import load_params
 
     print_json(migrate_model(load_params(), folder))
@@ -278,7 +279,7 @@ def ablate(
     bootstrap: Annotated[int, typer.Option(min=1, help="resamples for 95 % intervals")] = 2000,
 ) -> None:
     """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs."""
-    from tasks.ablate import ablate as climb
+    from tasks.commands.ablate import ablate as climb
 
     typer.echo(
         climb(recipe, ladder, num_seeds=seeds, learning_rates=lr or [], skip=skip or [], num_resamples=bootstrap)
@@ -292,7 +293,7 @@ def find_lr(
     trials: Annotated[int, typer.Option(min=0, help="runs of finetune to try; 0: one sweep")] = 0,
 ) -> None:
     """A learning rate for `finetune`: by a range test in one sweep, or by Optuna over whole runs."""
-    from tasks.find_lr import find_lr as find
+    from tasks.commands.find_lr import find_lr as find
     from tasks.params import load_params
 
     if not 0 < min_lr < max_lr:
@@ -319,7 +320,7 @@ def draft(
     hierarchy: Annotated[Path | None, typer.Option(help="Open Images' label hierarchy, JSON")] = None,
 ) -> None:
     """A first taxonomy.yaml from the names of a source, to be edited by a person."""
-    from tasks.draft import draft as drafted
+    from tasks.commands.draft import draft as drafted
     from tasks.params import load_params
 
     typer.echo(drafted(load_params(), source, hierarchy), nl=False)
@@ -328,7 +329,7 @@ def draft(
 @app.command(rich_help_panel=FILES)
 def recipe(name: Annotated[str | None, typer.Argument(help="file name under recipes/, without .yaml")] = None) -> None:
     """Apply a recipe to params.yaml and print what changed; without a name, list the recipes."""
-    from tasks.recipes import apply_recipe, list_recipes
+    from tasks.commands.recipe import apply_recipe, list_recipes
 
     typer.echo(apply_recipe(name) if name else list_recipes())
 
@@ -336,7 +337,7 @@ def recipe(name: Annotated[str | None, typer.Argument(help="file name under reci
 @app.command(rich_help_panel=FILES)
 def download(name: Annotated[str, typer.Argument(help="an entry of `download:` in params.yaml")]) -> None:
     """Fetch a public data set; run again, it goes on where it stopped."""
-    from tasks.choice import call
+    from tasks.core.registry import call
     from tasks.params import load_params
     from tasks.sources import DOWNLOADERS
 
@@ -363,7 +364,7 @@ def convert(
 
 def read_lines(path: Path) -> list[str]:
     """Lines that are not empty. Raises TableError when the file cannot be read."""
-    from tasks.errors import TableError
+    from tasks.core.errors import TableError
 
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

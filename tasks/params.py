@@ -1,7 +1,7 @@
 """params.yaml, typed once: frozen, unknown keys refused, ranges checked. The only reader of that file.
 
-What names an entry of a registry is a Choice (tasks/choice.py), whose options are checked when it is built; this module
-stays free of torch and every other package of the domain, so that `python -m tasks --help` is instant.
+What names an entry of a registry is a Choice (tasks/core/registry.py), whose options are checked when it is built;
+this module stays free of torch and every other package of the domain, so that `python -m tasks --help` is instant.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks.choice import Choice
-from tasks.errors import ParamsError, did_you_mean
+from tasks.core.errors import ParamsError, did_you_mean
+from tasks.core.registry import Choice
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -45,7 +45,7 @@ class Paths(Section):
     shards: Path
     pretrained: Path
     start: Path
-    crossfit: Path
+    out_of_fold: Path
     cleaned: Path
     cleaning_report: Path
     replication: Path
@@ -98,7 +98,7 @@ class Download(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Compose(Section):
+class MakeDemo(Section):
     """The embedded data sets to write under paths.raw before anything is read."""
 
     sets: dict[str, dict[str, Any]]
@@ -152,7 +152,7 @@ class Backbone(Section):
 
 
 class Model(Section):
-    """Shared by pretrain, crossfit and finetune, so that their weights fit each other."""
+    """Shared by pretrain, out_of_fold and finetune, so that their weights fit each other."""
 
     image_px: Annotated[list[Annotated[int, Field(ge=8, le=4096)]], Field(min_length=2, max_length=2)]
     resize: Literal["stretch", "letterbox", "crop"]
@@ -179,7 +179,7 @@ class EarlyStopping(Section):
 
 
 class Training(Section):
-    """One training run; pretrain and finetune each have one, crossfit borrows finetune's."""
+    """One training run; pretrain and finetune each have one, out_of_fold borrows finetune's."""
 
     epochs: Count
     batch_size: Count
@@ -214,7 +214,7 @@ class Finetune(Training):
     semi: Choice
 
 
-class Crossfit(Section):
+class OutOfFold(Section):
     enabled: bool
     num_folds: Annotated[int, Field(ge=2, le=20)]
     epochs: Count
@@ -260,7 +260,7 @@ class Export(Section):
     tolerance: Positive
     parity_images: Count
     variants: list[Literal["fp16", "int8", "openvino"]]
-    calibration_images: Count
+    quantisation_images: Count
 
 
 class Report(Section):
@@ -282,7 +282,7 @@ class Params(Section):
     paths: Paths
     sources: dict[str, Source]
     download: dict[str, Download]
-    compose: Compose
+    make_demo: MakeDemo
     ingest: Ingest
     map_labels: MapLabels
     deduplicate: Deduplicate
@@ -290,7 +290,7 @@ class Params(Section):
     shard: Shard
     model: Model
     pretrain: Pretrain
-    crossfit: Crossfit
+    out_of_fold: OutOfFold
     clean: Clean
     resample: Resample
     finetune: Finetune

@@ -15,11 +15,11 @@ from tasks.params import Params
 from tests.imports import ROOT
 
 SMALL = {
-    "compose": {
+    "make_demo": {
         "sets": {"digits": {"num_coco": 240, "num_test": 60, "num_openimages": 80, "num_pool": 20, "image_px": 64}}
     },
     "pretrain": {"epochs": 1},
-    "crossfit": {"num_folds": 2, "epochs": 1},
+    "out_of_fold": {"num_folds": 2, "epochs": 1},
     "finetune": {"epochs": 3, "checkpoint_every_steps": 2},
     "calibrate": {"bootstrap": 20},
     "evaluate": {"bootstrap": 50},
@@ -47,7 +47,7 @@ def new_home(folder: Path, overlay: dict = SMALL) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["compose"]["sets"] = {}
+    params["make_demo"]["sets"] = {}
     (folder / "params.yaml").write_text(yaml.safe_dump(merged(params, overlay), sort_keys=False), encoding="utf-8")
     for command in ("git init -q", "git add -A", "git -c user.name=t -c user.email=t@t commit -qm start"):
         subprocess.run(command.split(), cwd=folder, check=True)

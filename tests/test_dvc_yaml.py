@@ -44,10 +44,10 @@ def test_a_stage_reads_its_own_params_section(stages):
         assert listed <= set(Params.model_fields), name
 
 
-def test_crossfit_depends_on_all_that_it_borrows_from_finetune_and_on_nothing_else(stages):
+def test_out_of_fold_depends_on_all_that_it_borrows_from_finetune_and_on_nothing_else(stages):
     own = {"epochs", "early_stopping"}  # it has epochs of its own, and no validation images
     borrowed = {f"finetune.{field}" for field in Training.model_fields if field not in own}
-    assert set(stages["crossfit"]["params"]) == {"seed", "model", "crossfit"} | borrowed
+    assert set(stages["out_of_fold"]["params"]) == {"seed", "model", "out_of_fold"} | borrowed
 
 
 def test_deps_cover_the_transitive_imports_of_the_stage(stages):

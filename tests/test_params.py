@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 import yaml
 
-from tasks.choice import Choice
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
+from tasks.core.registry import Choice
 from tasks.params import load_params, parse_params
 
 
@@ -120,6 +120,6 @@ def test_switching_a_choice_keeps_the_blocks_of_the_others(raw):
 
 def test_every_calibration_of_probabilities_can_be_asked_for():
     from tasks.params import Calibrate
-    from tasks.thresholds.calibration import CALIBRATORS
+    from tasks.thresholds.probability_calibration import CALIBRATORS
 
     assert set(get_args(Calibrate.model_fields["probabilities"].annotation)) == {"none", *CALIBRATORS}

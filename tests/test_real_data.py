@@ -20,7 +20,7 @@ SHARED_LABELS = {"Apple": "apple", "Bird": "bird", "Bicycle": "bicycle", "Boat":
 def photographs(real_data, tmp_path_factory):
     """A home whose sources are the two real kits, run to the report."""
     overlay = {
-        "compose": {"sets": {}},
+        "make_demo": {"sets": {}},
         "ingest": {},
         "shard": {"short_side_px": 96},
         "model": {
@@ -33,7 +33,7 @@ def photographs(real_data, tmp_path_factory):
             },
         },
         "pretrain": {"epochs": 1},
-        "crossfit": {"enabled": False},
+        "out_of_fold": {"enabled": False},
         "clean": {"enabled": False},
         "finetune": {"epochs": 1},
         "calibrate": {"bootstrap": 10},

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
-from tasks.tables import atomic_path
 
 
 def from_the_last_layer_on(graph: onnx.GraphProto) -> list[str]:

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
+from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
 from tasks.export.probabilities import Calibrated, calibrated
 from tasks.export.runtime import open_session
 from tasks.nn.model import Tagger
-from tasks.tables import atomic_path
 
 INPUT, OUTPUTS = "images", ("scores", "decisions")
 

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.export.manifest import Manifest
 
 METADATA = "framework"

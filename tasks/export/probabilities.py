@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST = 1e-6
-"""Scores are kept this far from 0 and 1 before their logit is taken; as in tasks/thresholds/calibration.py."""
+"""Scores are kept this far from 0 and 1 before their logit is taken; as in
+tasks/thresholds/probability_calibration.py."""
 
 Maps = Sequence[Mapping | None]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.export.manifest import Manifest
 from tasks.nn.geometry import fit_to
 
@@ -77,7 +77,7 @@ def predict_files(
 ) -> Iterator[dict]:
     """One entry an image, in order: {"path", "labels": {label: score}}, or {"path", "error": reason}.
 
-    read: tasks.images.geometry.stored_pixels.  num_threads: of the network, and of decoding; 0 for every core.
+    read: tasks.images.stored_pixels.stored_pixels.  num_threads: of the network, and of decoding; 0 for every core.
     An image that cannot be read does not disturb the others. The next batch is decoded while one is scored.
     Raises ModelError when the model cannot be opened.
     """

@@ -37,7 +37,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from tasks.errors import ServiceError
+from tasks.core.errors import ServiceError
 from tasks.export.batching import MicroBatcher
 from tasks.export.runtime import Predictor, Read, reason
 
@@ -90,7 +90,7 @@ def check_header(data: bytes, limits: Limits) -> None:
 def create_app(predictor: Predictor, *, read: Read, limits: Limits = Limits()) -> FastAPI:
     """The application; see the module docstring.
 
-    read: tasks.images.geometry.stored_pixels.
+    read: tasks.images.stored_pixels.stored_pixels.
     """
     service = _Service(predictor, read, limits)
     app = FastAPI(title="Tagwright", lifespan=service.lifespan, docs_url=None, redoc_url=None)

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from tasks import engine
-from tasks.errors import TableError
+from tasks.core import engine
+from tasks.core.errors import TableError
+from tasks.core.tables import IMAGES, conform, read_table, write_table
 from tasks.images.decode import (
     MAX_PIXELS,
     Animated,
@@ -32,7 +33,6 @@ from tasks.images.decode import (
     resolve,
 )
 from tasks.images.hashing import phash
-from tasks.tables import IMAGES, conform, read_table, write_table
 
 CHECKED = ("sha256", "phash", "width", "height", "status", "reason")
 CACHE = pa.schema(

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 
 # Pillow's own limit warns at one size and raises at another, for the whole process; ours is `max_pixels`.
 Image.MAX_IMAGE_PIXELS = None

@@ -22,7 +22,7 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tasks.tables import ABSENT, GROUPS, IMAGES, LABELS, PRESENT, UNKNOWN, conform, sort_table
+from tasks.core.tables import ABSENT, GROUPS, IMAGES, LABELS, PRESENT, UNKNOWN, conform, sort_table
 
 FLAT_BITS = 8
 """A picture that varies along one axis only (flat, a gradient, stripes) has at most 8 non-zero coefficients of the 64,

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks import engine
-from tasks.errors import SourceError, TableError
+from tasks.core import engine
+from tasks.core.errors import SourceError, TableError
+from tasks.core.tables import atomic_path
 from tasks.images.decode import resolve
-from tasks.images.geometry import stored_pixels
-from tasks.tables import atomic_path
+from tasks.images.stored_pixels import stored_pixels
 
 SHARD = pa.schema(
     [

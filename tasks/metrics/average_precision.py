@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tasks.metrics.arithmetic import ratio
-from tasks.metrics.ranking import Cuts
+from tasks.metrics.ranking import OperatingPoints
 
 
 def all_ranks(tp: np.ndarray, predicted: np.ndarray, num_positives: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ AVERAGE_PRECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.
 }
 
 
-def average_precisions(cuts: Cuts, form: str = "all_ranks") -> np.ndarray:
+def average_precisions(cuts: OperatingPoints, form: str = "all_ranks") -> np.ndarray:
     """AP of each label, float64 (C,) in [0, 1]; NaN for a label without a known positive. form: AVERAGE_PRECISIONS."""
     one_label = AVERAGE_PRECISIONS[form]
     return np.array(
@@ -58,7 +58,7 @@ def average_precisions(cuts: Cuts, form: str = "all_ranks") -> np.ndarray:
     )
 
 
-def roc_auc(cuts: Cuts) -> np.ndarray:
+def roc_auc(cuts: OperatingPoints) -> np.ndarray:
     """Probability that a positive outscores a negative, ties half; float64 (C,), NaN without positives or negatives.
 
     Needs grouped cuts. Equals the area under the ROC curve (Mann-Whitney).

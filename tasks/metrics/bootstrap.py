@@ -18,7 +18,7 @@ from scipy import sparse
 from tasks.metrics import f1
 from tasks.metrics.arithmetic import mean_over_labels, ratio
 from tasks.metrics.average_precision import AVERAGE_PRECISIONS
-from tasks.metrics.ranking import Cuts, Ranking
+from tasks.metrics.ranking import OperatingPoints, Ranking
 from tasks.metrics.scored import Scored
 
 LEVEL = 0.95
@@ -56,7 +56,7 @@ def weight_blocks(
 class WeightedCounts:
     """Confusion counts at a label's cuts when images carry weights."""
 
-    def __init__(self, ranking: Ranking, cuts: Cuts, num_images: int) -> None:
+    def __init__(self, ranking: Ranking, cuts: OperatingPoints, num_images: int) -> None:
         """ranking: made with keep_order=True.  cuts: `ranking.cuts` or `ranking.ranked_cuts`."""
         assert ranking.order_CN is not None, "rank(..., keep_order=True)"
         self.cuts = cuts

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from tasks.errors import ProtocolError, did_you_mean
+from tasks.core.errors import ProtocolError, did_you_mean
 from tasks.metrics.arithmetic import AbsentLabels
 from tasks.metrics.ranking import Ties
 

@@ -3,7 +3,8 @@
 Axes: N images, C labels, P positives of all labels (label by label, best score first), K cuts (likewise).
 
 A label's negatives matter only through how many of them stand above each positive, so the sorted matrix is reduced to
-one entry a positive. Cuts between two positives' scores are dropped: they keep the recall and lower the precision.
+one entry a positive. Operating points between two positives' scores are dropped: they keep the
+recall and lower the precision.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _UNKNOWN = np.uint64(0xFFFF_FFFF_FFFF_FFFE)  # sorts behind every score; its low
 
 
 @dataclass(frozen=True)
-class Cuts:
+class OperatingPoints:
     """Confusion counts of each label at its cuts, from the strictest to the loosest. A cut at s accepts scores >= s.
 
     start_C1: int64 (C + 1); the cuts of label c are entries start_C1[c]:start_C1[c + 1]; none without a known positive.
@@ -108,17 +109,17 @@ class Ranking:
         return ends
 
     @cached_property
-    def cuts(self) -> Cuts:
+    def cuts(self) -> OperatingPoints:
         """One cut a distinct score of a positive: the cuts that a threshold can make."""
         return self._cuts(self.ends_group_P, self.upto_P, self.above_P)
 
     @cached_property
-    def ranked_cuts(self) -> Cuts:
+    def ranked_cuts(self) -> OperatingPoints:
         """One cut a positive, as if no two images tied: what code built on `argsort` measures."""
         return self._cuts(np.ones(len(self.rank_P), bool), self.rank_P, self.rank_P - 1)
 
-    def _cuts(self, keep_P: np.ndarray, predicted_P: np.ndarray, above_P: np.ndarray) -> Cuts:
-        return Cuts(
+    def _cuts(self, keep_P: np.ndarray, predicted_P: np.ndarray, above_P: np.ndarray) -> OperatingPoints:
+        return OperatingPoints(
             np.concatenate([[0], np.cumsum(keep_P)])[self.start_C1],
             self.score_P[keep_P],
             self.lower_P[keep_P],

@@ -16,7 +16,7 @@ from tasks.metrics.arithmetic import mean_over_labels, ratio
 from tasks.metrics.average_precision import average_precisions, roc_auc
 from tasks.metrics.calibration_error import brier_and_ece
 from tasks.metrics.protocols import Protocol, Unknown
-from tasks.metrics.ranking import Cuts, Ranking, rank
+from tasks.metrics.ranking import OperatingPoints, Ranking, rank
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scored:
         return rank(self.scores_NC, targets, known, later_first=later_first, keep_order=self.keep_order)
 
     @cached_property
-    def ap_cuts(self) -> Cuts:
+    def ap_cuts(self) -> OperatingPoints:
         """The cuts that the protocol's average precision sums over."""
         return self.ranking.cuts if self.protocol.ties == "grouped" else self.ranking.ranked_cuts
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tasks.errors import ModelError, did_you_mean
+from tasks.core.errors import ModelError, did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.heads import HEADS
 from tasks.nn.heads.base import Head
 from tasks.nn.model import Tagger, load_config, load_model

@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tasks.cooccurrence import Cooccurrence
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
+from tasks.core.tables import atomic_path, sha256_of, write_text
 from tasks.nn.backbone import Backbone, build_backbone
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 from tasks.nn.heads.base import Head, full_precision
 from tasks.nn.losses import LOSSES
 from tasks.nn.losses.base import MultiLabelLoss
-from tasks.tables import atomic_path, sha256_of, write_text
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 SAVED_KEYS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.report.page import Findings, unknown_cells
-from tasks.report.variants import variant_sentences
+from tasks.report.variant_table import variant_sentences
 
 
 def render_model_card(findings: Findings, sources: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from tasks.report import figures, judgement
 from tasks.report.judgement import number as _number
-from tasks.report.variants import variant_sentences
+from tasks.report.variant_table import variant_sentences
 
 SECTIONS = (
     ("change", "What changed"),
@@ -294,10 +294,10 @@ def _ledger_rows(entries: Sequence[dict]) -> list[dict]:
                 {
                     "stage": entry["stage"],
                     "unit": unit,
-                    "came_in": f"{books['in']:,}",
+                    "num_in": f"{books['in']:,}",
                     "added": f"{sum(books['added'].values()):,}",
                     "dropped": f"{sum(books['dropped'].values()):,}",
-                    "went_out": f"{books['out']:,}",
+                    "num_out": f"{books['out']:,}",
                     "why": "; ".join([*why, *entry["notes"]]),
                 }
             )
@@ -306,10 +306,10 @@ def _ledger_rows(entries: Sequence[dict]) -> list[dict]:
                 {
                     "stage": entry["stage"],
                     "unit": "",
-                    "came_in": "",
+                    "num_in": "",
                     "added": "",
                     "dropped": "",
-                    "went_out": "",
+                    "num_out": "",
                     "why": "; ".join(entry["notes"]),
                 }
             )

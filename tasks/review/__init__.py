@@ -9,5 +9,5 @@
     guideline.py   one page a label: definition, sure and hard examples as pictures
 
 FiftyOne is the screen, never the store: everything it holds can be thrown away after `pull`. This package knows nothing
-of the verdicts' file; `tasks/review_command.py` joins the two.
+of the verdicts' file; `tasks/commands/review.py` joins the two.
 """

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.matrices import Predictions
-from tasks.tables import PRESENT, QUEUE, UNKNOWN_STATE, conform
+from tasks.core.matrices import Predictions
+from tasks.core.tables import PRESENT, QUEUE, UNKNOWN_STATE, conform
 
 BLOCK_ROWS = 65_536
 CANDIDATES_PER_QUESTION = 5

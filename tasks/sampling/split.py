@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from tasks.errors import SplitError
+from tasks.core.errors import SplitError
+from tasks.core.tables import SPLITS, conform, sort_table
 from tasks.sampling.stratification import stratified_folds
-from tasks.tables import SPLITS, conform, sort_table
 
 log = logging.getLogger(__name__)
 

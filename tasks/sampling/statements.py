@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from tasks.tables import ABSENT, PRESENT
+from tasks.core.tables import ABSENT, PRESENT
 
 
 def present_matrix(

@@ -5,8 +5,10 @@ keyword-only with defaults (they come from `sources.<name>` in params.yaml), acc
 and enter it below. The contract test then runs over it; give it a fixture there and its faults in the bad-input table.
 """
 
-from tasks.sources import coco, digits, download, folder, openimages, otx, predictions, symbols, url_list, voc
+from tasks.demo import digits, symbols
+from tasks.sources import coco, folder, openimages, otx, predictions, url_list, voc
 from tasks.sources.raw import RAW_IMAGES, RawSource
+from tasks.sources.transfer import public_sets as download
 
 SOURCES = {
     "coco": coco.read,
@@ -18,10 +20,10 @@ SOURCES = {
     "predictions": predictions.read,
 }
 
-COMPOSERS = {"digits": digits.compose, "symbols": symbols.compose}
-"""Embedded data sets, written to disk in the suppliers' own formats: `compose(out, *, seed, options)`."""
+DEMOS = {"digits": digits.write, "symbols": symbols.write}
+"""Embedded data sets, written to disk in the suppliers' own formats: `write(out, *, seed, options)`."""
 
 DOWNLOADERS = {"coco": download.coco, "openimages": download.openimages, "url_list": url_list.fetch}
 """What a person runs before `ingest`, where the files are not at hand: `downloader(root, *, options)`."""
 
-__all__ = ["COMPOSERS", "DOWNLOADERS", "RAW_IMAGES", "SOURCES", "RawSource"]
+__all__ = ["DEMOS", "DOWNLOADERS", "RAW_IMAGES", "SOURCES", "RawSource"]

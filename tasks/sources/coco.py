@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.tables import ABSENT, PRESENT, UNKNOWN, UNKNOWN_STATE
 from tasks.sources.coco_json import Image, Instances, read_instances
 from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri
 from tasks.sources.raw import (
@@ -23,7 +24,6 @@ from tasks.sources.raw import (
     state_of,
     unknown_table,
 )
-from tasks.tables import ABSENT, PRESENT, UNKNOWN, UNKNOWN_STATE
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _part(
         objects=objects_table(
             table["image_id"], labels, instances.images_O, instances.labels_O, instances.stated_areas_O
         ),
-        came_in=[("images", len(table)), ("labels", len(states) + len(negatives) + sum(n for _, n, _ in dropped))],
+        num_in=[("images", len(table)), ("labels", len(states) + len(negatives) + sum(n for _, n, _ in dropped))],
         dropped=[*objects.dropped, *dropped],
     )
 

@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
+from tasks.core.tables import write_text
 from tasks.sources.files import decode_json, mapped_bytes
 from tasks.sources.raw import first_duplicate
-from tasks.tables import write_text
 
 SLICE_BYTES = 8 << 20  # of annotations decoded at a time: large enough for full speed, small beside the file
 MOST_LEFT_BYTES = 64 << 20  # after the annotations taken in one walk; the rest is copied

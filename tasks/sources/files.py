@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
 
 log = logging.getLogger(__name__)
 

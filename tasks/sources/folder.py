@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.tables import ABSENT, UNKNOWN
 from tasks.sources.files import check_links, csv_records, existing_file, image_folder, image_uri
 from tasks.sources.raw import RawSource, first_duplicate, images_table, labels_table, unknown_table
-from tasks.tables import ABSENT, UNKNOWN
 
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files that a folder is searched for; what they really hold is found out when they are opened."""
@@ -105,7 +105,7 @@ def read(
         coverage=vocabulary if exhaustive else [],
         vocabulary={label: label for label in vocabulary},
         unknown=unknown_table(table["image_id"], vocabulary, unknown) if exhaustive else UNKNOWN.empty_table(),
-        came_in=[("images", len(rows) + skipped), ("labels", stated)],
+        num_in=[("images", len(rows) + skipped), ("labels", stated)],
         dropped=[row for row in dropped if row[1]],
     )
 

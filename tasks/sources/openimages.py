@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
+from tasks.core.tables import LABELS
 from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri
 from tasks.sources.openimages_tables import (
     BOX,
@@ -33,7 +34,6 @@ from tasks.sources.openimages_tables import (
     read_image_list,
 )
 from tasks.sources.raw import RawSource, images_table, labels_table, sorted_distinct
-from tasks.tables import LABELS
 
 
 def read(
@@ -104,7 +104,7 @@ def read(
         labels=label_rows,
         coverage=[],
         vocabulary=vocabulary,
-        came_in=[("images", len(kept)), ("labels", sum(s.num_rows for s in statements))],
+        num_in=[("images", len(kept)), ("labels", sum(s.num_rows for s in statements))],
         dropped=[row for row in dropped if row[1]],
     )
 

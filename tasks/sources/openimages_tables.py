@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 from tasks.sources.files import csv_header, csv_rows, read_json
 
 HUMAN, BOX, MACHINE = "verified", "box", "model:openimages"

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import numpy as np
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.tables import PRESENT, write_text
 from tasks.sources import coco
 from tasks.sources.files import by_split, check_links, decode_json, existing_file, image_folder, image_uri, mapped_bytes
 from tasks.sources.raw import (
@@ -29,7 +30,6 @@ from tasks.sources.raw import (
     images_table,
     labels_table,
 )
-from tasks.tables import PRESENT, write_text
 
 GROUP_PREFIX = "___"
 """OTX takes a dataset for multi-label when every class is a group of its own whose name begins so."""
@@ -133,7 +133,7 @@ def _source(name: str, path: Path, folder: str, split: str | None, *, exhaustive
         labels=labels_table(table["image_id"], data.classes, objects.present, origin="annotation"),
         coverage=list(data.classes) if exhaustive else [],
         vocabulary={label: label for label in data.classes},
-        came_in=[("images", len(data.images)), ("labels", len(rows) + num_relisted_labels)],
+        num_in=[("images", len(data.images)), ("labels", len(rows) + num_relisted_labels)],
         dropped=[*objects.dropped, *(row for row in dropped if row[1])],
     )
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
 from tasks.sources.files import csv_header, csv_records, existing_file, read_json
 from tasks.sources.raw import RAW_IMAGES, RawSource, labels_table, prefixed
 
@@ -65,7 +65,7 @@ def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_sco
         labels=labels_table(prefixed(of, images), labels, cells[order], confidence=scores[order], origin=origin),
         coverage=[],
         vocabulary={label: label for label in labels},
-        came_in=[("labels", num_rows)],
+        num_in=[("labels", num_rows)],
         dropped=[entry for entry in dropped if entry[1]],
     )
 

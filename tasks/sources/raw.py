@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.errors import SourceError, did_you_mean
-from tasks.ledger import Ledger
-from tasks.tables import ABSENT, LABELS, OBJECTS, PRESENT, UNKNOWN, UNKNOWN_STATE
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.ledger import Ledger
+from tasks.core.tables import ABSENT, LABELS, OBJECTS, PRESENT, UNKNOWN, UNKNOWN_STATE
 
 ROWS_A_CHUNK = 1 << 22
 
@@ -45,7 +45,7 @@ class RawSource:
     vocabulary: native label -> display name, of every label the source declares.
     unknown: UNKNOWN, cells of covered labels that the source leaves open. They are never negatives.
     objects: OBJECTS, where the source tells how large its objects are; they say nothing that `labels` does not.
-    came_in, dropped: counts of "images" and "labels" that balance with the two tables; readers add nothing.
+    num_in, dropped: counts of "images" and "labels" that balance with the two tables; readers add nothing.
     """
 
     images: pa.Table
@@ -54,13 +54,13 @@ class RawSource:
     vocabulary: dict[str, str]
     unknown: pa.Table = field(default_factory=UNKNOWN.empty_table)
     objects: pa.Table = field(default_factory=OBJECTS.empty_table)
-    came_in: list[tuple[str, int]] = field(default_factory=list)
+    num_in: list[tuple[str, int]] = field(default_factory=list)
     dropped: list[tuple[str, int, str]] = field(default_factory=list)
 
     def record(self, ledger: Ledger) -> None:
-        """Enter what came in and was dropped; the stage enters `went_out` for what it writes."""
-        for unit, count in self.came_in:
-            ledger.came_in(unit, count)
+        """Enter what came in and was dropped; the stage enters `num_out` for what it writes."""
+        for unit, count in self.num_in:
+            ledger.num_in(unit, count)
         for unit, count, reason in self.dropped:
             ledger.dropped(unit, count, reason)
 
@@ -184,7 +184,7 @@ def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
         vocabulary=first.vocabulary,
         unknown=pa.concat_tables([part.unknown for _, part in parts]),
         objects=pa.concat_tables([part.objects for _, part in parts]),
-        came_in=[row for _, part in parts for row in part.came_in],
+        num_in=[row for _, part in parts for row in part.num_in],
         dropped=[row for _, part in parts for row in part.dropped],
     )
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.errors import SourceError
-from tasks.sources.download import fetch_all, read_journal
+from tasks.core.errors import SourceError
 from tasks.sources.files import csv_records, existing_file, image_folder
 from tasks.sources.folder import IMAGE_SUFFIXES
 from tasks.sources.raw import RawSource, images_table, labels_table
-from tasks.sources.transfer import Manners, Wanted
+from tasks.sources.transfer.fetch import Request, RetryPolicy
+from tasks.sources.transfer.public_sets import fetch_all, read_journal
 
 JOURNAL = "downloads.jsonl"
 
@@ -82,7 +82,7 @@ def read(name: str, root: Path, *, urls: str = "urls.csv", images: str = "images
         labels=labels_table(table["image_id"], keywords, np.sort(np.asarray(cells, np.int64)), origin="keyword"),
         coverage=[],
         vocabulary={keyword: keyword for keyword in keywords},
-        came_in=[("images", len(addresses)), ("labels", num_rows)],
+        num_in=[("images", len(addresses)), ("labels", num_rows)],
         dropped=[row for row in dropped if row[1]],
     )
 
@@ -97,7 +97,7 @@ def fetch(
     retries: int = 3,
     timeout_s: float = 30.0,
     max_bytes: int = 50_000_000,
-    user_agent: str = Manners.user_agent,
+    user_agent: str = RetryPolicy.user_agent,
 ) -> Counter[str]:
     """Download the addresses of the list; run it again to go on where it stopped. Returns counts of ok, gone, failed.
 
@@ -106,10 +106,10 @@ def fetch(
     """
     root = Path(root)
     addresses, _ = read_urls(existing_file(root, urls, option="urls"))
-    manners = Manners(
+    manners = RetryPolicy(
         user_agent=user_agent, retries=retries, timeout_s=timeout_s, min_delay_s=min_delay_s, max_bytes=max_bytes
     )
-    wanted = [Wanted(a.url, root / images / a.file_name, a.sha256) for a in addresses]
+    wanted = [Request(a.url, root / images / a.file_name, a.sha256) for a in addresses]
     outcomes = fetch_all(wanted, root / JOURNAL, manners, connections=connections, what=f"crawl of {root.name}")
     return Counter(outcome.status for outcome in outcomes)
 

@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from tasks.errors import SourceError, did_you_mean
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.tables import PRESENT
 from tasks.sources.files import check_links, existing_file, image_folder, image_uri
 from tasks.sources.raw import (
     ObjectCells,
@@ -30,7 +31,6 @@ from tasks.sources.raw import (
     state_of,
     unknown_table,
 )
-from tasks.tables import PRESENT
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -90,7 +90,7 @@ def read(
         vocabulary={label: label for label in classes},
         unknown=unknown_table(table["image_id"], classes, objects.unknown),
         objects=_sizes(table, classes, files),
-        came_in=[("images", len(ids) + missing), ("labels", sum(len(f.objects) for f in files))],
+        num_in=[("images", len(ids) + missing), ("labels", sum(len(f.objects) for f in files))],
         dropped=[row for row in dropped if row[1]],
     )
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks.labels.taxonomy import read_taxonomy
+from tasks.evaluation.scored_set import consistent, detected, fused_labels, read_scores, scored_partition
 from tasks.params import Params
-from tasks.stages._judging import consistent, detected, fused_labels, judged_part, read_scores
+from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds import RULES
-from tasks.thresholds.calibration import calibrate
 from tasks.thresholds.document import Fused, write_thresholds
 from tasks.thresholds.fitting import fit
 from tasks.thresholds.fusion import fit_blends, fuse
+from tasks.thresholds.probability_calibration import calibrate
 
 
 def run(params: Params) -> None:
     """Scores and cleaned labels of the calibration partition (or of train, as the paper does) -> thresholds.json."""
     section = params.calibrate
-    judged = judged_part(params, read_scores(params), section.fit_on)
+    judged = scored_partition(params, read_scores(params), section.fit_on)
     labels, truth = judged.labels, (judged.targets_NC, judged.known_NC)
     calibration = calibrate(judged.scores_NC, *truth, section.probabilities)
     scores_NC = consistent(params, calibration(judged.scores_NC), labels)

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from tasks import matrices, tables
-from tasks.labels.agreement import Settled, settle
-from tasks.labels.audit import review_summary
-from tasks.labels.changes import Restated, policy_statements, restate, settled_by
-from tasks.labels.cleaning import POLICIES, Cleaned, nothing_to_do, spare_wholes
-from tasks.labels.noise import rows_to_fit
-from tasks.labels.proposals import Witnesses, model_proposals
-from tasks.labels.queue import questions
-from tasks.labels.taxonomy import Taxonomy, read_taxonomy
-from tasks.labels.verdicts import read_verdicts
-from tasks.ledger import Ledger
+from tasks.cleaning.changes import ChangedLabels, apply_changes, policy_assertions, resolved_by
+from tasks.cleaning.noise import rows_to_fit
+from tasks.cleaning.policies import POLICIES, Cleaned, keep_implied_parents, nothing_to_do
+from tasks.cleaning.weak_sources import WeakSources, model_proposals
+from tasks.core import matrices, tables
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import images_of, labels_of, partition_ids, read_splits, write_ledger
 from tasks.params import Params
-from tasks.stages._common import images_of, labels_of, partition_ids, read_splits, write_ledger
+from tasks.review.agreement import ResolvedVerdicts, resolve
+from tasks.review.audit import review_summary
+from tasks.review.queue import questions
+from tasks.review.verdicts import read_verdicts
+from tasks.taxonomy.taxonomy import Taxonomy, read_taxonomy
 
 BLOCK_CELLS = 10_000_000  # held in memory at a time
 ACTIONS = ("kept", "made_present", "made_absent", "made_unknown")
@@ -40,7 +40,7 @@ def run(params: Params) -> None:
     judgeable = [label.id for label in taxonomy.labels if not (label.closed and taxonomy.children[label.id])]
     dense = labels_of(params, paths.deduplicated, ids, judgeable)  # a closed whole follows from its kinds
 
-    judged = settle(verdicts, images, taxonomy)
+    judged = resolve(verdicts, images, taxonomy)
     policy, decide, proposals = decisions(params, dense, taxonomy)
     statements, actions = [], np.zeros(len(ACTIONS), np.int64)
 
@@ -49,14 +49,14 @@ def run(params: Params) -> None:
         for rows in np.array_split(np.arange(len(ids)), -(-len(ids) * len(judgeable) // BLOCK_CELLS) or 1):
             cleaned = decide(rows)
             actions[:] += np.bincount(cleaned.action_NC.ravel(), minlength=len(ACTIONS))
-            statements.append(policy_statements(dense.rows(rows), cleaned, origin=f"rule:{policy}"))
+            statements.append(policy_assertions(dense.rows(rows), cleaned, origin=f"rule:{policy}"))
             yield rows, cleaned
 
-    answered = (judged.answered | settled_by(judged.statements, taxonomy)) - judged.reopened
+    answered = (judged.answered | resolved_by(judged.statements, taxonomy)) - judged.reopened
     split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
     asking = {**params.review.model_dump(include={"budget", "audit_share"}), "seed": params.seed}
     queue = questions(dense, decided(), answered=answered, reopened=judged.reopened | split, **asking)
-    cleaned = restate(
+    cleaned = apply_changes(
         labels,
         unknown,
         [judged.statements, pa.concat_tables(statements)],
@@ -95,32 +95,32 @@ def decisions(
     the pool too) among them."""
     proposals = tables.read_table(params.paths.mapped / "proposals.parquet", tables.LABELS)
     spoken = tables.read_table(params.paths.mapped / "proposal_coverage.parquet", tables.COVERAGE)
-    crossfit = matrices.read_predictions(params.paths.crossfit)
-    everything = pa.concat_tables([proposals, model_proposals(crossfit, origin="model:crossfit")])
-    witnesses = Witnesses(dense, crossfit, proposals, spoken)
+    out_of_fold = matrices.read_predictions(params.paths.out_of_fold)
+    everything = pa.concat_tables([proposals, model_proposals(out_of_fold, origin="model:out_of_fold")])
+    sources = WeakSources(dense, out_of_fold, proposals, spoken)
     name, fitted = "none", nothing_to_do
     if params.clean.enabled:
         name = params.clean.policy.name
         policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy")
         sample = rows_to_fit(*dense.known_NC.shape)
-        fitted = policy.fit(witnesses.heard(sample), dense.targets_NC[sample], dense.known_NC[sample])
+        fitted = policy.fit(sources.heard(sample), dense.targets_NC[sample], dense.known_NC[sample])
     column = {label: c for c, label in enumerate(dense.labels)}
     kinds_C = [[column[kind] for kind in taxonomy.descendants[h] if kind in column] for h in dense.labels]
 
     def decide(rows: np.ndarray) -> Cleaned:
         cells = dense.targets_NC[rows], dense.known_NC[rows]
-        return spare_wholes(fitted(witnesses.heard(rows), *cells), *cells, kinds_C)
+        return keep_implied_parents(fitted(sources.heard(rows), *cells), *cells, kinds_C)
 
     return name, decide, everything
 
 
-def account(params: Params, labels: pa.Table, verdicts: list, cleaned: Restated, judged: Settled) -> None:
+def account(params: Params, labels: pa.Table, verdicts: list, cleaned: ChangedLabels, judged: ResolvedVerdicts) -> None:
     """The ledger's entry: label rows and verdicts."""
     ledger = Ledger("clean")
-    of_labels = {"came_in": labels.num_rows, "added": cleaned.added, "dropped": cleaned.dropped}
-    ledger.book("labels", **of_labels, went_out=cleaned.labels.num_rows)
-    of_verdicts = {"came_in": len(verdicts), "added": judged.added, "dropped": judged.dropped}
-    ledger.book("verdicts", **of_verdicts, went_out=len(judged.standing))
+    of_labels = {"num_in": labels.num_rows, "added": cleaned.added, "dropped": cleaned.dropped}
+    ledger.book("labels", **of_labels, num_out=cleaned.labels.num_rows)
+    of_verdicts = {"num_in": len(verdicts), "added": judged.added, "dropped": judged.dropped}
+    ledger.book("verdicts", **of_verdicts, num_out=len(judged.standing))
     if not params.clean.enabled:
         ledger.note("policy turned off in params.yaml; only people's verdicts change annotations")
     write_ledger(ledger, params)

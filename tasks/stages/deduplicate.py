@@ -7,11 +7,11 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
+from tasks.core import tables
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import images_of, write_ledger
 from tasks.images.near_duplicates import duplicate_groups, label_conflicts, resolve_conflicts
-from tasks.ledger import Ledger
 from tasks.params import Params
-from tasks.stages._common import images_of, write_ledger
 
 
 def run(params: Params) -> None:
@@ -33,13 +33,13 @@ def run(params: Params) -> None:
     tables.write_json(params.paths.duplicates_report, summary(groups, conflicts) | {"rule": section.conflict})
 
     ledger = Ledger("deduplicate")
-    ledger.came_in("images", images.num_rows)
+    ledger.num_in("images", images.num_rows)
     ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
-    ledger.went_out("images", groups.num_rows)
-    ledger.came_in("labels", labels.num_rows)
+    ledger.num_out("images", groups.num_rows)
+    ledger.num_in("labels", labels.num_rows)
     ledger.dropped("labels", changes.dropped, f"duplicates disagree, rule '{section.conflict}'")
     ledger.added("labels", changes.added, f"duplicates disagree, rule '{section.conflict}'")
-    ledger.went_out("labels", resolved.num_rows)
+    ledger.num_out("labels", resolved.num_rows)
     write_ledger(ledger, params)
 
 

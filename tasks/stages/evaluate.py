@@ -8,30 +8,30 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from tasks import matrices, tables
-from tasks.accepted import compare_with_accepted, read_accepted
-from tasks.errors import TableError
-from tasks.labels.taxonomy import read_taxonomy
-from tasks.metrics.diagnosis import confusions, cooccurrence_gaps, reliability, worst_mistakes
-from tasks.metrics.drift import score_drift
-from tasks.metrics.evaluation import evaluate, precision_recall_curves, under_protocols
+from tasks.core import matrices, tables
+from tasks.core.errors import TableError
+from tasks.core.workspace import image_groups
+from tasks.evaluation.accepted import compare_with_accepted, read_accepted
+from tasks.evaluation.diagnosis import confusions, cooccurrence_gaps, reliability, worst_mistakes
+from tasks.evaluation.drift import score_drift
+from tasks.evaluation.findings import fusion_effect, probabilities_effect, relations_effect, slices_of
+from tasks.evaluation.measure import evaluate, precision_recall_curves, under_protocols
+from tasks.evaluation.scored_run import ScoredRun, write_scored_run
+from tasks.evaluation.scored_set import ScoredSet, consistent, detected, read_scores, relations, scored_partition
+from tasks.evaluation.slices import measure_slices
 from tasks.metrics.f1 import decide
 from tasks.metrics.protocols import protocol_named
 from tasks.metrics.ranking import rank
 from tasks.metrics.scored import Scored
-from tasks.metrics.scored_run import ScoredRun, write_scored_run
-from tasks.metrics.slices import measure_slices
 from tasks.params import Params
-from tasks.stages._common import image_groups
-from tasks.stages._findings import fusion_effect, probabilities_effect, relations_effect, slices_of
-from tasks.stages._judging import Judged, consistent, detected, judged_part, read_scores, relations
+from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds.document import SavedThresholds, read_thresholds
 
 
 def run(params: Params) -> None:
     """Hold the predictions of one partition against its labels, with the fitted thresholds and with 0.5."""
     predictions = read_scores(params)
-    judged = judged_part(params, predictions, params.evaluate.partition)
+    judged = scored_partition(params, predictions, params.evaluate.partition)
     if not judged.image_ids:
         raise TableError(
             f"{params.paths.splits}: no image of partition '{params.evaluate.partition}' has a known label, so "
@@ -59,7 +59,7 @@ def run(params: Params) -> None:
 
 
 def judge(
-    params: Params, predictions: matrices.Predictions, judged: Judged, thresholds: SavedThresholds
+    params: Params, predictions: matrices.Predictions, judged: ScoredSet, thresholds: SavedThresholds
 ) -> tuple[dict, ScoredRun]:
     """The result with its stamp, and the run that a later one is compared with."""
     section, labels, ids = params.evaluate, judged.labels, judged.image_ids
@@ -92,7 +92,7 @@ def judge(
     return result, ScoredRun(ids, labels, *cells, thresholds.values_C, groups, result["protocol"])
 
 
-def truth_sha256(judged: Judged) -> str:
+def truth_sha256(judged: ScoredSet) -> str:
     """Of the tested cells alone: labels of other images do not move it."""
     states_NC = np.where(judged.known_NC, judged.targets_NC.astype(np.int8), np.int8(tables.UNKNOWN_STATE))
     return hashlib.sha256(states_NC.tobytes()).hexdigest()
@@ -101,7 +101,7 @@ def truth_sha256(judged: Judged) -> str:
 def find(
     params: Params,
     predictions: matrices.Predictions,
-    judged: Judged,
+    judged: ScoredSet,
     thresholds: SavedThresholds,
     scored_run: ScoredRun,
 ) -> dict:

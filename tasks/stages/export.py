@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 
-from tasks import tables
-from tasks.errors import ModelError, did_you_mean
+from tasks.core import tables
+from tasks.core.errors import ModelError, did_you_mean
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import write_ledger
 from tasks.export.manifest import Manifest, Preprocessing
 from tasks.export.onnx_file import Parity, export_onnx, parity
+from tasks.export.variant_costs import evenly, network_images, write_variants
 from tasks.images.shards import ShardReader
-from tasks.labels.relations import relations_of
-from tasks.labels.taxonomy import read_taxonomy
-from tasks.ledger import Ledger
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
-from tasks.stages._common import write_ledger
-from tasks.stages._variants import evenly, network_images, write_variants
+from tasks.taxonomy.relations import relations_of
+from tasks.taxonomy.taxonomy import read_taxonomy
 
 
 def run(params: Params) -> None:
@@ -37,8 +37,8 @@ def run(params: Params) -> None:
     write_report(params, found, variants)
 
     ledger = Ledger("export")
-    ledger.came_in("labels", len(model.labels))
-    ledger.went_out("labels", len(manifest.labels))
+    ledger.num_in("labels", len(model.labels))
+    ledger.num_out("labels", len(manifest.labels))
     ledger.note(
         f"scores as torch's up to {found.max_score_difference:.1e}, {found.unlike_decisions} unlike decisions, on "
         f"{found.num_images} images"

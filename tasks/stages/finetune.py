@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import matrices, tables
-from tasks.errors import ModelError
-from tasks.ledger import Ledger
+from tasks.core import matrices, tables
+from tasks.core.errors import ModelError
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits, vocabulary, write_ledger
 from tasks.nn.model import Tagger
 from tasks.params import Params
 from tasks.sampling.few_labels import labelled_subset
 from tasks.sampling.replication import epoch_replicas
-from tasks.stages._common import labels_of, learnable, partition_ids, read_splits, vocabulary, write_ledger
-from tasks.stages._training import build_model, build_semi, fit, image_set, save, write_learning_curves
 from tasks.training.data import ImageSet
+from tasks.training.fitting import build_model, build_semi, fit, image_set, save, write_learning_curves
 from tasks.training.loop import TrainingResult
 
 
@@ -41,9 +41,9 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
     train_ids, pool_ids = partition_ids(splits, "train"), partition_ids(splits, "pool")
     annotated = labels_of(params, params.paths.cleaned, train_ids, words.labels)
     dense = few_labels(params, annotated)
-    kept = learnable(dense)
+    kept = has_known_labels(dense)
     validation = labels_of(params, params.paths.cleaned, partition_ids(splits, "calibration"), words.labels)
-    judged = learnable(validation)
+    judged = has_known_labels(validation)
     replicas = None
     if settings.resample:
         replication_N = replication_of(params, [train_ids[i] for i in kept])
@@ -65,10 +65,10 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
         unlabelled=stream,
     )
     ledger = Ledger("finetune")
-    ledger.came_in("images", len(train_ids))
-    ledger.dropped("images", len(train_ids) - len(learnable(annotated)), "no known label")
-    ledger.dropped("images", len(learnable(annotated)) - len(kept), "labels withheld (labelled_per_class)")
-    ledger.went_out("images", len(kept))
+    ledger.num_in("images", len(train_ids))
+    ledger.dropped("images", len(train_ids) - len(has_known_labels(annotated)), "no known label")
+    ledger.dropped("images", len(has_known_labels(annotated)) - len(kept), "labels withheld (labelled_per_class)")
+    ledger.num_out("images", len(kept))
     if semi is not None:
         ledger.note(f"{settings.semi.name} learned from {len(stream)} images beside the labelled ones")
     ledger.note(f"{result.kind} weights of epoch {result.best_epoch} kept")
@@ -91,7 +91,7 @@ def stream_of(params: Params, draws_from: str, dense: matrices.DenseLabels, pool
     Empty when unlabelled images are asked for and there are none. A verdict on an image of the pool comes along.
     """
     if draws_from == "labelled":
-        return image_set(params, dense, learnable(dense))
+        return image_set(params, dense, has_known_labels(dense))
     pool = labels_of(params, params.paths.cleaned, pool_ids, dense.labels)
     together = matrices.DenseLabels(
         dense.image_ids + pool.image_ids,
@@ -100,7 +100,7 @@ def stream_of(params: Params, draws_from: str, dense: matrices.DenseLabels, pool
         np.concatenate([dense.known_NC, pool.known_NC]),
     )
     is_unlabelled = np.ones(len(together.image_ids), bool)
-    is_unlabelled[learnable(dense)] = False
+    is_unlabelled[has_known_labels(dense)] = False
     wanted = is_unlabelled | (draws_from == "all" and is_unlabelled.any())
     return image_set(params, together, np.flatnonzero(wanted))
 

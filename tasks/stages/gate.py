@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from tasks import tables
-from tasks.errors import GateError
+from tasks.core import tables
+from tasks.core.errors import GateError
 from tasks.params import Params
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def run(params: Params) -> None:
 def check_gate(change: dict, *, metric: str, tolerance: float) -> str:
     """One sentence on why the run may pass.
 
-    change: evaluation/change.json (tasks/accepted.py).  metric: one of its metrics, higher is better.
+    change: evaluation/change.json (tasks/evaluation/accepted.py).  metric: one of its metrics, higher is better.
     tolerance: how much lower than the accepted run's it may be.
     Raises GateError when it is lower still, or when the two cannot be compared.
     """

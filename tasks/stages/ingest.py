@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks import tables
-from tasks.choice import call
-from tasks.errors import SourceError
+from tasks.core import tables
+from tasks.core.errors import SourceError
+from tasks.core.ledger import Ledger
+from tasks.core.registry import call
+from tasks.core.workspace import image_cache, num_workers, write_ledger
 from tasks.images.checks import check_images
-from tasks.ledger import Ledger
 from tasks.params import Params
 from tasks.sources import SOURCES
-from tasks.stages._common import image_cache, num_workers, write_ledger
 
 
 def run(params: Params, name: str) -> None:
@@ -40,8 +40,8 @@ def run(params: Params, name: str) -> None:
 
     ledger = Ledger(f"ingest@{name}")
     raw.record(ledger)
-    ledger.went_out("images", images.num_rows)
-    ledger.went_out("labels", raw.labels.num_rows)
+    ledger.num_out("images", images.num_rows)
+    ledger.num_out("labels", raw.labels.num_rows)
     for reason, count in reasons.items():
         ledger.note(f"{count} images quarantined: {reason}")
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import tables
-from tasks.errors import TaxonomyError, did_you_mean
-from tasks.labels.coverage import coverage_report, map_coverage
-from tasks.labels.mapping import Mapped, map_rows
-from tasks.labels.migrations import Migrated, migrate_labels
-from tasks.labels.objects import map_objects
-from tasks.labels.taxonomy import OWN, Taxonomy, read_taxonomy
-from tasks.ledger import Ledger
+from tasks.core import tables
+from tasks.core.errors import TaxonomyError, did_you_mean
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import write_ledger
+from tasks.mapping.coverage import coverage_report, map_coverage
+from tasks.mapping.mapping import Mapped, map_rows
+from tasks.mapping.object_sizes import map_objects
 from tasks.params import Params
 from tasks.sources.predictions import match_images
-from tasks.stages._common import write_ledger
+from tasks.taxonomy.migrations import Migrated, migrate_labels
+from tasks.taxonomy.taxonomy import OWN, Taxonomy, read_taxonomy
 
 PROPOSAL_KEYS = ["image_id", "label", "origin"]
 
@@ -80,7 +80,7 @@ def map_source(
     source, rows = params.sources[name], said.labels
     if source.use == "proposals":
         rows, _ = match_images(before := rows, images)
-        ledger.came_in("labels", before.num_rows - rows.num_rows)
+        ledger.num_in("labels", before.num_rows - rows.num_rows)
         ledger.dropped("labels", before.num_rows - rows.num_rows, "prediction on an image that no source lists")
     mapped = map_rows(
         rows,
@@ -92,7 +92,7 @@ def map_source(
     )
     return replace(
         mapped,
-        came_in=mapped.came_in + said.dropped.total() - said.added.total(),
+        num_in=mapped.num_in + said.dropped.total() - said.added.total(),
         dropped=mapped.dropped + said.dropped,
         added=mapped.added + said.added,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tasks import matrices
-from tasks.ledger import Ledger
+from tasks.core import matrices
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import read_splits, vocabulary, write_ledger
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
-from tasks.stages._common import read_splits, vocabulary, write_ledger
-from tasks.stages._training import score_images, unlabelled_set
+from tasks.training.fitting import score_images, unlabelled_set
 
 
 def run(params: Params) -> None:
@@ -28,6 +28,6 @@ def run(params: Params) -> None:
         ),
     )
     ledger = Ledger("predict")
-    ledger.came_in("images", len(ids))
-    ledger.went_out("images", len(ids))
+    ledger.num_in("images", len(ids))
+    ledger.num_out("images", len(ids))
     write_ledger(ledger, params)

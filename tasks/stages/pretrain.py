@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-from tasks.ledger import Ledger
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits, vocabulary, write_ledger
 from tasks.params import Params
-from tasks.stages._common import labels_of, learnable, partition_ids, read_splits, vocabulary, write_ledger
-from tasks.stages._training import build_model, fit, image_set, save
+from tasks.training.fitting import build_model, fit, image_set, save
 
 
 def run(params: Params) -> None:
@@ -15,7 +15,7 @@ def run(params: Params) -> None:
     settings, words = params.pretrain, vocabulary(params)
     ids = partition_ids(read_splits(params), "pretrain")
     ledger = Ledger("pretrain")
-    ledger.came_in("images", len(ids))
+    ledger.num_in("images", len(ids))
     if not settings.enabled or not ids:
         reason = "turned off in params.yaml" if not settings.enabled else "no source with `use: pretrain`"
         ledger.note(f"skipped: {reason}; fine-tuning starts from the backbone's own weights")
@@ -25,9 +25,9 @@ def run(params: Params) -> None:
         write_ledger(ledger, params)
         return
     dense = labels_of(params, params.paths.deduplicated, ids, words.labels)
-    kept = learnable(dense)
+    kept = has_known_labels(dense)
     ledger.dropped("images", len(ids) - len(kept), "no known label")
-    ledger.went_out("images", len(kept))
+    ledger.num_out("images", len(kept))
 
     model, loss = build_model(params, words, settings, start=None, dense=dense)
     result = fit(params, settings, "pretrain", model, loss, image_set(params, dense, kept))

@@ -7,13 +7,13 @@ import json
 
 import yaml
 
-from tasks import tables
+from tasks.core import tables
+from tasks.core.workspace import vocabulary
 from tasks.images.shards import ShardReader
 from tasks.params import Params
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, render_page
 from tasks.report.pictures import data_uri
-from tasks.stages._common import vocabulary
 
 
 def run(params: Params) -> None:

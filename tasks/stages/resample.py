@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks import tables
-from tasks.cooccurrence import Cooccurrence
-from tasks.ledger import Ledger
+from tasks.core import tables
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import labels_of, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.params import Params
 from tasks.sampling import SAMPLERS
 from tasks.sampling.replication import before_after, replication
-from tasks.stages._common import labels_of, partition_ids, read_splits, vocabulary, write_ledger
 
 
 def run(params: Params) -> None:
@@ -35,8 +35,8 @@ def run(params: Params) -> None:
         },
     )
     ledger = Ledger("resample")
-    ledger.came_in("images", len(ids))
-    ledger.went_out("images", len(ids))
+    ledger.num_in("images", len(ids))
+    ledger.num_out("images", len(ids))
     if not section.enabled:
         ledger.note("turned off in params.yaml: every image once an epoch")
     write_ledger(ledger, params)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import images_of, num_workers, write_ledger
 from tasks.images.shards import write_shards
-from tasks.ledger import Ledger
 from tasks.params import Params
-from tasks.stages._common import images_of, num_workers, write_ledger
 
 
 def run(params: Params) -> None:
@@ -22,7 +22,7 @@ def run(params: Params) -> None:
         workers=num_workers(),
     )
     ledger = Ledger("shard")
-    ledger.came_in("images", images.num_rows)
+    ledger.num_in("images", images.num_rows)
     ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
-    ledger.went_out("images", usable.num_rows)
+    ledger.num_out("images", usable.num_rows)
     write_ledger(ledger, params)

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import hstack
 
-from tasks import tables
-from tasks.errors import SplitError
-from tasks.ledger import Ledger
+from tasks.core import tables
+from tasks.core.errors import SplitError
+from tasks.core.ledger import Ledger
+from tasks.core.workspace import images_of, vocabulary, write_ledger
 from tasks.params import Params
 from tasks.sampling.split import assert_no_leak, partition
 from tasks.sampling.statements import absent_matrix, present_matrix
-from tasks.stages._common import images_of, vocabulary, write_ledger
 
 
 def run(params: Params) -> None:
@@ -47,11 +47,11 @@ def run(params: Params) -> None:
     tables.write_table(params.paths.splits, splits, tables.SPLITS)
 
     ledger = Ledger("split")
-    ledger.came_in("images", images.num_rows)
+    ledger.num_in("images", images.num_rows)
     ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
     for row in left_out.group_by("reason").aggregate([([], "count_all")]).sort_by("reason").to_pylist():
         ledger.dropped("images", row["count_all"], row["reason"])
-    ledger.went_out("images", splits.num_rows)
+    ledger.num_out("images", splits.num_rows)
     for row in splits.group_by("partition").aggregate([([], "count_all")]).sort_by("partition").to_pylist():
         ledger.note(f"{row['partition']}: {row['count_all']}")
     write_ledger(ledger, params)

@@ -1,7 +1,7 @@
 """thresholds.json: {"rule", "fit_on", "labels": {label: entry}}.
 
-An entry holds threshold (null = never predicted), support (known positives), own_weight (how much of the threshold is
-the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule asked for).
+An entry holds threshold (null = never predicted), support (known positives), shrinkage_weight (how much of the
+threshold is the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule asked for).
 
 Where scores were calibrated first, "probabilities" holds {"method", "labels": {label: map}}, a map being {"slope",
 "intercept"} on the logit, or {"scores", "probabilities"} knots, or null. Thresholds are on the calibrated scores then.
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import tables
-from tasks.errors import TableError, did_you_mean
-from tasks.thresholds.calibration import Calibration, map_from_dict, uncalibrated
+from tasks.core import tables
+from tasks.core.errors import TableError, did_you_mean
 from tasks.thresholds.fitting import FittedThresholds
 from tasks.thresholds.fusion import Blend
+from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
 from tasks.thresholds.rules import six_digits
 
 
@@ -57,7 +57,7 @@ def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict
         label: {
             "threshold": _finite(fitted.values_C[c]),
             "support": int(fitted.support_C[c]),
-            "own_weight": six_digits(fitted.own_weight_C[c]),
+            "shrinkage_weight": six_digits(fitted.own_weight_C[c]),
             "low": _finite(six_digits(fitted.low_C[c])),
             "high": _finite(six_digits(fitted.high_C[c])),
             "reason": fitted.reasons[c],

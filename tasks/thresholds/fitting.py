@@ -100,7 +100,7 @@ def own_weights(distance_C: np.ndarray, variance_C: np.ndarray, rare_C: np.ndarr
 
 
 def _mixed(own: np.ndarray, common: np.ndarray, own_weight_C: np.ndarray) -> np.ndarray:
-    """own_weight x own + the rest x common; a threshold of +inf (never) is not mixed with a finite one."""
+    """shrinkage_weight x own + the rest x common; a threshold of +inf (never) is not mixed with a finite one."""
     own, common, weight = np.broadcast_arrays(own, common, own_weight_C)
     mixes = (weight > 0) & (weight < 1) & np.isfinite(own) & np.isfinite(common)
     mixed = np.where(weight == 0, common, own).astype(np.float64)

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from tasks.metrics.arithmetic import ratio
-from tasks.metrics.ranking import Cuts
+from tasks.metrics.ranking import OperatingPoints
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Thresholds:
 class Rule(Protocol):
     """What RULES makes."""
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds: ...
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds: ...
 
 
 class Target(Protocol):
@@ -55,7 +55,7 @@ class Fixed:
     _: KW_ONLY
     threshold: float = 0.5
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         values_C = np.full(cuts.num_labels, float(self.threshold))
         return Thresholds(values_C, cuts.num_positives_C, [""] * cuts.num_labels, promises=True)
 
@@ -70,7 +70,7 @@ class FBeta:
     def __post_init__(self) -> None:
         _check("beta", self.beta, self.beta > 0, "above 0")
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         b2 = self.beta**2
         weighted = b2 * cuts.num_positives_C[cuts.label_K] + cuts.predicted_K
         return _at_best(cuts, ratio((1 + b2) * cuts.tp_K, weighted))
@@ -80,7 +80,7 @@ class FBeta:
 class PerLabelF1:
     """Each label's best F1 over every cut. (Prokofiev and Sovrasov's "grid" is every distinct score, too.)"""
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         return FBeta()(cuts, pooled)
 
 
@@ -88,7 +88,7 @@ class PerLabelF1:
 class GlobalF1:
     """One threshold for all labels, the best for OF1."""
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         values_C = np.full(cuts.num_labels, FBeta()(pooled, pooled).values_C[0])
         return Thresholds(values_C, cuts.num_positives_C, [""] * cuts.num_labels)
 
@@ -113,7 +113,7 @@ class TargetPrecision:
         _check("precision", self.precision, 0 < self.precision <= 1, "in (0, 1]")
         _check("confidence", self.confidence, 0.5 <= self.confidence < 1, "in [0.5, 1)")
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         target_C = _targets("precision", self.precision, self.deliver, cuts, pooled)
         bound_K = precision_lower_bound(cuts.tp_K, cuts.predicted_K, confidence=self.confidence)
         reached_K = bound_K >= target_C[cuts.label_K]
@@ -133,7 +133,7 @@ class TargetRecall:
     def __post_init__(self) -> None:
         _check("recall", self.recall, 0 < self.recall <= 1, "in (0, 1]")
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         target_C = _targets("recall", self.recall, self.deliver, cuts, pooled)
         reached_K = cuts.recall_K >= target_C[cuts.label_K]
         return replace(_at_best(cuts, np.where(reached_K, cuts.precision_K, -1.0)), promises=True)
@@ -158,7 +158,7 @@ class PrecisionRecallTarget:
         TargetPrecision(precision=self.precision, confidence=self.confidence)
         TargetRecall(recall=self.recall)
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         precision_C = _targets("precision", self.precision, self.deliver, cuts, pooled)
         recall_C = _targets("recall", self.recall, self.deliver, cuts, pooled)
         bound_K = precision_lower_bound(cuts.tp_K, cuts.predicted_K, confidence=self.confidence)
@@ -188,7 +188,7 @@ class ExpectedCost:
         _check("false_positive", self.false_positive, self.false_positive >= 0, "0 or more")
         _check("false_negative", self.false_negative, self.false_negative >= 0, "0 or more")
 
-    def __call__(self, cuts: Cuts, pooled: Cuts) -> Thresholds:
+    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         saved_K = self.false_negative * cuts.tp_K - self.false_positive * (cuts.predicted_K - cuts.tp_K)
         chosen, never_C = _at_best(cuts, saved_K), ~_any(cuts, saved_K > 0)
         chosen = replace(chosen, values_C=np.where(never_C, np.inf, chosen.values_C))
@@ -209,7 +209,7 @@ def precision_lower_bound(tp: np.ndarray, predicted: np.ndarray, *, confidence: 
 # ---------------------------------------------------------------- from a cut to a threshold
 
 
-def _at_best(cuts: Cuts, value_K: np.ndarray) -> Thresholds:
+def _at_best(cuts: OperatingPoints, value_K: np.ndarray) -> Thresholds:
     """The threshold at each label's cut with the highest value, the strictest of equals; +inf without cuts."""
     values_C = np.full(cuts.num_labels, np.inf)
     for c, own in enumerate(cuts.per_label()):
@@ -231,7 +231,7 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _any(cuts: Cuts, flag_K: np.ndarray) -> np.ndarray:
+def _any(cuts: OperatingPoints, flag_K: np.ndarray) -> np.ndarray:
     return np.bincount(cuts.label_K, flag_K, minlength=cuts.num_labels) > 0
 
 
@@ -241,7 +241,7 @@ def _because(thresholds: Thresholds, where_C: np.ndarray, reasons_C: Sequence[st
 
 
 def _targets(
-    name: str, default: float, deliver: Sequence[Target | None] | None, cuts: Cuts, pooled: Cuts
+    name: str, default: float, deliver: Sequence[Target | None] | None, cuts: OperatingPoints, pooled: OperatingPoints
 ) -> np.ndarray:
     """Target of each label, float64 (C,); the default for all labels pooled."""
     if deliver is None or cuts is pooled:

@@ -13,7 +13,7 @@ journal for the next one. It runs at a low priority and writes to `.mlflow/recor
 Off where mlflow is not installed (one warning), on ranks other than 0, and with TAGWRIGHT_TRACKING=off.
 """
 
-from tasks.tracking.stage import (
+from tasks.tracking.stage_runs import (
     PARENT_VARIABLE,
     link_cached,
     log_metrics,

@@ -24,10 +24,10 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from tasks.tables import write_json
+from tasks.core.tables import write_json
 from tasks.tracking.dvc_lock import dvc_hashes
 from tasks.tracking.journal import FOLDER, Journal, is_alive, now_ms, open_journals
-from tasks.tracking.registry import register
+from tasks.tracking.model_registry import register
 
 logger = logging.getLogger(__name__)
 

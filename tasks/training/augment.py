@@ -23,7 +23,7 @@ import torchvision.transforms.v2.functional as F
 from pydantic import ValidationError, validate_call
 from torch import Generator, Tensor
 
-from tasks.errors import ParamsError, did_you_mean
+from tasks.core.errors import ParamsError, did_you_mean
 from tasks.nn.geometry import fit_to
 from tasks.training import pixel_ops as ops
 from tasks.training.randomised import augmix, rand_augment

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tasks.tables import atomic_path
+from tasks.core.tables import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.errors import ModelError, TableError
+from tasks.core.errors import ModelError, TableError
 from tasks.training import seeds
 from tasks.training.augment import Policy
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import NonFiniteLossError
+from tasks.core.errors import NonFiniteLossError
 from tasks.training import SCHEDULES, STOPPING_RULES, checkpoint
 from tasks.training.data import ImageSet, Replicas, Step, StepPlan, training_batches
 from tasks.training.distributed import default_device, join
@@ -189,7 +189,7 @@ def _train_epoch(
             break
         lr = settings.lr * follow(run.schedule, stepper.optimizer, step.number)
         loss = stepper(step)
-        now.loss_sum += losses.settle()
+        now.loss_sum += losses.resolve()
         losses.put(step, lr, loss, stop=stepper.world.sum(loss.new_tensor(float(terminated.is_set()))))
         now.step, now.num_steps = now.step + 1, now.num_steps + 1
         num_images += len(step.rows)
@@ -197,11 +197,11 @@ def _train_epoch(
         if now.num_steps % METRICS_EVERY_STEPS == 0:
             publish({"step/loss": losses.last, "step/lr": lr}, now.num_steps - 1)  # the loss is that of the step before
         if losses.stop or now.num_steps % settings.checkpoint_every_steps == 0:
-            now.loss_sum += losses.settle()
+            now.loss_sum += losses.resolve()
             run.save()
         if losses.stop:
             raise SystemExit(EXIT_TERMINATED)
-    now.loss_sum += losses.settle()
+    now.loss_sum += losses.resolve()
     elapsed = max(time.perf_counter() - began, 1e-9)
     return {"images_per_s": num_images / elapsed, "data_wait_share": waited / elapsed}
 
@@ -226,7 +226,7 @@ class _LateLosses:
             arrived.record()
         self._waiting = (step, lr, numbers, arrived)
 
-    def settle(self) -> float:
+    def resolve(self) -> float:
         """The loss put last, 0 when it has been settled already. Raises NonFiniteLossError."""
         if self._waiting is None:
             return 0.0

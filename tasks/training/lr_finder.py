@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.training.data import ImageSet, Step, StepPlan, training_batches
 from tasks.training.distributed import World, default_device
 from tasks.training.settings import TrainingSettings

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.training import OPTIMIZERS, seeds
 from tasks.training.data import Batch, Step
 from tasks.training.distributed import World, synchronise_batchnorm

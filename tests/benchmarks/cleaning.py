@@ -27,15 +27,15 @@ from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
-from tasks import matrices, tables
-from tasks.labels.agreement import settle
-from tasks.labels.changes import restate
-from tasks.labels.cleaning import Album, Consensus
-from tasks.labels.noise import error_probability, fit_noise, rows_to_fit
-from tasks.labels.proposals import Opinions, Witnesses
-from tasks.labels.queue import questions
-from tasks.labels.taxonomy import parse_taxonomy
-from tasks.labels.verdicts import Verdict, append_verdicts, read_verdicts
+from tasks.cleaning.changes import apply_changes
+from tasks.cleaning.noise import error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.policies import Album, Consensus
+from tasks.cleaning.weak_sources import SourceScores, WeakSources
+from tasks.core import matrices, tables
+from tasks.review.agreement import resolve
+from tasks.review.queue import questions
+from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
+from tasks.taxonomy.taxonomy import parse_taxonomy
 from tests.benchmarks import Row, measure, show
 
 KITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "predictions"
@@ -112,7 +112,7 @@ def by_cleanlab(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
 def by_album(real: RealOpinions, given_NC: np.ndarray) -> np.ndarray:
     """Proposals of the album rule, those of both sources first; it does not look for mistaken labels."""
     silent_NC = np.full(given_NC.shape, np.nan)
-    heard = Opinions(real.detector_NC, (real.vendor_NC,), silent_NC)
+    heard = SourceScores(real.detector_NC, (real.vendor_NC,), silent_NC)
     return Album().decide(heard, given_NC, real.known_NC).doubt_NC
 
 
@@ -245,11 +245,11 @@ def queue_of_many(path: str, num_images: int) -> int:
     for rows in blocks:
         targets_NC[rows] = scores[rows] > rng.random((len(rows), NUM_LABELS), np.float32)
     dense = matrices.DenseLabels(ids, labels, targets_NC, np.ones(scores.shape, bool))
-    crossfit = matrices.Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
-    witnesses = Witnesses(dense, crossfit, tables.empty(tables.LABELS), tables.empty(tables.COVERAGE))
+    out_of_fold = matrices.Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
+    sources = WeakSources(dense, out_of_fold, tables.empty(tables.LABELS), tables.empty(tables.COVERAGE))
     some = rows_to_fit(*scores.shape)
-    decide = Consensus().fit(witnesses.heard(some), targets_NC[some], dense.known_NC[some])
-    decided = ((rows, decide(witnesses.heard(rows), targets_NC[rows], dense.known_NC[rows])) for rows in blocks)
+    decide = Consensus().fit(sources.heard(some), targets_NC[some], dense.known_NC[some])
+    decided = ((rows, decide(sources.heard(rows), targets_NC[rows], dense.known_NC[rows])) for rows in blocks)
     return questions(dense, decided, budget=200, audit_share=0.1, seed=0).num_rows
 
 
@@ -259,10 +259,10 @@ def apply_verdicts(folder: str, num_verdicts: int) -> int:
     images = pa.table({"image_id": ids, "source": ["s"] * len(ids), "sha256": ids, "status": ["ok"] * len(ids)})
     start = time.perf_counter()
     taxonomy = taxonomy_of_many()
-    judged = settle(read_verdicts(Path(folder) / "verdicts.jsonl", taxonomy), images, taxonomy)
+    judged = resolve(read_verdicts(Path(folder) / "verdicts.jsonl", taxonomy), images, taxonomy)
     nothing = (tables.empty(tables.LABELS), tables.empty(tables.UNKNOWN))
     coverage = pa.table({"source": ["s"] * 10, "label": [f"kind {c}" for c in range(10)]})
-    found = restate(*nothing, [judged.statements], taxonomy, coverage=coverage, sources=images)
+    found = apply_changes(*nothing, [judged.statements], taxonomy, coverage=coverage, sources=images)
     assert found.changes.num_rows
     return round(1000 * (time.perf_counter() - start))
 

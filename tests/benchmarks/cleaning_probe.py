@@ -5,7 +5,7 @@
 
 The cheap sibling of `cleaning_training --data photographs`: the same photographs, six labels, planted errors, test
 images and four labellings, but MobileNetV2 stays as ImageNet left it (160 px) and a logistic regression a label learns
-from its 1,280 features. Opinions of the policy: out-of-fold scores of that regression (5 folds) and the 15 nearest
+from its 1,280 features. SourceScores of the policy: out-of-fold scores of that regression (5 folds) and the 15 nearest
 neighbours. scikit-learn's default regularisation throughout, features standardised; nothing is tuned on the truth.
 """
 
@@ -21,11 +21,11 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from tasks import matrices
-from tasks.labels.cleaning import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
-from tasks.labels.proposals import Neighbours, Opinions
-from tasks.labels.queue import questions
+from tasks.cleaning.policies import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
+from tasks.cleaning.weak_sources import Neighbours, SourceScores
+from tasks.core import matrices
 from tasks.nn.backbone import build_backbone
+from tasks.review.queue import questions
 from tests.benchmarks.cleaning import plant
 from tests.benchmarks.cleaning_training import (
     ANIMALS,
@@ -88,7 +88,7 @@ def clean(
     targets_NC = given_NC.clip(0).astype(np.uint8)
     everything = np.arange(len(given_NC))
     neighbours_NC = Neighbours(features_NF, targets_NC, known_NC).share(everything)
-    opinions = Opinions(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
+    opinions = SourceScores(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
     decided = policy.fit(opinions, targets_NC, known_NC)(opinions, targets_NC, known_NC)
     cleaned_NC = np.select(
         [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC

@@ -29,11 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from tasks import matrices, tables
-from tasks.labels.verdicts import Verdict, append_verdicts
+from tasks.commands.recipe import merge
+from tasks.core import matrices, tables
+from tasks.demo import digits
 from tasks.params import Params, parse_params
-from tasks.recipes import merge
-from tasks.sources import digits, voc
+from tasks.review.verdicts import Verdict, append_verdicts
+from tasks.sources import voc
 from tests.benchmarks.cleaning import plant
 from tests.homes import run_stages
 from tests.imports import ROOT
@@ -77,7 +78,7 @@ PHOTOGRAPHS = {
             "freeze_batchnorm": True,
         },
     },
-    "crossfit": {"num_folds": 3, "epochs": 3},
+    "out_of_fold": {"num_folds": 3, "epochs": 3},
     "finetune": {
         "epochs": 3, "batch_size": 8, "optimizer": {"name": "sgd"}, "lr": 0.01, "backbone_lr_factor": 0.1,
         "weight_decay": 0.0005, "ema": {"enabled": True, "decay": 0.95}, "augment": [{"name": "hflip"}],
@@ -104,7 +105,7 @@ class Tested:
 def write_digits(seed: int) -> pa.Table:
     """Compose into the current folder; returns the truth of the planted errors."""
     out = Path("data/raw/embedded/digits")
-    digits.compose(
+    digits.write(
         out, seed=seed, num_coco=1000, num_test=500, num_openimages=20, num_pool=20,
         missing_rate=MISSING, wrong_rate=WRONG,
     )  # fmt: skip
@@ -165,10 +166,10 @@ def run_seed(name: str, seed: int) -> dict[str, Tested]:
     """Train on each of the labellings in a fresh folder."""
     overlay, write = DATA[name]
     base = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = parse_params(merge(merge(merge(base, COMMON), overlay), {"seed": seed, "compose": {"sets": {}}}))
+    params = parse_params(merge(merge(merge(base, COMMON), overlay), {"seed": seed, "make_demo": {"sets": {}}}))
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         truth = write(seed)
-        stages = ("ingest", "map_labels", "deduplicate", "split", "shard", "pretrain", "crossfit")
+        stages = ("ingest", "map_labels", "deduplicate", "split", "shard", "pretrain", "out_of_fold")
         run_stages(params, *stages)
         found, questions = {}, {}
         for labelling in LABELLINGS:
@@ -208,7 +209,7 @@ def true_answers(params: Params, truth: pa.Table) -> dict[tuple[str, str], int]:
 
 def states_of(params: Params, folder: Path, cells: list[tuple[str, str]]) -> list[int]:
     """State of each cell in the labels of `folder`, -1 unknown."""
-    from tasks.stages._common import labels_of, vocabulary
+    from tasks.core.workspace import labels_of, vocabulary
 
     ids = sorted({i for i, _ in cells})
     dense = labels_of(params, folder, ids, vocabulary(params).labels)
@@ -219,7 +220,7 @@ def states_of(params: Params, folder: Path, cells: list[tuple[str, str]]) -> lis
 
 def scores_of(params: Params, truth: pa.Table) -> Tested:
     """The test images, and how many of the planted errors the labels of training still hold."""
-    from tasks.stages._common import labels_of
+    from tasks.core.workspace import labels_of
 
     test = matrices.read_predictions(params.paths.predictions).select("test")
     dense = labels_of(params, params.paths.cleaned, test.image_ids, test.labels)

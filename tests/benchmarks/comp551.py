@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tasks import matrices
+from tasks.commands.recipe import merge, read_recipe
+from tasks.core import matrices
 from tasks.metrics.f1 import group_accuracy
 from tasks.params import Params, parse_params
-from tasks.recipes import merge, read_recipe
 from tests.homes import run_stages
 from tests.imports import ROOT
 
@@ -70,7 +70,7 @@ def settings(variant: Variant, *, num_images: int, epochs: int, seed: int) -> Pa
     """The recipe in the smaller setting."""
     smaller = {
         "seed": seed,
-        "compose": {"sets": {"symbols": {"num_labelled": num_images, "num_pool": num_images}}},
+        "make_demo": {"sets": {"symbols": {"num_labelled": num_images, "num_pool": num_images}}},
         "paths": {"taxonomy": str(ROOT / "data/taxonomy/symbols.yaml")},
         "finetune": {"epochs": epochs, "precision": "fp32", "schedule": {"name": "one_cycle"}},
     }
@@ -83,13 +83,13 @@ def settings(variant: Variant, *, num_images: int, epochs: int, seed: int) -> Pa
 def prepare(num_images: int, seed: int) -> None:
     """Compose into the current folder and do all that the variants share."""
     params = settings(VARIANTS["none"], num_images=num_images, epochs=1, seed=seed)
-    stages = ("compose", "ingest", "map_labels", "deduplicate", "split", "shard")
-    run_stages(params, *stages, "pretrain", "crossfit", "clean", "resample")
+    stages = ("make_demo", "ingest", "map_labels", "deduplicate", "split", "shard")
+    run_stages(params, *stages, "pretrain", "out_of_fold", "clean", "resample")
 
 
 def accuracies(params: Params) -> dict[str, np.ndarray]:
     """Accuracy of digit, letter and both, float64 (3,), on each part; train as the network sees it in the end."""
-    from tasks.stages._common import labels_of, vocabulary
+    from tasks.core.workspace import labels_of, vocabulary
 
     predictions, words = matrices.read_predictions(params.paths.predictions), vocabulary(params)
     found = {}

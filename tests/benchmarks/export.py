@@ -44,7 +44,7 @@ class Photographs(NamedTuple):
 
 def photographs() -> Photographs:
     """A random sample of VOC2012 with its annotations; labels with few positives in either half are left out."""
-    from tasks.images.geometry import stored_pixels
+    from tasks.images.stored_pixels import stored_pixels
     from tasks.nn.geometry import fit_to
 
     with tarfile.open(VOC / "images.tar") as archive:
@@ -159,7 +159,7 @@ def load_service(model: Path, bodies: list[bytes], seconds: float) -> Load:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = (
-        "import sys\nfrom tasks.export.service import serve\nfrom tasks.images.geometry import stored_pixels\n"
+        "import sys\nfrom tasks.export.service import serve\nfrom tasks.images.stored_pixels import stored_pixels\n"
         "serve(sys.argv[1], read=stored_pixels, port=int(sys.argv[2]))\n"
     )
     service = subprocess.Popen([sys.executable, "-c", code, model, str(port)], stderr=subprocess.DEVNULL)

@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 import yaml
 
-from tasks.labels.draft import draft_taxonomy
-from tasks.labels.taxonomy import Taxonomy, parse_taxonomy
+from tasks.taxonomy.drafts import draft_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy, parse_taxonomy
 from tests.benchmarks import Row, measure, show
 
 NUM_LABELS, NUM_STRANGERS = 601, 400
@@ -96,9 +96,9 @@ def taxonomy_of(parents: list[int]) -> Taxonomy:
 
 def prepare() -> tuple:
     """The taxonomy; and what is imported and compiled once."""
-    from tasks.labels.mapping import map_rows
+    from tasks.core.tables import LABELS
+    from tasks.mapping.mapping import map_rows
     from tasks.sources import openimages_tables  # noqa: F401
-    from tasks.tables import LABELS
 
     taxonomy = taxonomy_of(random_tree(np.random.default_rng(0)))
     map_rows(LABELS.empty_table(), taxonomy, "openimages")
@@ -110,7 +110,7 @@ def map_file(folder: Path, taxonomy: Taxonomy) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from tasks.labels.mapping import map_rows
+    from tasks.mapping.mapping import map_rows
     from tasks.sources.openimages_tables import HUMAN, read_image_labels
 
     stated = read_image_labels(folder / "labels.csv", None, HUMAN)

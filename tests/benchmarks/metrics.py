@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
+from tasks.evaluation.measure import label_table, precision_recall_curves
 from tasks.metrics import METRICS, PROTOCOLS, Scored
 from tasks.metrics.bootstrap import resample
-from tasks.metrics.evaluation import label_table, precision_recall_curves
 from tasks.thresholds.rules import PerLabelF1
 from tests.benchmarks import Row, measure, show
 

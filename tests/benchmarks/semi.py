@@ -32,7 +32,9 @@ import torch
 from PIL import Image
 from scipy.stats import t as student
 
-from tasks.choice import call
+from tasks.core.registry import call
+from tasks.demo.scenes import load_glyphs, split_glyphs
+from tasks.demo.symbols import IMAGE_PX, compose_parts
 from tasks.nn.backbone import build_backbone, freeze_batchnorm
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
@@ -40,8 +42,6 @@ from tasks.nn.losses.base import MultiLabelLoss
 from tasks.nn.model import Tagger
 from tasks.params import Training, load_params
 from tasks.sampling.few_labels import labelled_subset
-from tasks.sources.scenes import load_glyphs, split_glyphs
-from tasks.sources.symbols import IMAGE_PX, compose_parts
 from tasks.training.data import ImageSet
 from tasks.training.inference import infer
 from tasks.training.loop import train

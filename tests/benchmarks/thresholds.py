@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.commands.score import Held, hold, read_long_labels, read_long_scores
 from tasks.metrics import f1
 from tasks.metrics.average_precision import average_precisions
 from tasks.metrics.calibration_error import brier_and_ece
 from tasks.metrics.ranking import rank
-from tasks.score import Held, hold, read_long_labels, read_long_scores
-from tasks.thresholds.calibration import CALIBRATORS, calibrate
 from tasks.thresholds.fitting import FittedThresholds, fit
+from tasks.thresholds.probability_calibration import CALIBRATORS, calibrate
 from tasks.thresholds.rules import Fixed, GlobalF1, PerLabelF1, TargetPrecision, precision_lower_bound
 
 KITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "predictions"

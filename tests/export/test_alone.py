@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.export.runtime import predict_files
-from tasks.images.geometry import stored_pixels
+from tasks.images.stored_pixels import stored_pixels
 from tests.conftest import ROOT
 from tests.export import toy
 from tests.images import pictures

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.export.fp16 import halve
 from tasks.export.runtime import Predictor, open_session
 from tests.export import toy

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.export.onnx_file import export_onnx, parity
 from tasks.export.runtime import open_session
 from tasks.nn.heads import HEADS

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.export.openvino_ir import write_ir
 from tasks.export.runtime import Predictor, predict_files
-from tasks.images.geometry import stored_pixels
+from tasks.images.stored_pixels import stored_pixels
 from tests.export import toy
 from tests.images import pictures
 
@@ -69,7 +69,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path):
     code = (
         "import sys; sys.modules['openvino'] = None\n"
         "from pathlib import Path\n"
-        "from tasks.errors import ModelError\n"
+        "from tasks.core.errors import ModelError\n"
         "from tasks.export.openvino_ir import write_ir\n"
         "try: write_ir(Path('a.onnx'), Path('a.xml'))\n"
         "except ModelError as error: print(error)"

@@ -10,7 +10,7 @@ from tasks.export.manifest import Manifest
 from tasks.export.onnx_file import parity
 from tasks.export.probabilities import Calibrated, calibrated
 from tasks.export.runtime import open_session
-from tasks.thresholds.calibration import calibrate
+from tasks.thresholds.probability_calibration import calibrate
 from tests.export import toy
 
 PLATT = {"slope": 0.5, "intercept": -1.0}

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import ModelError, SourceError
-from tasks.export.command import list_images, predict
+from tasks.commands.predict import list_images, predict
+from tasks.core.errors import ModelError, SourceError
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor, predict_files
-from tasks.images.geometry import stored_pixels
 from tasks.images.shards import training_pixels
+from tasks.images.stored_pixels import stored_pixels
 from tests.export import toy
 from tests.images import pictures
 
@@ -97,8 +97,8 @@ def test_prediction_needs_neither_torch_nor_anything_of_the_pipeline(model, fold
         "for name in 'torch torchvision timm onnx pyarrow pandas fsspec mlflow yaml pydantic fastapi'.split():\n"
         "    sys.modules[name] = None\n"
         "import json\n"
-        "from tasks.export.command import predict\n"
-        "from tasks.images.geometry import stored_pixels\n"
+        "from tasks.commands.predict import predict\n"
+        "from tasks.images.stored_pixels import stored_pixels\n"
         "predict(sys.argv[1], sys.argv[2:], read=stored_pixels, stdin=[], write=print)\n"
     )
     run = subprocess.run(

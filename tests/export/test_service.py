@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
-from tasks.errors import ServiceError
+from tasks.core.errors import ServiceError
 from tasks.export.runtime import Predictor, predict_files
 from tasks.export.service import Limits, create_app, serve
-from tasks.images.geometry import stored_pixels
+from tasks.images.stored_pixels import stored_pixels
 from tests.export import toy
 from tests.images import pictures
 
@@ -153,7 +153,7 @@ def test_sigterm_lets_the_request_under_way_finish(model):
     code = (
         "import sys, time\n"
         "from tasks.export.service import serve\n"
-        "from tasks.images.geometry import stored_pixels\n"
+        "from tasks.images.stored_pixels import stored_pixels\n"
         "def read(*given):\n    print('reading', flush=True)\n    time.sleep(1)\n    return stored_pixels(*given)\n"
         "serve(sys.argv[1], read=read, port=int(sys.argv[2]))\n"
     )

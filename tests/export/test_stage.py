@@ -13,19 +13,19 @@ import torch
 import yaml
 from sklearn.metrics import average_precision_score
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
+from tasks.evaluation.scored_run import ScoredRun, write_scored_run
 from tasks.export import variants
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor, open_session
+from tasks.export.variant_costs import cost, network_images, write_variants
 from tasks.images.shards import ShardReader, write_shards
-from tasks.metrics.scored_run import ScoredRun, write_scored_run
 from tasks.nn.backbone import build_backbone
 from tasks.nn.geometry import fit_to
 from tasks.nn.heads.linear import Linear
 from tasks.nn.model import Tagger, model_sha256, save_model
 from tasks.params import Params, parse_params
 from tasks.stages import export
-from tasks.stages._variants import cost, network_images, write_variants
 from tests.conftest import ROOT
 from tests.images import pictures
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.cooccurrence import Cooccurrence
 from tasks.export.manifest import Manifest, Preprocessing
 from tasks.export.onnx_file import export_onnx
 from tasks.nn.backbone import build_backbone
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 from tasks.nn.model import Tagger
 

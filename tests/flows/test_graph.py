@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flows.graph import StageMeta, StageNode, ancestors, read_meta, read_nodes, waves
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 
 
 def graph(**upstream: str) -> dict[str, StageNode]:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 from tests.flows.conftest import copy_stage
 
 PATIENCE_S = 120

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 from tests.flows.conftest import copy_stage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

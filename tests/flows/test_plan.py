@@ -11,7 +11,7 @@ import yaml
 
 from flows.graph import StageNode
 from flows.plan import forecast, plan, read_durations, write_durations
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 from tests.flows.conftest import copy_stage
 
 CHAIN = {

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from flows import repro
-from tasks.errors import PipelineError
+from tasks.core.errors import PipelineError
 from tests.flows.conftest import copy_stage
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tasks import tables
+from tasks.core import tables
 from tasks.images import checks
 from tasks.images.checks import check_images
 from tests.images import pictures

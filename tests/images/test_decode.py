@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 from tasks.images.decode import Unusable, decode, open_rgb, resolve
 from tests.images import pictures
 from tests.images.pictures import encode, scene

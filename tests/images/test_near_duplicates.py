@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import tables
+from tasks.core import tables
 from tasks.images.near_duplicates import (
     RULE_ORIGIN,
     Changes,

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.errors import SourceError, TableError
+from tasks.core.errors import SourceError, TableError
 from tasks.images.decode import open_rgb
-from tasks.images.geometry import shrink
 from tasks.images.shards import ShardReader, write_shards
+from tasks.images.stored_pixels import shrink
 from tests.images import pictures
 from tests.images.pictures import encode, scene
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.score import Held, hold, read_long_labels, read_long_scores
+from tasks.commands.score import Held, hold, read_long_labels, read_long_scores
 
 
 @pytest.fixture(scope="session")

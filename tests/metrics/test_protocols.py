@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from tasks.errors import ProtocolError
+from tasks.core.errors import ProtocolError
 from tasks.metrics import METRICS, PROTOCOLS, Scored
 from tasks.metrics.protocols import protocol_named
 

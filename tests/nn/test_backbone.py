@@ -12,7 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.backbone import build_backbone, freeze_batchnorm, token_grid
 
 SMALL = "test_resnet"  # timm's own tiny models, for tests

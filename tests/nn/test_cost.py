@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.cooccurrence import Cooccurrence
 from tasks.nn.backbone import build_backbone
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.cost import count_cost
 from tasks.nn.heads import HEADS
 from tasks.nn.model import Tagger

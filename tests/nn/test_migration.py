@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.heads import HEADS
 from tasks.nn.migration import migrated_model
 from tasks.nn.model import load_model, save_model

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.cooccurrence import Cooccurrence
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.backbone import build_backbone
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
 from tasks.nn.model import (

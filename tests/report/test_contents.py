@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from tasks import tables
-from tasks.labels.coverage import coverage_report
-from tasks.labels.mapping import map_rows
-from tasks.labels.taxonomy import parse_taxonomy
+from tasks.core import tables
+from tasks.mapping.coverage import coverage_report
+from tasks.mapping.mapping import map_rows
 from tasks.metrics.protocols import PROTOCOLS
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, _protocol_sentence, render_page, unknown_cells
 from tasks.stages import calibrate, evaluate
-from tests.labels.kits import label_rows
-from tests.stages.test_judging import LABELS, home
+from tasks.taxonomy.taxonomy import parse_taxonomy
+from tests.evaluation.test_scored_set import LABELS, home
+from tests.taxonomy.kits import label_rows
 
 
 def coverage() -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks import matrices, tables
+from tasks.core import matrices, tables
 
 
 def queue_of(*rows: tuple) -> pa.Table:

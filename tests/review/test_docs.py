@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tasks import __main__ as command_line
-from tasks.labels.verdicts import Verdict, read_verdicts
 from tasks.params import Params
+from tasks.review.verdicts import Verdict, read_verdicts
 from tests.imports import ROOT
 from tests.review.home import new_home
 

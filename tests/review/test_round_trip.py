@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks import tables
+from tasks.core import tables
 from tasks.params import Params
 from tests.imports import ROOT
 from tests.review.home import new_home, write_taxonomy
@@ -52,7 +52,7 @@ def round_trip(tmp_path_factory) -> Iterator[RoundTrip]:
             pytest.skip(f"needs {package}")
     if not CHROMIUM.exists():
         pytest.skip(f"needs {CHROMIUM}")
-    from tasks.errors import ReviewError
+    from tasks.core.errors import ReviewError
 
     with elsewhere(tmp_path_factory.mktemp("review")) as folder:
         try:
@@ -79,9 +79,9 @@ def elsewhere(folder: Path) -> Iterator[Path]:
 
 
 def go_round(folder: Path) -> RoundTrip:
-    from tasks import review_steps
-    from tasks.labels.verdicts import read_verdicts
-    from tasks.review.connection import load_dataset
+    from tasks.commands import review_steps
+    from tasks.review.screen.connection import load_dataset
+    from tasks.review.verdicts import read_verdicts
 
     params = new_home(folder, port=free_port())
     quarantine(params, "toy/gone", "memory://bucket/gone")  # remote, and a name that does not say what it is
@@ -130,7 +130,7 @@ def free_port() -> int:
 @contextmanager
 def opened_app() -> Iterator[str]:
     """`review open` in a process of its own, as a person has it in another terminal. Yields the address it says."""
-    command = "from tasks.review_command import review_app; review_app()"
+    command = "from tasks.commands.review import review_app; review_app()"
     words = [sys.executable, "-c", command, "open", "--no-browser"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)

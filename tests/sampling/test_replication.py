@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tasks.choice import Choice
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
+from tasks.core.registry import Choice
 from tasks.sampling import SAMPLERS
 from tasks.sampling.replication import (
     Natural,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from tasks import tables
-from tasks.errors import SplitError
+from tasks.core import tables
+from tasks.core.errors import SplitError
 from tasks.sampling.split import assert_no_leak, partition
 
 SETTINGS = {"num_folds": 10, "test_folds": [0], "calibration_folds": [1], "official_test": True, "seed": 0}

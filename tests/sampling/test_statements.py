@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks import tables
+from tasks.core import tables
 from tasks.sampling.statements import absent_matrix, present_matrix
 
 

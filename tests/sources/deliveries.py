@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tasks.ledger import Ledger
+from tasks.core.ledger import Ledger
+from tasks.core.tables import LABELS, UNKNOWN, check_unique
 from tasks.sources import RAW_IMAGES, RawSource
-from tasks.sources.download import Outcome
+from tasks.sources.transfer.public_sets import Result
 from tasks.sources.url_list import Address
-from tasks.tables import LABELS, UNKNOWN, check_unique
 
 
 def write_json(path: Path, value: object) -> Path:
@@ -143,7 +143,7 @@ def url_list(root: Path) -> dict:
     write_csv(
         root / "urls.csv", ("keyword", "url"), *(("forest", u) for u in urls), ("tree", urls[0]), ("tree", urls[0])
     )
-    outcomes = [Outcome(urls[0], "ok", num_bytes=22), Outcome(urls[1], "gone", reason="HTTP 404")]
+    outcomes = [Result(urls[0], "ok", num_bytes=22), Result(urls[1], "gone", reason="HTTP 404")]
     (root / "downloads.jsonl").write_text("".join(json.dumps(vars(o)) + "\n" for o in outcomes), encoding="utf-8")
     touch(root / "images" / Address(urls[0]).file_name)
     return {}
@@ -193,8 +193,8 @@ def unexplained(raw: RawSource) -> dict[str, int]:
     """Rows that came in and are neither in a table nor in a reason."""
     ledger = Ledger("read")
     raw.record(ledger)
-    ledger.went_out("images", raw.images.num_rows)
-    ledger.went_out("labels", raw.labels.num_rows)
+    ledger.num_out("images", raw.images.num_rows)
+    ledger.num_out("labels", raw.labels.num_rows)
     return ledger.unexplained()
 
 

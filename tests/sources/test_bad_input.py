@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 from tasks.sources import SOURCES
 from tasks.sources.openimages_tables import read_hierarchy
 from tests.sources.bad_input import BAD_INPUT

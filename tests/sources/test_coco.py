@@ -9,10 +9,10 @@ import json
 import numpy as np
 import pytest
 
-from tasks.errors import SourceError
-from tasks.matrices import dense_labels
+from tasks.core.errors import SourceError
+from tasks.core.matrices import dense_labels
+from tasks.core.tables import ABSENT
 from tasks.sources import coco, coco_json
-from tasks.tables import ABSENT
 from tests.sources.deliveries import check_source, coco_document, native, pairs, touch, write_json
 
 
@@ -31,7 +31,7 @@ def delivered(tmp_path):
 def test_objects_collapse_to_one_row_per_image_and_label(delivered):
     raw = delivered()
     assert native(pairs(raw.labels)) == {("7", "cat"), ("7", "dog"), ("9", "dog")}
-    assert raw.came_in == [("images", 3), ("labels", 5)]
+    assert raw.num_in == [("images", 3), ("labels", 5)]
     assert raw.dropped == [("labels", 2, "repeats a label of the same image")]
     assert raw.coverage == ["cat", "dog", "toothbrush"]
 
@@ -270,7 +270,7 @@ def test_real_multi_hot_equals_pycocotools(real_data):
         found = dense_labels(raw.labels, [f"coco/{i}" for i in image_ids], names)
         assert np.array_equal(found.targets_NC, expected)
         images, objects, labels, categories = counts
-        assert raw.came_in == [("images", images), ("labels", objects)]
+        assert raw.num_in == [("images", images), ("labels", objects)]
         assert raw.labels.num_rows == labels
         assert len(set(raw.labels["label"].to_pylist())) == categories
         assert sorted(raw.coverage) == sorted(names)

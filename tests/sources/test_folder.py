@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
+from tasks.core.tables import ABSENT, PRESENT
 from tasks.sources import folder
-from tasks.tables import ABSENT, PRESENT
 from tests.sources.deliveries import check_source, native, pairs, touch, write_csv
 
 

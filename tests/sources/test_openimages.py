@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
+from tasks.core.tables import ABSENT, PRESENT
 from tasks.sources import openimages
 from tasks.sources.openimages_tables import read_class_descriptions, read_hierarchy
-from tasks.tables import ABSENT, PRESENT
 from tests.sources import deliveries
 from tests.sources.deliveries import check_source, native, pairs, touch, write_csv, write_json
 
@@ -172,7 +172,7 @@ def test_real_kit_every_row_is_conserved(real_data):
         "oi", root, labels="human-imagelabels.csv", boxes="bbox.csv", classes="oidv6-class-descriptions.csv"
     )
     check_source(raw, "oi")
-    assert raw.came_in == [("images", 250), ("labels", 288 + 825)]
+    assert raw.num_in == [("images", 250), ("labels", 288 + 825)]
     with open(root / "human-imagelabels.csv", newline="") as file:
         expected = {(row["ImageID"], row["LabelName"]) for row in csv.DictReader(file)}
     assert native(pairs(raw.labels, origin="verified", state=PRESENT)) == expected
@@ -192,7 +192,7 @@ def test_real_official_boxes_are_conserved(real_data):
         "oi", real_data / "openimages", boxes="body-parts-train-annotations-bbox.csv", images="elsewhere"
     )
     check_source(raw, "oi")
-    assert raw.came_in == [("images", 10_079), ("labels", 13_134)]
+    assert raw.num_in == [("images", 10_079), ("labels", 13_134)]
     assert len(raw.vocabulary) == 6
 
 

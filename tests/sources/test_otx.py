@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 from tasks.sources import coco, otx
 from tests.sources.deliveries import check_source, coco_document, datumaro_document, native, pairs, write_json
 

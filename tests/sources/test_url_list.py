@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from tasks.errors import SourceError
+from tasks.core.errors import SourceError
 from tasks.sources import url_list
 from tests.sources.deliveries import check_source, pairs, write_csv
 from tests.sources.server import Script, serving

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.errors import SourceError
-from tasks.matrices import dense_labels
+from tasks.core.errors import SourceError
+from tasks.core.matrices import dense_labels
 from tasks.sources import voc
 from tests.sources import deliveries
 from tests.sources.deliveries import check_source, native, pairs, voc_xml
@@ -127,7 +127,7 @@ def test_voc2012_kit_reads_what_is_annotated(real_data, tmp_path):
     unpack(real_data / "voc" / "VOC2012-animals-train" / "annotations.tar.gz", tmp_path)
     raw = voc.read("voc12", tmp_path / "VOC2012")
     check_source(raw, "voc12")
-    assert raw.came_in[0] == ("images", 5717)
+    assert raw.num_in[0] == ("images", 5717)
     assert (raw.images.num_rows, raw.unknown.num_rows) == (1697, 132)
     present = native(pairs(raw.labels))
     counts = {label: sum(1 for _, other in present if other == label) for label in ("cat", "dog", "person", "train")}

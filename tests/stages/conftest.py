@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks import tables
+from tasks.core import tables
 from tasks.images.shards import write_shards
 from tasks.params import parse_params
 from tests.imports import ROOT

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks import matrices, tables
-from tasks.errors import VerdictError
-from tasks.labels.queue import AUDIT
-from tasks.labels.verdicts import Verdict, append_verdicts
+from tasks.core import matrices, tables
+from tasks.core.errors import VerdictError
 from tasks.params import Params, load_params
+from tasks.review.queue import AUDIT
+from tasks.review.verdicts import Verdict, append_verdicts
 from tasks.stages import clean
 from tests.conftest import ROOT
 
@@ -72,10 +72,10 @@ def params(tmp_path, monkeypatch) -> Params:
     both_NC = np.concatenate(
         [scores_NC, scores_NC[:, ::2].max(1, keepdims=True), scores_NC[:, 1::2].max(1, keepdims=True)], 1
     )
-    crossfit = matrices.Predictions(
+    out_of_fold = matrices.Predictions(
         [ids[i] for i in shown], [partitions[i] for i in shown], WORDS, both_NC[shown], "", "raw", both_NC[shown]
     )
-    matrices.write_predictions(paths.crossfit, crossfit)
+    matrices.write_predictions(paths.out_of_fold, out_of_fold)
     paths.taxonomy.parent.mkdir(parents=True)
     shutil.copy(ROOT / "data/taxonomy/taxonomy.yaml", paths.taxonomy)
     return params
@@ -155,7 +155,7 @@ def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
 
 def test_without_scores_nothing_is_accused(params):
     nothing = matrices.Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
-    matrices.write_predictions(params.paths.crossfit, nothing)
+    matrices.write_predictions(params.paths.out_of_fold, nothing)
     report = run(params)
     assert report["actions"]["kept"] == 360 * 10
     assert not changed(params)
@@ -272,7 +272,7 @@ def test_running_twice_gives_the_same_bytes(params):
 def test_the_model_s_proposals_are_kept_with_their_origin(params):
     run(params)
     proposals = tables.read_table(params.paths.cleaned / "proposals.parquet", tables.LABELS)
-    assert pc.unique(proposals["origin"]).to_pylist() == ["model:crossfit"]
+    assert pc.unique(proposals["origin"]).to_pylist() == ["model:out_of_fold"]
     assert any(image_id >= "set/410" for image_id in proposals["image_id"].to_pylist()), "the pool has some too"
 
 

@@ -11,22 +11,22 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from tasks import matrices, tables
+from tasks.commands.recipe import merge, read_recipe
+from tasks.core import matrices, tables
 from tasks.params import Params, parse_params
-from tasks.recipes import merge, read_recipe
 from tests.conftest import ROOT
 from tests.homes import run_stages
 
 SMALL = {
-    "compose": {"sets": {"symbols": {"num_labelled": 200, "num_pool": 40}}},
+    "make_demo": {"sets": {"symbols": {"num_labelled": 200, "num_pool": 40}}},
     "model": {"backbone": {"name": "test_resnet", "weights": None}},
     "finetune": {"epochs": 1, "precision": "fp32"},
     "calibrate": {"bootstrap": 10},
     "evaluate": {"bootstrap": 10},
 }
 STAGES = (
-    "compose", "ingest", "map_labels", "deduplicate", "split", "shard", "pretrain", "crossfit", "clean", "resample",
-    "finetune", "predict", "calibrate", "evaluate",
+    "make_demo", "ingest", "map_labels", "deduplicate", "split", "shard", "pretrain", "out_of_fold", "clean",
+    "resample", "finetune", "predict", "calibrate", "evaluate",
 )  # fmt: skip
 
 
@@ -73,12 +73,12 @@ def test_the_proxy_learned_from_the_labelled_images(params):
 
 
 @pytest.mark.parametrize("with_pool", [True, False])
-def test_crossfit_scores_every_labelled_image_whether_or_not_there_is_a_pool(params, with_pool):
+def test_out_of_fold_scores_every_labelled_image_whether_or_not_there_is_a_pool(params, with_pool):
     splits = tables.read_table(params.paths.splits, tables.SPLITS)
     kept = splits if with_pool else splits.filter(pc.not_equal(splits["partition"], "pool"))
-    paths = params.paths.model_copy(update={"splits": Path("kept.parquet"), "crossfit": Path("crossfit.parquet")})
-    section = params.crossfit.model_copy(update={"enabled": True, "num_folds": 2, "epochs": 1})
+    paths = params.paths.model_copy(update={"splits": Path("kept.parquet"), "out_of_fold": Path("out_of_fold.parquet")})
+    section = params.out_of_fold.model_copy(update={"enabled": True, "num_folds": 2, "epochs": 1})
     tables.write_table(paths.splits, kept, tables.SPLITS)
-    run_stages(params.model_copy(update={"paths": paths, "crossfit": section}), "crossfit")
-    scored = matrices.read_predictions(paths.crossfit)
+    run_stages(params.model_copy(update={"paths": paths, "out_of_fold": section}), "out_of_fold")
+    scored = matrices.read_predictions(paths.out_of_fold)
     assert len(scored.image_ids) == len(scored.embeddings_ND) == (220 if with_pool else 180)

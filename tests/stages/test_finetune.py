@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from safetensors import safe_open
 
-from tasks import matrices, tables
-from tasks.errors import ModelError, ParamsError
+from tasks.core import matrices, tables
+from tasks.core.errors import ModelError, ParamsError
+from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits
 from tasks.nn.model import load_model
 from tasks.params import Params, parse_params
 from tasks.stages import finetune
-from tasks.stages._common import labels_of, learnable, partition_ids, read_splits
 from tests.stages.conftest import JUDGED, LABELS, UNANNOTATED
 
 
@@ -35,13 +35,13 @@ def stream(params: Params, draws_from: str):
 
 def test_some_images_a_label_keep_their_labels_and_nothing_is_known_of_the_others(raw):
     dense = train_labels(with_semi(raw, "none", per_class=2))
-    assert len(learnable(dense)) == 4
+    assert len(has_known_labels(dense)) == 4
     assert (dense.targets_NC * dense.known_NC).sum(axis=0).tolist() == [2, 2]
     assert not dense.targets_NC[~dense.known_NC].any()
 
 
 def test_zero_keeps_all_labels(raw):
-    assert len(learnable(train_labels(with_semi(raw, "none")))) == 13
+    assert len(has_known_labels(train_labels(with_semi(raw, "none")))) == 13
 
 
 def test_a_method_draws_from_the_pool_and_the_train_images_without_a_known_label(raw):

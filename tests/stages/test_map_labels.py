@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tasks.errors import TaxonomyError
-from tasks.labels.taxonomy import parse_taxonomy
-from tasks.ledger import Ledger
+from tasks.core.errors import TaxonomyError
+from tasks.core.ledger import Ledger
 from tasks.params import Params, parse_params
 from tasks.stages.map_labels import check_vocabularies, note_unspoken
+from tasks.taxonomy.taxonomy import parse_taxonomy
 from tests.imports import ROOT
 
 TAXONOMY = parse_taxonomy({"labels": [{"id": "cat", "from": {"zoo": ["Cat"], "vendor": ["feline"]}}]})

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tasks import tables
-from tasks.explain import explain
-from tasks.labels.verdicts import Verdict, append_verdicts
+from tasks.commands.explain import explain
+from tasks.core import tables
 from tasks.params import Params, parse_params
+from tasks.review.verdicts import Verdict, append_verdicts
 from tasks.stages import deduplicate, map_labels, split
 from tests.conftest import ROOT
-from tests.labels.kits import cells_of, label_rows, states, unknown_rows
+from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
 
 IDS = [f"earlier/{n:02}" for n in range(20)]
 BEFORE = "labels: [{id: auto}, {id: shoe}, {id: boot}, {id: bat}]"

@@ -7,10 +7,10 @@ import shutil
 import pyarrow as pa
 import pytest
 
-from tasks import tables
+from tasks.core import tables
+from tasks.core.workspace import read_splits
 from tasks.params import Params, parse_params
 from tasks.stages import pretrain
-from tasks.stages._common import read_splits
 
 
 @pytest.fixture

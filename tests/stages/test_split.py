@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tasks import tables
-from tasks.errors import SplitError
+from tasks.core import tables
+from tasks.core.errors import SplitError
 from tasks.params import Params, parse_params
 from tasks.stages import split
 from tests.imports import ROOT

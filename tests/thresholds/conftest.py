@@ -1,17 +1,17 @@
-"""Cuts made by hand, and the real detector's scores."""
+"""Operating points made by hand, and the real detector's scores."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tasks.metrics.ranking import Cuts, rank, rank_pooled
-from tasks.score import Held
+from tasks.commands.score import Held
+from tasks.metrics.ranking import OperatingPoints, rank, rank_pooled
 from tests.benchmarks.thresholds import read_detector
 
 
-def cuts_of(scores, targets, known=None) -> tuple[Cuts, Cuts]:
-    """Cuts of each label and of all together, from columns."""
+def cuts_of(scores, targets, known=None) -> tuple[OperatingPoints, OperatingPoints]:
+    """Operating points of each label and of all together, from columns."""
     scores = np.array(scores, np.float32).reshape(len(scores), -1)
     targets = np.array(targets, np.uint8).reshape(scores.shape)
     known = np.ones(scores.shape, bool) if known is None else np.array(known, bool).reshape(scores.shape)

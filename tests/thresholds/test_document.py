@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from tasks import tables
-from tasks.errors import TableError
-from tasks.thresholds.calibration import CALIBRATORS, calibrate
+from tasks.core import tables
+from tasks.core.errors import TableError
 from tasks.thresholds.document import read_thresholds, write_thresholds
 from tasks.thresholds.fitting import FittedThresholds
+from tasks.thresholds.probability_calibration import CALIBRATORS, calibrate
 
 
 def fitted(values):
@@ -43,7 +43,7 @@ def test_the_file_is_sorted_and_plain_json(tmp_path):
     assert document["labels"]["a"] == {
         "threshold": 0.5,
         "support": 1,
-        "own_weight": 1.0,
+        "shrinkage_weight": 1.0,
         "low": None,
         "high": None,
         "reason": "",

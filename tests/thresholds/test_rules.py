@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.choice import Choice
+from tasks.core.registry import Choice
 from tasks.metrics.ranking import rank, rank_pooled
 from tasks.thresholds import RULES
 from tasks.thresholds.rules import (

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tasks.stages import calibrate
 from tasks.tracking import recorder
 from tasks.tracking.journal import open_journals
-from tests.stages import test_judging as judging
+from tests.evaluation import test_scored_set as judging
 
 ROOT = Path(".mlflow")
 IMPORT = "import os, signal\nfrom tasks.tracking import *\n"
@@ -149,7 +149,7 @@ def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_
         IMPORT
         + """
 import subprocess, sys
-from tasks.tracking import stage
+from tasks.tracking import stage_runs as stage
 stage.DELIVERY_TIMEOUT_S = 0
 with pipeline_run("night", {}) as parent:
     if CLEAN:
@@ -201,11 +201,11 @@ def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository
 
 
 def test_a_request_that_mlflow_refuses_is_set_aside_and_the_rest_goes_on(run, client):
-    assert run(KILLED.format(stage="crossfit", lr=1)) == -9
+    assert run(KILLED.format(stage="out_of_fold", lr=1)) == -9
     recorder.record(ROOT)
-    (killed,) = runs(client, "tags.stage = 'crossfit'")
+    (killed,) = runs(client, "tags.stage = 'out_of_fold'")
     client.delete_run(killed.info.run_id)  # somebody tidied up before it was continued
-    assert run(FINISHED.format(stage="crossfit", lr=1)) == 0
+    assert run(FINISHED.format(stage="out_of_fold", lr=1)) == 0
     assert run(FINISHED.format(stage="predict", lr=1)) == 0
     recorder.record(ROOT)
     assert len(list((ROOT / "rejected").iterdir())) == 1

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.training import AUGMENTATIONS
 from tasks.training import pixel_ops as ops
 from tasks.training.augment import Policy, resize

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import ModelError, TableError
+from tasks.core.errors import ModelError, TableError
 from tasks.training.data import ImageSet, StepPlan, inference_batches, training_batches
 from tests.training import toy
 

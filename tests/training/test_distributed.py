@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.training import checkpoint
 from tasks.training.distributed import World, default_device, synchronise_batchnorm
 from tests.training import processes, toy_run

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.errors import ModelError, NonFiniteLossError
+from tasks.core.errors import ModelError, NonFiniteLossError
 from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training import checkpoint
 from tasks.training.loop import EXIT_TERMINATED, train

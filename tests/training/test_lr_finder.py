@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training.lr_finder import search_lr, steepest_descent, sweep_lr
 from tests.training import toy

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.choice import Choice
+from tasks.core.registry import Choice
 from tasks.params import Training
 from tasks.training.data import ImageSet
 from tasks.training.semi import SEMI, SemiMethod

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor, nn
 
-from tasks.cooccurrence import Cooccurrence
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads.base import Head, copy_shared
 from tasks.nn.heads.graph import NodeFeatures
 from tasks.nn.heads.label_graph import ChannelWeights, LayerType, vocabulary_graph

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tasks.cooccurrence import Cooccurrence
-from tasks.errors import ModelError, did_you_mean
+from tasks.core.errors import ModelError, did_you_mean
+from tasks.nn.cooccurrence import Cooccurrence
 
 NodeFeatures = Literal["glove", "one_hot", "learned", "spectral"]
 

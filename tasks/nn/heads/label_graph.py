@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.cooccurrence import Cooccurrence
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads.base import WeightsOnly, full_precision
 from tasks.nn.heads.graph import NodeFeatures, correlation_matrix, node_vectors
 

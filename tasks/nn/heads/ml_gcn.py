@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.cooccurrence import Cooccurrence
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads.base import Head
 from tasks.nn.heads.graph import NodeFeatures
 from tasks.nn.heads.label_graph import LabelVectors, vocabulary_graph

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.training.augment import Policy
 from tasks.training.data import Batch, ImageSet, Step
 from tasks.training.distributed import World

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.training.data import Batch, ImageSet, Step
 from tasks.training.distributed import World
 from tasks.training.semi.base import Augment, SemiMethod

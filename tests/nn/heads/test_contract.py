@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tasks.cooccurrence import Cooccurrence
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 
 EVERY = pytest.mark.parametrize("name", sorted(HEADS))

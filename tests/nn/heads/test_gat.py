@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
 from tasks.nn.heads import HEADS
 from tasks.nn.heads.label_graph import GraphAttention, GraphConvolution
 from tests.nn.heads.test_contract import build, cooccurrence, features

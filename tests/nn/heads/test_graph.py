@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cooccurrence import Cooccurrence
-from tasks.errors import ModelError
+from tasks.core.errors import ModelError
+from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads.graph import (
     correlation_matrix,
     node_vectors,

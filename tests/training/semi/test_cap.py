@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.training.semi.cap import class_proportions, class_thresholds
 from tests.training import toy
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training.data import Batch, Extra, ImageSet, Step
 from tasks.training.distributed import World

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tasks.errors import ParamsError
+from tasks.core.errors import ParamsError
 from tasks.training.data import ImageSet, Step
 from tasks.training.distributed import World
 from tasks.training.semi.sesemi import Sesemi, transformations

@@ -1,0 +1,155 @@
+"""SourceScores about labels, from whatever has one: models, vendors, detectors, keywords, neighbours.
+
+Axes: N images, C labels, D features. A proposal is a row "this origin thinks that the label is present"; an opinion is
+the same as a matrix, float (N, C) in [0, 1], 0 where the origin looked and did not name the label, NaN where it is
+silent. Neither makes a label known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core import matrices, tables
+
+KEYWORD = "keyword"
+NUM_NEIGHBOURS = 15
+MOST_REFERENCES = 20_000  # images among which neighbours are sought; more are thinned evenly
+_ROWS_PER_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """What the policies of cleaning.py may listen to.
+
+    model_NC: out-of-fold scores.  others_NC: vendors, detectors and keywords, one matrix an origin.
+    neighbours_NC: share of an image's neighbours that have the label; all NaN without embeddings.
+    """
+
+    model_NC: np.ndarray
+    others_NC: tuple[np.ndarray, ...]
+    neighbours_NC: np.ndarray
+
+    @property
+    def all_NC(self) -> list[np.ndarray]:
+        return [self.model_NC, *self.others_NC, self.neighbours_NC]
+
+
+class WeakSources:
+    """Every opinion about the images and labels of `dense`, heard a block of images at a time: all at once, opinions
+    about a million images and hundreds of labels would take tens of gigabytes.
+
+    out_of_fold: out-of-fold scores, and embeddings of one model; images that it lacks get no opinion.
+    proposals: LABELS.  spoken: (origin, label) that the origin's vocabulary can name.
+    """
+
+    def __init__(
+        self, dense: matrices.DenseLabels, out_of_fold: matrices.Predictions, proposals: pa.Table, spoken: pa.Table
+    ) -> None:
+        self.dense, self.scores_NC = dense, out_of_fold.scores_NC
+        row_of = {image_id: row for row, image_id in enumerate(out_of_fold.image_ids)}
+        self.row_N = np.asarray([row_of.get(image_id, -1) for image_id in dense.image_ids], np.int64)
+        self.columns = [out_of_fold.labels.index(label) for label in dense.labels]
+        self.origins = []
+        for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):
+            names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
+            heard_C = np.asarray([label in names for label in dense.labels], bool)
+            self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), heard_C))
+        self.neighbours = None
+        if out_of_fold.embeddings_ND is not None:
+            there = np.flatnonzero(self.row_N >= 0)
+            embeddings_ND = out_of_fold.embeddings_ND[self.row_N[there]]
+            self.neighbours = Neighbours(embeddings_ND, dense.targets_NC[there], dense.known_NC[there])
+            self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are there
+
+    def heard(self, rows: np.ndarray) -> SourceScores:
+        """SourceScores about the images at these positions, int64 (B,)."""
+        there = np.flatnonzero(self.row_N[rows] >= 0)
+        model_BC, neighbours_BC = np.full((2, len(rows), len(self.dense.labels)), np.nan)
+        model_BC[there] = self.scores_NC[np.ix_(self.row_N[rows][there], self.columns)]
+        if self.neighbours is not None:
+            neighbours_BC[there] = self.neighbours.share(self.place_N[rows][there])
+        return SourceScores(model_BC, tuple(self._others(rows)), neighbours_BC)
+
+    def _others(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name.
+
+        A keyword under which an image was found says nothing about the other keywords.
+        """
+        ids = [self.dense.image_ids[n] for n in rows]
+        for origin, proposed, heard_C in self.origins:
+            mentioned = pc.is_in(pa.array(ids, pa.string()), pc.unique(proposed["image_id"]))
+            heard_BC = mentioned.to_numpy(zero_copy_only=False)[:, None] & heard_C
+            scores_BC = matrices.dense_scores(proposed, ids, self.dense.labels)
+            yield np.where(heard_BC & (scores_BC > 0) if origin == KEYWORD else heard_BC, scores_BC, np.nan)
+
+
+class Neighbours:
+    """Nearest images by cosine, and how many of them have a label.
+
+    embeddings_ND: float, of one model, so that distances mean something.
+    """
+
+    def __init__(
+        self, embeddings_ND: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, num: int = NUM_NEIGHBOURS
+    ) -> None:
+        centred_ND = embeddings_ND - embeddings_ND.mean(axis=0) if len(embeddings_ND) else embeddings_ND
+        self.unit_ND = centred_ND / np.maximum(np.linalg.norm(centred_ND, axis=1, keepdims=True), 1e-12)
+        self.unit_ND = self.unit_ND.astype(np.float32)
+        last = len(self.unit_ND) - 1
+        self.references = np.unique(np.linspace(0, last, min(last + 1, MOST_REFERENCES)).astype(np.int64))
+        self.num = min(num, len(self.references) - 1)
+        self.known_RC = known_NC[self.references]
+        self.present_RC = (targets_NC[self.references] == 1) & self.known_RC
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """Share of the nearest images of each of these on which the label is present; float (B, C).
+
+        The image itself does not count, nor do neighbours on which the label is unknown; NaN where none is left.
+        """
+        share_BC = np.full((len(rows), self.known_RC.shape[1]), np.nan)
+        if self.num < 1:
+            return share_BC
+        for start in range(0, len(rows), _ROWS_PER_BLOCK):
+            part = slice(start, start + _ROWS_PER_BLOCK)
+            similarity_BR = self.unit_ND[rows[part]] @ self.unit_ND[self.references].T
+            similarity_BR[rows[part, None] == self.references] = -np.inf
+            nearest_BK = np.argpartition(-similarity_BR, self.num - 1, axis=1)[:, : self.num]
+            num_known_BC = self.known_RC[nearest_BK].sum(axis=1)
+            num_present_BC = self.present_RC[nearest_BK].sum(axis=1)
+            share_BC[part] = np.where(num_known_BC > 0, num_present_BC / np.maximum(num_known_BC, 1), np.nan)
+        return share_BC
+
+
+def model_proposals(
+    predictions: matrices.Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5
+) -> pa.Table:
+    """LABELS rows of what a model would add: its `top_k` labels of each image that score above `min_score`.
+
+    Source: label completion of the album pipeline (top 5 above 0.5).
+    """
+    proposed_NC = top_labels(predictions.scores_NC, top_k=top_k, min_score=min_score)
+    n, c = np.nonzero(proposed_NC)
+    ids, labels = pa.array(predictions.image_ids, pa.string()), pa.array(predictions.labels, pa.string())
+    columns = {
+        "image_id": ids.take(pa.array(n)),
+        "label": labels.take(pa.array(c)),
+        "state": pa.array(np.ones(len(n), np.int8)),
+        "confidence": pa.array(predictions.scores_NC[n, c].astype(np.float32)),
+        "origin": pa.array([origin] * len(n), pa.string()),
+    }
+    return pa.table(columns, schema=tables.LABELS)
+
+
+def top_labels(scores_NC: np.ndarray, *, top_k: int, min_score: float) -> np.ndarray:
+    """bool (N, C): among the image's `top_k` highest scores (all that tie with the last one) and above `min_score`."""
+    scores_NC = np.nan_to_num(scores_NC)
+    k = min(top_k, scores_NC.shape[1])
+    if not scores_NC.size:
+        return np.zeros(scores_NC.shape, bool)
+    kth_N1 = np.partition(scores_NC, -k, axis=1)[:, [-k]]
+    return (scores_NC >= kth_N1) & (scores_NC > min_score)

@@ -1,0 +1,45 @@
+"""Every registry that params.yaml chooses from, so that a misspelt name costs no training.
+
+A stage looks up its own choices when it runs. The stages that train look up all of them first: what comes after a
+training should not fail for a letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+
+from tasks.cleaning.policies import POLICIES
+from tasks.core.registry import Choice, check
+from tasks.metrics.protocols import protocol_named
+from tasks.nn.heads import HEADS
+from tasks.nn.losses import LOSSES
+from tasks.params import Params
+from tasks.sampling import SAMPLERS
+from tasks.thresholds import RULES
+from tasks.training import OPTIMIZERS, SCHEDULES
+from tasks.training.augment import Policy
+from tasks.training.semi import SEMI
+
+TRAINING = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+
+REGISTRIES: dict[str, Mapping[str, Callable]] = {
+    "model.head": HEADS,
+    **{f"{section}.{key}": registry for section in ("pretrain", "finetune") for key, registry in TRAINING.items()},
+    "finetune.semi": SEMI,
+    "clean.policy": POLICIES,
+    "resample.sampler": SAMPLERS,
+    "calibrate.rule": RULES,
+}
+"""Key in params.yaml -> what it chooses from."""
+
+
+def check_choices(params: Params) -> None:
+    """Raise ParamsError or ProtocolError for the first name or option in params.yaml that stands in no registry."""
+    for key, registry in REGISTRIES.items():
+        choice: Choice = attrgetter(key)(params)
+        check(registry, choice.name, choice.options, where=f"params.yaml: {key}")
+    for name, section in (("pretrain", params.pretrain), ("finetune", params.finetune)):
+        where = f"params.yaml: {name}.augment"
+        Policy(section.augment, image_px=tuple(params.model.image_px), resize=params.model.resize, where=where)
+    protocol_named(params.evaluate.protocol)

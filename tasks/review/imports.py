@@ -1,0 +1,267 @@
+"""Verdicts from other tools' exports, and from one command: nobody needs a particular screen to judge labels.
+
+    from_csv            a table with a header: image, label, verdict, and who, when, reason where there are any
+    from_label_studio   the JSON export of Label Studio; a choice is a verdict on the asked label, or a label
+    from_cvat           "CVAT for images 1.1" XML; a tag is a label, its attribute `verdict` the verdict
+
+All of them end as lines of data/review/verdicts.jsonl. Images are named by id, path or file name, labels by id or by
+the name shown; `who` and `when` stand in where the export does not say. Text in, verdicts out; raise VerdictError with
+the place in the file.
+
+FORMATS maps the name of a format to its reader. To add one: a function `(text, make, *, where)` here, an entry in the
+dict, and what its files begin with in `detect`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import unicodedata
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from tasks.core.errors import VerdictError, did_you_mean
+from tasks.review.verdicts import FIELDS, VERDICTS, Verdict, check_verdict, known_labels
+from tasks.taxonomy.taxonomy import Taxonomy
+
+Kind = TypeVar("Kind", dict, list, str)
+KINDS = {dict: "an object {…}", list: "a list […]", str: "text"}
+CSV_IMAGE_COLUMNS = ("image", "image_id", "sha256")
+UPLOADED = re.compile(r"/upload/(?:\d+/)?[0-9a-f]{8}-([^/]+)$")
+"""Label Studio puts eight hex digits and a hyphen before the name of an uploaded file."""
+
+
+@dataclass
+class Importer:
+    """Makes complete verdicts of what an export knows.
+
+    images: IMAGES.  who, when: of verdicts without their own; `when` is ISO 8601 with a time zone.
+    undated: those made so far whose time is the file's or the export's, not that of the judgement.
+    """
+
+    images: pa.Table
+    taxonomy: Taxonomy
+    who: str
+    when: str
+    undated: set[Verdict] = field(init=False, default_factory=set)
+    _images_of: dict[str, set[str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._sha256_of = dict(zip(*(self.images[c].to_pylist() for c in ("image_id", "sha256")), strict=True))
+        self._known = known_labels(self.taxonomy)
+        self._labels_named = defaultdict(list)
+        for label in self.taxonomy.labels:
+            self._labels_named[unicodedata.normalize("NFC", label.display_name)].append(label.id)
+        self._images_of = defaultdict(set)
+        for image_id, sha256, uri in zip(
+            *(self.images[c].to_pylist() for c in ("image_id", "sha256", "uri")), strict=True
+        ):
+            for name in {uri, PurePosixPath(uri).name, sha256} - {None, ""}:
+                self._images_of[name].add(image_id)
+
+    def verdict(self, image: str, label: str, verdict: str, *, where: str, exported: str = "", **more: str) -> Verdict:
+        """One complete verdict. more: who, when, reason, … as far as they are known; empty ones count as not known.
+
+        exported: when the export was written, if it says so; the time of verdicts without their own.
+        """
+        image_id, label = self._find(image, where), self._label(label, where)
+        known = {name: value for name, value in more.items() if value}
+        raw = {"image_id": image_id, "sha256": self._sha256_of[image_id] or "", "label": label, "verdict": verdict}
+        stand_in = {"who": self.who, "when": exported or self.when}
+        made = check_verdict({**stand_in, **known, **raw}, self._known, where=where)
+        if "when" not in known:
+            self.undated.add(made)
+        return made
+
+    def _label(self, name: str, where: str) -> str:
+        """Id of a name shown. An id goes before another label's name; what is neither is left for the check to name."""
+        composed = unicodedata.normalize("NFC", name)
+        labels = [] if composed in self._known else self._labels_named.get(composed, [])
+        if len(labels) > 1:
+            raise VerdictError(f"{where}: label '{name}' may be any of {', '.join(labels)}. Name it by its id.")
+        return labels[0] if labels else name
+
+    def _find(self, name: str, where: str) -> str:
+        """Image id of an id, URI, sha256, or file name (also at the end of a path or URL that another tool made up)."""
+        if name in self._sha256_of:
+            return name
+        for attempt in _spellings(name):
+            found = self._images_of.get(attempt, set())
+            if len(found) == 1:
+                return next(iter(found))
+            if found:
+                several = ", ".join(sorted(found)[:3])
+                raise VerdictError(f"{where}: image '{name}' may be any of {several}. Name it by its id.")
+        raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
+
+
+def _spellings(name: str) -> list[str]:
+    """What an export may mean by the name of an image, the most literal first."""
+    if "local-files/?d=" in name:
+        path = name.partition("?d=")[2]
+    else:
+        path = re.split("[?#]", name)[0] if "://" in name else name
+    plain = unquote(path)
+    uploaded = UPLOADED.search(plain)
+    return [name, plain, PurePosixPath(path).name, PurePosixPath(plain).name, *(uploaded.groups() if uploaded else ())]
+
+
+def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
+    """Columns: one of image, image_id, sha256; label; verdict; and any other field of a verdict."""
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        columns = reader.fieldnames or []
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        # The fault shows where reading stopped, for an open quote the file's end; it is where the row begins.
+        at, last = f"{where}:{reader.line_num + 1}", reader.reader.line_num
+        raise VerdictError(f'{at}: {error}, read to line {last}. Close the quote; one inside a cell is "".') from error
+    image_column = next((name for name in CSV_IMAGE_COLUMNS if name in columns), None)
+    for name in (image_column or "image", "label", "verdict"):
+        if name not in columns:
+            raise VerdictError(f"{where}:1: no column '{name}'; found {', '.join(columns) or 'none'}.")
+    for name in columns:
+        if name not in {*FIELDS, "image"}:
+            raise VerdictError(f"{where}:1: unknown column '{name}'. {did_you_mean(name, [*FIELDS, 'image'])}")
+    verdicts = []
+    for line, row in rows:
+        at = f"{where}:{line}"
+        if None in row or None in row.values():
+            raise VerdictError(f"{at}: expected {len(columns)} cells, as in the header.")
+        more = {
+            name: value.strip() for name, value in row.items() if name in ("who", "when", "reason", "model", "queue")
+        }
+        verdict = row["verdict"].strip().lower()
+        verdicts.append(make.verdict(row[image_column].strip(), row["label"].strip(), verdict, where=at, **more))
+    return verdicts
+
+
+def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]:
+    """Tasks whose `data` names the image (`image_id`, else `image`) and, for yes/no projects, the asked `label`.
+
+    A choice that is a verdict, also with capitals, is about the asked label, or else about the label that its control
+    is named after; any other choice is a label that is present. Cancelled annotations are left out.
+    """
+    try:
+        tasks = json.loads(text)
+    except ValueError as error:
+        raise VerdictError(f"{where}: not JSON ({error}). Export from Label Studio as JSON.") from error
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise VerdictError(f"{where}: expected a list of tasks. Export from Label Studio as JSON, not JSON-MIN.")
+    verdicts = []
+    for number, task in enumerate(tasks):
+        at = f"{where}: task {task.get('id', number)}"
+        data = _of_kind(dict, task.get("data"), f"{at}: data")
+        image = _of_kind(str, data.get("image_id") or data.get("image"), f"{at}: data.image_id or data.image")
+        if not image:
+            raise VerdictError(f"{at}: data.image_id and data.image are missing.")
+        for place, found in enumerate(_of_kind(list, task.get("annotations"), f"{at}: annotations"), start=1):
+            here = f"{at}: annotation {place}"
+            annotation = _of_kind(dict, found, here)
+            if not annotation.get("was_cancelled"):
+                when = annotation.get("updated_at") or annotation.get("created_at")
+                more = {
+                    "who": _person(annotation.get("completed_by")),
+                    "when": _of_kind(str, when, f"{here}: updated_at or created_at").replace("Z", "+00:00"),
+                    "reason": str(data.get("reason") or ""),
+                    "queue": str(data.get("queue") or ""),
+                }
+                for label, verdict in _choices(annotation, data, here):
+                    verdicts.append(make.verdict(image, label, verdict, where=at, **more))
+    return verdicts
+
+
+def _choices(annotation: Mapping, data: Mapping, where: str) -> Iterator[tuple[str, str]]:
+    for place, found in enumerate(_of_kind(list, annotation.get("result"), f"{where}: result"), start=1):
+        at = f"{where}: result {place}"
+        result = _of_kind(dict, found, at)
+        value = _of_kind(dict, result.get("value"), f"{at}: value")
+        for choice in _of_kind(list, value.get("choices"), f"{at}: value.choices"):
+            written = _of_kind(str, choice, f"{at}: value.choices").strip()
+            if written.lower() in VERDICTS:
+                yield str(data.get("label") or result.get("from_name", "")), written.lower()
+            else:
+                yield written, "present"
+
+
+def _of_kind(kind: type[Kind], found: object, where: str) -> Kind:
+    """`found`, or an empty one where the export says nothing. Raises VerdictError for what is of another kind."""
+    if found is None:
+        return kind()
+    if not isinstance(found, kind):
+        shown = json.dumps(found, ensure_ascii=False)[:60]
+        raise VerdictError(f"{where}: expected {KINDS[kind]}, found {shown}. Export it from Label Studio as JSON anew.")
+    return found
+
+
+def _person(completed_by: object) -> str:
+    """Label Studio writes a number, or an object with an e-mail address."""
+    if isinstance(completed_by, Mapping):
+        return str(completed_by.get("email") or completed_by.get("username") or completed_by.get("id") or "")
+    return "" if completed_by is None else str(completed_by)
+
+
+def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
+    """Image tags of a "CVAT for images 1.1" export; boxes and other shapes say nothing here.
+
+    A tag means that its label is present, unless its attribute `verdict` says otherwise; an attribute `reason` is kept.
+    The file says when it was exported, not when somebody tagged.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise VerdictError(f"{where}: not XML ({error}). Export from CVAT as 'CVAT for images 1.1'.") from error
+    if root.tag != "annotations":
+        raise VerdictError(f"{where}: found <{root.tag}>, expected <annotations>. Export as 'CVAT for images 1.1'.")
+    who = root.findtext("./meta/*/assignee/username") or root.findtext("./meta/*/owner/username") or ""
+    exported = root.findtext("./meta/dumped") or ""
+    verdicts = []
+    for image in root.iter("image"):
+        name = image.get("name", "")
+        for tag in image.iter("tag"):
+            said = {attribute.get("name"): (attribute.text or "").strip() for attribute in tag.iter("attribute")}
+            verdict = (said.get("verdict") or "present").lower()
+            more = {"who": who, "exported": exported, "reason": said.get("reason", "")}
+            verdicts.append(make.verdict(name, tag.get("label", ""), verdict, where=f"{where}: image '{name}'", **more))
+    return verdicts
+
+
+FORMATS = {"csv": from_csv, "label-studio": from_label_studio, "cvat": from_cvat}
+
+
+def detect(text: str, *, where: str) -> str:
+    """The key of FORMATS that a file's beginning gives away. Raises VerdictError when it does not."""
+    text = text.lstrip("\ufeff \t\r\n")
+    if text.startswith("<"):
+        return "cvat"
+    if text.startswith(("[", "{")):
+        return "label-studio"
+    header = text.partition("\n")[0]
+    if "label" in header and "verdict" in header:
+        return "csv"
+    raise VerdictError(f"{where}: its format cannot be told from its beginning. Say --format {', '.join(FORMATS)}.")
+
+
+def read_export(path: Path) -> str:
+    """Text of an exported file; of a .zip, CVAT's annotations.xml in it. Raises VerdictError when it cannot be read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return archive.read("annotations.xml").decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise VerdictError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise VerdictError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise VerdictError(f"{path}: no readable annotations.xml in it. Export as 'CVAT for images 1.1'.") from error

@@ -1,0 +1,220 @@
+"""changes.py: a statement takes the place of the cell's row, relations follow, the books balance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.cleaning.changes import ASSERTIONS, EXCLUDED, apply_changes, policy_assertions, resolved_by
+from tasks.cleaning.policies import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Cleaned
+from tasks.core import matrices, tables
+from tasks.taxonomy.propagation import propagate
+from tasks.taxonomy.taxonomy import parse_taxonomy
+from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
+
+TAXONOMY = parse_taxonomy(
+    {
+        "labels": [
+            {"id": "oak", "implies": ["tree"]},
+            {"id": "fir", "implies": ["tree"]},
+            {"id": "tree", "implies": ["plant"]},
+            {"id": "plant"},
+            {"id": "zero", "implies": ["even"]},
+            {"id": "two", "implies": ["even"]},
+            {"id": "even", "closed": True},
+            {"id": "day", "group": "light"},
+            {"id": "night", "group": "light"},
+        ]
+    }
+)
+FULL = [("full", label) for label in ("oak", "fir", "tree", "zero", "two", "even")]
+SOURCES = pa.table({"image_id": ["a", "b", "c"], "source": ["full", "full", "partial"]})
+
+
+def said(*rows: tuple) -> pa.Table:
+    """ASSERTIONS of (image_id, label, state, origin); present follows from the state."""
+    full = [(i, label, s, {1: 1.0, 0: 0.0, -1: 0.5}[s], origin) for i, label, s, origin in rows]
+    return pa.Table.from_pylist([dict(zip(ASSERTIONS.names, row, strict=True)) for row in full], schema=ASSERTIONS)
+
+
+def after(labels: list[tuple], *statements: pa.Table, unknown=(), **options):
+    coverage = pa.Table.from_pylist([{"source": s, "label": h} for s, h in FULL], schema=tables.COVERAGE)
+    before, marks = label_rows(labels), unknown_rows(unknown)
+    found = apply_changes(before, marks, statements, TAXONOMY, coverage=coverage, sources=SOURCES, **options)
+    lost, gained = sum(found.dropped.values()), sum(found.added.values())
+    assert before.num_rows + gained - lost == found.labels.num_rows, "the books do not balance"
+    return found
+
+
+def changes(found) -> dict[tuple[str, str], tuple[int, int, str]]:
+    rows = found.changes.to_pylist()
+    return {(r["image_id"], r["label"]): (r["before"], r["after"], r["rule"]) for r in rows}
+
+
+def test_a_statement_takes_the_place_of_the_row_and_of_what_followed_from_it():
+    rows = [("a", "oak", 1), ("a", "tree", 1, 1.0, "rule:implies"), ("a", "plant", 1, 1.0, "rule:implies")]
+    found = after(rows, said(("a", "oak", 0, "review:ann")))
+    assert states(found.labels) == {("a", "oak"): 0}
+    assert changes(found) == {
+        ("a", "oak"): (1, 0, "review:ann"),
+        ("a", "tree"): (1, 0, "rule:implies"),  # the source covers trees
+        ("a", "plant"): (1, -1, "rule:implies"),  # nobody covers plants
+    }
+
+
+def test_a_present_cell_makes_what_it_implies_present():
+    found = after([], said(("c", "fir", 1, "rule:consensus")))
+    assert states(found.labels) == {("c", "fir"): 1, ("c", "tree"): 1, ("c", "plant"): 1}
+    assert found.labels.to_pylist()[0]["origin"] == "rule:consensus"
+
+
+def test_a_statement_about_a_covered_absence_adds_a_row_without_a_change():
+    found = after([], said(("a", "oak", 0, "review:ann")))
+    assert states(found.labels) == {("a", "oak"): 0}
+    assert not found.changes.num_rows
+    assert found.added == {"by verdict, where no row was": 1}
+
+
+def test_a_cell_made_unknown_loses_its_row_and_coverage_does_not_make_it_absent():
+    found = after([("a", "zero", 1), ("a", "even", 1, 1.0, "rule:implies")], said(("a", "zero", -1, "rule:consensus")))
+    assert states(found.labels) == {}
+    assert cells_of(found.unknown) == {("a", "zero"), ("a", "even")}
+    assert changes(found)["a", "even"] == (1, -1, "rule:implies")
+
+
+def test_settling_the_only_unknown_kind_settles_what_it_left_open():
+    found = after([], said(("a", "zero", 0, "review:ann")), unknown=[("a", "zero"), ("a", "even")])
+    assert cells_of(found.unknown) == set()
+    assert changes(found) == {("a", "zero"): (-1, 0, "review:ann"), ("a", "even"): (-1, 0, "rule:implies")}
+
+
+def test_another_unknown_kind_keeps_the_whole_unknown():
+    marks = [("a", "zero"), ("a", "two"), ("a", "even")]
+    found = after([], said(("a", "zero", 0, "review:ann")), unknown=marks)
+    assert cells_of(found.unknown) == {("a", "two"), ("a", "even")}
+
+
+def test_a_person_outranks_a_policy_and_a_policy_the_annotation():
+    person, policy = said(("a", "oak", 0, "review:ann")), said(("a", "oak", 1, "rule:consensus"))
+    assert states(after([("a", "oak", 1)], person, policy).labels)["a", "oak"] == 0
+    assert states(after([("a", "oak", 0)], policy).labels)["a", "oak"] == 1
+
+
+def test_a_policy_cannot_contradict_what_a_verdict_implies():
+    person, policy = said(("a", "tree", 0, "review:ann")), said(("a", "oak", 1, "rule:consensus"))
+    assert states(after([], person, policy).labels) == {("a", "tree"): 0, ("a", "oak"): 0, ("a", "fir"): 0}
+
+
+def test_annotations_that_contradict_what_a_verdict_implies_give_way():
+    denied = after([("a", "oak", 1)], said(("a", "tree", 0, "review:ann")))
+    assert states(denied.labels) == {("a", "tree"): 0, ("a", "oak"): 0, ("a", "fir"): 0}
+    seen = after([("c", "plant", 0, 1.0, "verified")], said(("c", "oak", 1, "review:ann")))
+    assert states(seen.labels)["c", "plant"] == 1
+
+
+def test_verdicts_that_contradict_each_other_both_stand_and_are_listed():
+    found = after([], said(("a", "tree", 0, "review:ann"), ("a", "oak", 1, "review:bob")))
+    assert states(found.labels)["a", "tree"] == 0
+    assert states(found.labels)["a", "oak"] == 1
+    assert ("a", "tree") in cells_of(found.contradictions)
+
+
+def test_images_without_a_statement_stay_as_they_are_even_if_they_contradict_themselves():
+    rows = [("b", "oak", 1), ("b", "tree", 0, 0.5, "verified"), ("a", "oak", 1)]
+    found = after(rows, said(("a", "oak", 0, "review:ann")), unknown=[("b", "zero")])
+    assert [row for row in found.labels.to_pylist() if row["image_id"] == "b"] == label_rows(rows[:2]).to_pylist()
+    assert cells_of(found.unknown) == {("b", "zero")}
+
+
+def test_implications_can_be_left_alone():
+    found = after([], said(("c", "fir", 1, "review:ann")), positives=False)
+    assert states(found.labels) == {("c", "fir"): 1}
+
+
+def test_nothing_stated_changes_nothing():
+    rows = [("a", "oak", 1), ("c", "plant", 0)]
+    found = after(rows, said(), unknown=[("b", "zero")])
+    assert states(found.labels) == {("a", "oak"): 1, ("c", "plant"): 0}
+    assert not found.changes.num_rows
+    assert not found.added
+    assert not found.dropped
+
+
+def test_confidence_is_the_probability_of_the_state():
+    statement = said(("a", "oak", 0, "rule:consensus")).set_column(3, "present", pa.array([0.25], pa.float32()))
+    row = after([("a", "oak", 1)], statement).labels.to_pylist()[0]
+    assert (row["state"], row["confidence"]) == (0, 0.75)
+
+
+def test_a_policy_speaks_only_of_the_cells_that_it_does_not_keep():
+    dense = matrices.DenseLabels(["a", "b"], ["oak", "fir"], np.zeros((2, 2), np.uint8), np.ones((2, 2), bool))
+    actions = np.array([[KEEP, TO_PRESENT], [TO_ABSENT, TO_UNKNOWN]], np.int8)
+    decided = Cleaned(actions, np.array([[0.1, 0.9], [0.2, 0.5]]), np.zeros((2, 2)))
+    rows = policy_assertions(dense, decided, origin="rule:x").to_pylist()
+    assert [(r["image_id"], r["label"], r["state"], round(r["present"], 3), r["origin"]) for r in rows] == [
+        ("a", "fir", 1, 0.9, "rule:x"),
+        ("b", "oak", 0, 0.2, "rule:x"),
+        ("b", "fir", -1, 0.5, "rule:x"),
+    ]
+
+
+CELLS = [(i, label) for i in "abc" for label in TAXONOMY.ids]
+
+
+@given(
+    st.dictionaries(st.sampled_from(CELLS), st.integers(0, 1), max_size=8),
+    st.dictionaries(st.sampled_from(CELLS), st.integers(-1, 1), max_size=5),
+)
+def test_stating_twice_changes_nothing_more_and_every_statement_holds(annotated, stated):
+    start = propagate(label_rows([(*cell, state) for cell, state in annotated.items()]), TAXONOMY)
+    statements = said(*((*cell, state, "review:ann") for cell, state in stated.items()))
+    coverage = pa.Table.from_pylist([{"source": s, "label": h} for s, h in FULL], schema=tables.COVERAGE)
+    once = apply_changes(start.labels, start.unknown, [statements], TAXONOMY, coverage=coverage, sources=SOURCES)
+    twice = apply_changes(once.labels, once.unknown, [statements], TAXONOMY, coverage=coverage, sources=SOURCES)
+    assert not twice.changes.num_rows
+    assert states(twice.labels) == states(once.labels)
+    for cell, state in stated.items():
+        if state >= 0:
+            assert states(once.labels)[cell] == state
+
+
+def test_a_changed_cell_never_has_two_rows():
+    found = after([("a", "oak", 1), ("a", "fir", 1)], said(("a", "tree", 0, "review:ann")))
+    tables.check_unique(found.labels, ["image_id", "label"], where="labels")
+
+
+@pytest.mark.parametrize("origin", ["rule:consensus", "review:ann"])
+def test_the_reason_of_an_added_row_names_who_stated_it(origin):
+    found = after([], said(("c", "fir", 1, origin)))
+    who = "by verdict" if origin.startswith("review") else f"by {origin}"
+    assert found.added == {f"{who}, where no row was": 1, "by implication, where no row was": 2}
+
+
+def test_what_is_annotated_beside_something_that_excludes_it_gives_way_to_a_statement():
+    found = after([("a", "day", 1), ("b", "day", 1)], said(("a", "night", 1, "review:ann")))
+    assert states(found.labels) == {("a", "day"): 0, ("a", "night"): 1, ("b", "day"): 1}
+    assert changes(found)["a", "day"] == (1, 0, "review:ann")
+    assert found.contradictions.num_rows == 0
+
+
+def test_a_person_s_word_keeps_a_policy_from_what_it_excludes():
+    found = after([], said(("a", "night", 1, "review:ann")), said(("a", "day", 1, "rule:consensus")))
+    assert states(found.labels) == {("a", "night"): 1}
+
+
+def test_two_statements_that_exclude_each_other_are_listed():
+    found = after([], said(("a", "night", 1, "review:ann"), ("a", "day", 1, "review:ann")))
+    assert {(r["label"], r["kind"]) for r in found.contradictions.to_pylist()} == {
+        ("day", EXCLUDED),
+        ("night", EXCLUDED),
+    }
+
+
+def test_what_follows_from_statements_need_not_be_asked():
+    statements = said(("a", "tree", 0, "review:ann"), ("b", "oak", 1, "review:ann"), ("c", "day", 1, "review:ann"))
+    assert resolved_by(statements, TAXONOMY) == {
+        ("a", "oak"), ("a", "fir"), ("b", "tree"), ("b", "plant"), ("c", "night")
+    }  # fmt: skip

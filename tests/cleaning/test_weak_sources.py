@@ -1,0 +1,106 @@
+"""proposals.py: who is silent, who says no, what neighbours think, and the album rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.cleaning.weak_sources import Neighbours, SourceScores, WeakSources, model_proposals, top_labels
+from tasks.core import matrices, tables
+from tests.taxonomy.kits import label_rows
+
+LABELS = ["cat", "dog"]
+
+
+def dense(num_images: int = 3) -> matrices.DenseLabels:
+    ids = [f"a/{n}" for n in range(num_images)]
+    return matrices.DenseLabels(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
+
+
+def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=None) -> matrices.Predictions:
+    scores_NC = np.asarray(scores_NC, np.float32)
+    return matrices.Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
+
+
+def opinions_of(*heard) -> SourceScores:
+    return WeakSources(dense(), *heard).heard(np.arange(3))
+
+
+def spoken(*pairs: tuple[str, str]):
+    return tables.COVERAGE.empty_table().from_pylist(
+        [{"source": source, "label": label} for source, label in pairs], schema=tables.COVERAGE
+    )
+
+
+def test_model_scores_follow_the_labels_and_are_silent_on_images_that_it_did_not_see():
+    found = opinions_of(predictions(["a/2", "a/0"], [[0.1, 0.2], [0.3, 0.4]]), label_rows([]), spoken())
+    np.testing.assert_allclose(found.model_NC, [[0.4, 0.3], [np.nan, np.nan], [0.2, 0.1]], rtol=1e-6)
+    assert np.isnan(found.neighbours_NC).all()
+
+
+def test_an_origin_says_no_only_about_labels_it_can_name_on_images_it_mentions():
+    rows = label_rows([("a/0", "cat", 1, 0.8, "vendor:x"), ("a/2", "dog", 1, 0.6, "detector:y")])
+    names = spoken(("vendor:x", "cat"), ("detector:y", "cat"), ("detector:y", "dog"))
+    y, x = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
+    np.testing.assert_allclose(x, [[0.8, np.nan], [np.nan, np.nan], [np.nan, np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(y, [[np.nan, np.nan], [np.nan, np.nan], [0.0, 0.6]], rtol=1e-6)
+
+
+def test_a_keyword_speaks_for_itself_and_against_no_other():
+    rows, names = label_rows([("a/0", "cat", 1, 1.0, "keyword")]), spoken(("keyword", "cat"), ("keyword", "dog"))
+    (heard,) = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
+    assert np.nansum(heard) == heard[0, 0] == 1
+    assert np.isnan(heard).sum() == heard.size - 1
+
+
+def test_a_block_of_images_hears_what_it_hears_among_all():
+    rng = np.random.default_rng(0)
+    images = dense(50)
+    scores = predictions(images.image_ids[5:], rng.random((45, 2)), embeddings_ND=rng.normal(size=(45, 4)))
+    rows = label_rows([(f"a/{n}", "cat", 1, 0.8, "vendor:x") for n in range(0, 50, 3)])
+    sources = WeakSources(images, scores, rows, spoken(("vendor:x", "cat"), ("vendor:x", "dog")))
+    whole, part = sources.heard(np.arange(50)), sources.heard(np.array([40, 3, 21]))
+    for ours, theirs in zip(part.all_NC, whole.all_NC, strict=True):
+        np.testing.assert_allclose(ours, theirs[[40, 3, 21]])
+
+
+def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_cells():
+    # Two tight pairs and their nearest: 0 and 1 point one way, 2 and 3 the other.
+    embeddings_ND = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
+    targets_NC = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.uint8)
+    known_NC = np.array([[1, 1], [1, 1], [1, 1], [0, 1]], bool)
+    share_NC = Neighbours(embeddings_ND, targets_NC, known_NC, num=1).share(np.arange(4))
+    np.testing.assert_array_equal(share_NC, [[0, 1], [1, 0], [np.nan, 0], [1, 1]])
+
+
+def test_neighbours_are_those_of_an_exhaustive_search():
+    rng = np.random.default_rng(0)
+    embeddings_ND, targets_NC = rng.normal(size=(300, 5)), (rng.random((300, 3)) < 0.5).astype(np.uint8)
+    centred = embeddings_ND - embeddings_ND.mean(0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    expected = []
+    for n in range(300):
+        order = [m for m in np.argsort(-(unit @ unit[n])) if m != n][:7]
+        expected.append(targets_NC[order].mean(0))
+    share_NC = Neighbours(embeddings_ND, targets_NC, np.ones(targets_NC.shape, bool), num=7).share(np.arange(300))
+    np.testing.assert_allclose(share_NC, expected)
+
+
+@pytest.mark.parametrize("num_images", [0, 1])
+def test_too_few_images_have_no_neighbours(num_images):
+    shape = (num_images, 2)
+    found = Neighbours(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))
+    assert np.isnan(found.share(np.arange(num_images))).all()
+
+
+def test_the_album_rule_takes_the_top_scores_above_the_bar():
+    scores_NC = np.array([[0.9, 0.8, 0.7, 0.2], [0.6, 0.4, np.nan, 0.1]])
+    np.testing.assert_array_equal(top_labels(scores_NC, top_k=2, min_score=0.5), [[1, 1, 0, 0], [1, 0, 0, 0]])
+
+
+def test_model_proposals_carry_their_origin_and_score():
+    found = model_proposals(predictions(["p/é", "p/1"], [[0.9, 0.2], [0.5, 0.5]]), origin="model:out_of_fold")
+    assert found.to_pylist() == [
+        {"image_id": "p/é", "label": "dog", "state": 1, "confidence": pytest.approx(0.9), "origin": "model:out_of_fold"}
+    ]
+    assert found.schema == tables.LABELS

@@ -1,0 +1,76 @@
+"""What a stage says about its run: cheap, without MLflow, and silent where tracking is off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.tracking import stage_runs as stage
+from tasks.tracking.journal import open_journals
+
+STAGE = "from tasks.tracking import *\nwith stage_run('a', {'n': 1}): log_metrics({'loss': 1})"
+
+
+def journals() -> list:
+    return open_journals(Path(".mlflow"))
+
+
+@pytest.mark.parametrize("off", [{"RANK": "1"}, {"TAGWRIGHT_TRACKING": "off"}])
+def test_other_ranks_and_a_switch_keep_quiet(run, off):
+    assert run(STAGE, **off) == 0
+    assert journals() == []
+
+
+def test_without_mlflow_there_is_one_warning_and_all_else_works(run, capfd):
+    code = "import sys; sys.modules['mlflow'] = None\n" + STAGE + "\nset_tags({'a': 1}); print('done')"
+    assert run(code) == 0
+    shown = capfd.readouterr()
+    assert shown.out == "done\n"
+    assert shown.err.count("mlflow is not installed") == 1
+    assert journals() == []
+
+
+def test_a_stage_imports_neither_mlflow_nor_anything_heavy(run):
+    heavy = "{'mlflow', 'numpy', 'pandas', 'pyarrow', 'sqlalchemy'}"
+    assert run(STAGE + f"\nimport sys\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)") == 0
+    for journal in journals():
+        journal.remove()
+
+
+def test_outside_of_a_stage_every_call_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage.log_metrics({"loss": 1.0}, step=3)
+    stage.set_tags({"a": "b"})
+    stage.log_table("t", None)
+    stage.link_cached("a", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_params_are_dotted_and_lists_are_json():
+    section = {"loss": {"name": "asl", "asl": {"gamma_neg": 4.0}}, "image_px": [64, 64], "weights": None}
+    assert stage._flat(section, "finetune") == {
+        "finetune.loss.name": "asl",
+        "finetune.loss.asl.gamma_neg": "4.0",
+        "finetune.image_px": "[64, 64]",
+        "finetune.weights": "null",
+    }
+
+
+@pytest.mark.parametrize("kind", ["pyarrow", "pandas"])
+def test_a_table_is_written_as_mlflow_shows_it_with_nan_as_null(tmp_path, monkeypatch, kind):
+    import pandas as pd
+    import pyarrow as pa
+
+    from tasks.tracking.journal import Journal
+
+    journal = Journal(tmp_path / "journal" / "a")
+    journal.start(kind="stage", name="a")
+    monkeypatch.setattr(stage, "_active", journal)
+    columns = {"label": ["cat", "日"], "ap": [0.5, float("nan")], "support": [3, 0]}
+    stage.log_table("per_label", pa.table(columns) if kind == "pyarrow" else pd.DataFrame(columns))
+    assert json.loads((journal.files / "per_label.json").read_text()) == {
+        "columns": ["label", "ap", "support"],
+        "data": [["cat", 0.5, 3], ["日", None, 0]],
+    }
