@@ -52,7 +52,6 @@ def stage_names() -> list[str]:
 def run_stage(stage: str) -> None:
     """Run `STAGE` or `STAGE@ITEM` as dvc.yaml does, recorded in MLflow when it is installed."""
     from tasks import tracking
-    from tasks.core import workspace as _common
     from tasks.params import load_params
 
     name, _, item = stage.partition("@")
@@ -71,7 +70,6 @@ def run_stage(stage: str) -> None:
 
         check_choices(params)
     section = params.sources[item] if takes_item else getattr(params, name, None)
-    _common.metrics_sink = tracking.log_metrics
     with tracking.stage_run(stage, section.model_dump(mode="json") if section else {}):
         module.run(params, item) if takes_item else module.run(params)
         if name == "export":

@@ -34,7 +34,7 @@ ALLOWED_BETWEEN = {
 CORE = {
     "tasks",
     "tasks.core.tables",
-    "tasks.core.matrices",
+    "tasks.core.states",
     "tasks.core.ledger",
     "tasks.core.errors",
     "tasks.core.engine",

@@ -17,7 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from tasks.cleaning.policies import KEEP, STATE_AFTER, Cleaned
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.states import States
 from tasks.taxonomy.coded_rows import RULES, origin_kind
 from tasks.taxonomy.exclusions import exclusion_violations
 from tasks.taxonomy.propagation import propagate
@@ -49,7 +50,7 @@ class ChangedLabels:
     dropped: Counter[str]
 
 
-def policy_assertions(dense: matrices.DenseLabels, decided: Cleaned, *, origin: str) -> pa.Table:
+def policy_assertions(dense: States, decided: Cleaned, *, origin: str) -> pa.Table:
     """ASSERTIONS of the cells that a policy does not keep."""
     n, c = np.nonzero(decided.action_NC != KEEP)
     action = decided.action_NC[n, c]

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import Predictions
+from tasks.core.states import States, scores_of
 
 KEYWORD = "keyword"
 NUM_NEIGHBOURS = 15
@@ -47,9 +49,7 @@ class WeakSources:
     proposals: LABELS.  spoken: (origin, label) that the origin's vocabulary can name.
     """
 
-    def __init__(
-        self, dense: matrices.DenseLabels, out_of_fold: matrices.Predictions, proposals: pa.Table, spoken: pa.Table
-    ) -> None:
+    def __init__(self, dense: States, out_of_fold: Predictions, proposals: pa.Table, spoken: pa.Table) -> None:
         self.dense, self.scores_NC = dense, out_of_fold.scores_NC
         row_of = {image_id: row for row, image_id in enumerate(out_of_fold.image_ids)}
         self.row_N = np.asarray([row_of.get(image_id, -1) for image_id in dense.image_ids], np.int64)
@@ -84,7 +84,7 @@ class WeakSources:
         for origin, proposed, heard_C in self.origins:
             mentioned = pc.is_in(pa.array(ids, pa.string()), pc.unique(proposed["image_id"]))
             heard_BC = mentioned.to_numpy(zero_copy_only=False)[:, None] & heard_C
-            scores_BC = matrices.dense_scores(proposed, ids, self.dense.labels)
+            scores_BC = scores_of(proposed, ids, self.dense.labels)
             yield np.where(heard_BC & (scores_BC > 0) if origin == KEYWORD else heard_BC, scores_BC, np.nan)
 
 
@@ -125,9 +125,7 @@ class Neighbours:
         return share_BC
 
 
-def model_proposals(
-    predictions: matrices.Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5
-) -> pa.Table:
+def model_proposals(predictions: Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5) -> pa.Table:
     """LABELS rows of what a model would add: its `top_k` labels of each image that score above `min_score`.
 
     Source: label completion of the album pipeline (top 5 above 0.5).

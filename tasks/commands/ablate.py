@@ -21,7 +21,7 @@ import yaml
 from tasks.commands.recipe import merge, read_recipe
 from tasks.core import tables
 from tasks.core.errors import ParamsError, TagwrightError
-from tasks.core.workspace import has_known_labels, image_groups, labels_of, partition_ids, read_splits, vocabulary
+from tasks.core.workspace import Workspace
 from tasks.evaluation.ablation import LADDERS, AblationStep, ladder_rows, markdown, read_ladder
 from tasks.evaluation.scored_run import ScoredRun, read_scored_run, write_scored_run
 from tasks.metrics.bootstrap import resample
@@ -103,8 +103,8 @@ def refuse_misfits(rungs: Sequence[AblationStep], learning_rates: Sequence[float
         if lr <= 0:
             raise ParamsError(f"ablate: the learning rate must be greater than 0, found {lr:g}.")
     params = rungs[0].params
-    words = vocabulary(params)
-    dense = labels_of(params, params.paths.cleaned, partition_ids(read_splits(params), "train"), words.labels)
+    words = Workspace(params.paths).vocabulary()
+    dense = Workspace(params.paths).states("cleaned", Workspace(params.paths).image_ids("train"), words.labels)
     for rung in rungs:
         start = start_of(rung.params)
         if start is not None and not has_model(start):
@@ -169,10 +169,10 @@ def _sha256(stated: Mapping[str, object]) -> str:
 
 def scored_run(params: Params, model: Tagger, stamp: Mapping[str, object]) -> ScoredRun:
     """The model's scores, as the network gives them, beside the labels of the evaluated partition."""
-    words, section = vocabulary(params), params.evaluate
-    ids = partition_ids(read_splits(params), section.partition)
-    dense = labels_of(params, params.paths.cleaned, ids, words.labels)
-    kept = has_known_labels(dense)
+    words, section = Workspace(params.paths).vocabulary(), params.evaluate
+    ids = Workspace(params.paths).image_ids(section.partition)
+    dense = Workspace(params.paths).states("cleaned", ids, words.labels)
+    kept = dense.has_known_labels()
     images, ids = image_set(params, dense, kept), [ids[i] for i in kept]
     scores_NC = score_images(params, model, images, batch_size=params.predict.batch_size).scores_NC
     protocol = protocol_named(section.protocol)
@@ -186,7 +186,7 @@ def scored_run(params: Params, model: Tagger, stamp: Mapping[str, object]) -> Sc
     thresholds_C = np.full(len(words.labels), protocol.threshold)
     return ScoredRun(
         ids, words.labels, scores_NC, dense.targets_NC[kept], dense.known_NC[kept], thresholds_C,
-        image_groups(params, ids), {**how, "partition": section.partition, **stamp},
+        Workspace(params.paths).groups(ids), {**how, "partition": section.partition, **stamp},
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits, vocabulary
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.stages.finetune import trained
 from tasks.training.fitting import build_model, forget, image_set
@@ -22,11 +22,11 @@ def find_lr(params: Params, *, min_lr: float, max_lr: float, num_trials: int) ->
     """
     if num_trials:
         return searched(params, min_lr=min_lr, max_lr=max_lr, num_trials=num_trials)
-    words = vocabulary(params)
-    ids = partition_ids(read_splits(params), "train")
-    dense = labels_of(params, params.paths.cleaned, ids, words.labels)
+    words = Workspace(params.paths).vocabulary()
+    ids = Workspace(params.paths).image_ids("train")
+    dense = Workspace(params.paths).states("cleaned", ids, words.labels)
     model, loss = build_model(params, words, params.finetune, start=params.paths.start, dense=dense)
-    images = image_set(params, dense, has_known_labels(dense))
+    images = image_set(params, dense, dense.has_known_labels())
     found = sweep_lr(model, loss, images, params.finetune, seed=params.seed, min_lr=min_lr, max_lr=max_lr)
     return {"lr": found.lr, "method": "range test", "steps": len(found.lrs)}
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.commands.review_steps import resolved_verdicts
-from tasks.core import matrices, tables
-from tasks.core.workspace import labels_of
+from tasks.core import tables
+from tasks.core.prediction_table import read_predictions
+from tasks.core.workspace import Workspace
 from tasks.images.decode import open_rgb
 from tasks.params import Params
 from tasks.report.pictures import data_uri
@@ -30,8 +31,8 @@ def write_guidelines(params: Params) -> Path:
     """Write the pages beside the report. Returns the one that lists them."""
     taxonomy = read_taxonomy(params.paths.taxonomy)
     verdicts = [vars(verdict) for verdict in resolved_verdicts(params).standing]
-    predictions = matrices.read_predictions(params.paths.out_of_fold)
-    dense = labels_of(params, params.paths.cleaned, predictions.image_ids, predictions.labels)
+    predictions = read_predictions(params.paths.out_of_fold)
+    dense = Workspace(params.paths).states("cleaned", predictions.image_ids, predictions.labels)
     examples = {
         label: choose_examples(
             dense.image_ids,

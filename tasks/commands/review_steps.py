@@ -13,9 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError, TaxonomyError, VerdictError, did_you_mean
-from tasks.core.workspace import vocabulary
+from tasks.core.prediction_table import Predictions, read_predictions
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.review.agreement import STATE_OF, ResolvedVerdicts, kappas, resolve
 from tasks.review.imports import FORMATS, Importer, detect, read_export
@@ -40,7 +41,7 @@ def push(params: Params, who: str) -> list[str]:
         today = _todays_name(params)
         before = [renamed(card, today) for card in screen.read_back(name=name, folder=FOLDER).cards]
     queue = questions(params)
-    predictions = matrices.read_predictions(params.paths.out_of_fold)
+    predictions = read_predictions(params.paths.out_of_fold)
     images = tables.read_table(params.paths.mapped / "images.parquet", tables.IMAGES)
     cards = cards_of(
         queue,
@@ -149,7 +150,7 @@ def mine_label(params: Params, label: str, *, most: int) -> int:
 
     Mining a label again replaces its earlier questions. Raises an error where nothing can be mined.
     """
-    predictions = matrices.read_predictions(params.paths.out_of_fold)
+    predictions = read_predictions(params.paths.out_of_fold)
     if label not in predictions.labels:
         raise TaxonomyError(f"review mine: no label '{label}'. {did_you_mean(label, predictions.labels)}")
     if predictions.embeddings_ND is None:
@@ -229,7 +230,7 @@ def resolved_verdicts(params: Params) -> ResolvedVerdicts:
 
 def _names(params: Params) -> dict[str, str]:
     """Name shown of each label, of the last run and of today's taxonomy; of retired ones the id."""
-    words = vocabulary(params)
+    words = Workspace(params.paths).vocabulary()
     today = {label.id: label.display_name for label in read_taxonomy(params.paths.taxonomy).labels}
     return (
         dict(zip(words.labels, words.display_names, strict=True)) | today | {label: label for label in _retired(params)}
@@ -252,7 +253,7 @@ def _todays_name(params: Params) -> Callable[[str], str]:
     return name
 
 
-def _points(predictions: matrices.Predictions, image_ids: set[str]) -> dict[str, tuple[float, float]]:
+def _points(predictions: Predictions, image_ids: set[str]) -> dict[str, tuple[float, float]]:
     """Place of each image in the embeddings plot, {} without embeddings."""
     rows = [row for row, image_id in enumerate(predictions.image_ids) if image_id in image_ids]
     if predictions.embeddings_ND is None or not rows:

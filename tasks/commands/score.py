@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import ProtocolError, TableError, did_you_mean
+from tasks.core.prediction_table import Predictions, read_predictions
 from tasks.evaluation.measure import evaluate
 from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics.protocols import protocol_named
@@ -256,7 +257,7 @@ def read_long_scores(path: Path) -> pa.Table:
     path = Path(path)
     table = _read_any(path, SCORES)
     if "scores" in table.column_names and "score" not in table.column_names and path.suffix == ".parquet":
-        return _long(matrices.read_predictions(path))
+        return _long(read_predictions(path))
     return tables.conform(table, SCORES, where=str(path))
 
 
@@ -300,7 +301,7 @@ _READERS = {
 }
 
 
-def _long(predictions: matrices.Predictions) -> pa.Table:
+def _long(predictions: Predictions) -> pa.Table:
     """One row a cell of dense scores."""
     num_images, num_labels = predictions.scores_NC.shape
     columns = {

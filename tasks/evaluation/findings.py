@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core import matrices, tables
-from tasks.core.workspace import images_of
+from tasks.core import tables
+from tasks.core.states import areas_of
+from tasks.core.workspace import Workspace
 from tasks.evaluation.slices import Slice, by_image, by_object_size, by_rarity, by_short_side
 from tasks.metrics import METRICS
 from tasks.metrics.f1 import decide, per_label
@@ -30,14 +31,14 @@ def slices_of(
     params: Params, image_ids: list[str], labels: list[str], targets_NC: np.ndarray, train_ids: list[str]
 ) -> list[Slice]:
     """By source, size of the image and of the object, reviewed or not, rarity of the label in training."""
-    images = images_of(params, columns=["image_id", "source", "width", "height"])
+    images = Workspace(params.paths).read("mapped.images", ["image_id", "source", "width", "height"])
     rows = images.take(pc.index_in(pa.array(image_ids, pa.string()), images["image_id"].combine_chunks()))
     statements = tables.read_table(params.paths.cleaned / "labels.parquet", tables.LABELS)
     by_person = statements.filter(pc.starts_with(statements["origin"], "review:"))
     reviewed = set(by_person["image_id"].to_pylist())
     image_px_N = rows["width"].to_numpy().astype(np.float64) * rows["height"].to_numpy()
     objects = tables.read_table(params.paths.mapped / "objects.parquet", tables.OBJECTS)
-    share_NC = matrices.dense_areas(objects, image_ids, labels) / image_px_N[:, None]
+    share_NC = areas_of(objects, image_ids, labels) / image_px_N[:, None]
     return [
         *by_image("source", rows["source"].to_pylist()),
         *by_short_side(np.minimum(rows["width"].to_numpy(), rows["height"].to_numpy())),

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import has_known_labels, labels_of, vocabulary, write_ledger
+from tasks.core.prediction_table import Predictions, read_predictions
+from tasks.core.states import scores_of
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.taxonomy.relations import Relations, apply_implications, relations_of
 from tasks.taxonomy.taxonomy import read_taxonomy
@@ -39,12 +41,12 @@ class ScoredSet:
         ledger.num_in("images", len(self.image_ids) + self.num_unlabelled)
         ledger.dropped("images", self.num_unlabelled, "no known label")
         ledger.num_out("images", len(self.image_ids))
-        write_ledger(ledger, params)
+        Workspace(params.paths).book(ledger)
 
 
-def read_scores(params: Params) -> matrices.Predictions:
+def read_scores(params: Params) -> Predictions:
     """Scores of every partition. Raises TableError where their labels are not those of the tables."""
-    predictions, labels = matrices.read_predictions(params.paths.predictions), vocabulary(params).labels
+    predictions, labels = read_predictions(params.paths.predictions), Workspace(params.paths).vocabulary().labels
     if unlike := [label for label in labels if label not in predictions.labels]:
         raise TableError(
             f"{params.paths.predictions}: no scores for label '{unlike[0]}'. "
@@ -53,11 +55,11 @@ def read_scores(params: Params) -> matrices.Predictions:
     return predictions
 
 
-def scored_partition(params: Params, predictions: matrices.Predictions, partition: str) -> ScoredSet:
+def scored_partition(params: Params, predictions: Predictions, partition: str) -> ScoredSet:
     """The images of `partition` with a known label, columns in the order of the scores."""
     own = predictions.select(partition)
-    dense = labels_of(params, params.paths.cleaned, own.image_ids, own.labels)
-    kept = has_known_labels(dense)
+    dense = Workspace(params.paths).states("cleaned", own.image_ids, own.labels)
+    kept = dense.has_known_labels()
     ids = [own.image_ids[i] for i in kept]
     targets_NC, known_NC = dense.targets_NC[kept], dense.known_NC[kept]
     return ScoredSet(ids, own.labels, own.scores_NC[kept], targets_NC, known_NC, len(own.image_ids) - len(kept))
@@ -95,5 +97,5 @@ def detected(params: Params, image_ids: list[str], labels: list[str], origins: d
                 "Add a source with `use: proposals` and that `origin`."
             )
         columns = [c for c, name in origins.items() if name == origin]
-        scores_NC[:, columns] = matrices.dense_scores(rows, image_ids, labels)[:, columns]
+        scores_NC[:, columns] = scores_of(rows, image_ids, labels)[:, columns]
     return scores_NC

@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy.stats import norm
 
 from tasks.cleaning.noise import error_probability
-from tasks.core.matrices import DenseLabels
+from tasks.core.states import States
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 from tasks.review.agreement import Cell, ResolvedVerdicts, kappas
 from tasks.review.queue import AUDIT, LEAST_YIELD, expected_errors, lots, open_cells
@@ -115,7 +115,7 @@ class Answer:
 
 
 def answers_of(
-    dense: DenseLabels, present_of: PresentOf, judged: ResolvedVerdicts, *, answered: Collection[Cell], seed: int
+    dense: States, present_of: PresentOf, judged: ResolvedVerdicts, *, answered: Collection[Cell], seed: int
 ) -> list[Answer]:
     """Verdicts about cells that the annotators had settled too, oldest first; those who are not sure tell nothing.
 
@@ -123,7 +123,7 @@ def answers_of(
     """
     spoken_of = {verdict.image_id for verdict in judged.standing}
     rows = np.asarray([n for n, image_id in enumerate(dense.image_ids) if image_id in spoken_of], np.int64)
-    part = dense.rows(rows)
+    part = dense.take(rows)
     wrong_NC = error_probability(present_of(rows), part.targets_NC, part.known_NC)
     position = {image_id: n for n, image_id in enumerate(part.image_ids)}
     column = {label: c for c, label in enumerate(dense.labels)}
@@ -147,7 +147,7 @@ def answers_of(
     return [answer for *_, answer in sorted(found, key=lambda each: each[:2])]
 
 
-def audit_cutoff(dense: DenseLabels, answered: Collection[Cell], *, seed: int) -> dict[int, float]:
+def audit_cutoff(dense: States, answered: Collection[Cell], *, seed: int) -> dict[int, float]:
     """given state (1, 0) -> the highest lot among the known cells of that state which nobody has answered; 0 for none.
 
     The answered cells above it are a random sample of the state's cells: all of them that stand there were answered,
@@ -166,7 +166,7 @@ def audit_cutoff(dense: DenseLabels, answered: Collection[Cell], *, seed: int) -
 
 
 def review_summary(
-    dense: DenseLabels,
+    dense: States,
     present_of: PresentOf,
     judged: ResolvedVerdicts,
     queue: pa.Table,

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.cleaning.policies import Cleaned
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.states import States
 
 RARITY = 0.5  # as r(I) of the square-root sampler: a label ten times as rare counts about three times as much
 WEIGHT_RANGE = (0.25, 4.0)
@@ -51,7 +52,7 @@ def label_weights(num_positives_C: np.ndarray) -> np.ndarray:
 
 
 def questions(
-    dense: matrices.DenseLabels,
+    dense: States,
     decided: Iterable[tuple[np.ndarray, Cleaned]],
     *,
     answered: Collection[tuple[str, str]] = (),
@@ -92,7 +93,7 @@ def questions(
     return pa.concat_tables([first, queue])
 
 
-def open_cells(dense: matrices.DenseLabels, closed: Collection[tuple[str, str]]) -> np.ndarray:
+def open_cells(dense: States, closed: Collection[tuple[str, str]]) -> np.ndarray:
     """bool (N, C): False for the (image_id, label) in `closed`."""
     position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
     column = {label: c for c, label in enumerate(dense.labels)}

@@ -12,9 +12,11 @@ from tasks.cleaning.changes import ChangedLabels, apply_changes, policy_assertio
 from tasks.cleaning.noise import rows_to_fit
 from tasks.cleaning.policies import POLICIES, Cleaned, keep_implied_parents, nothing_to_do
 from tasks.cleaning.weak_sources import WeakSources, model_proposals
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import images_of, labels_of, partition_ids, read_splits, write_ledger
+from tasks.core.prediction_table import read_predictions
+from tasks.core.states import States
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.review.agreement import ResolvedVerdicts, resolve
 from tasks.review.audit import review_summary
@@ -30,15 +32,15 @@ def run(params: Params) -> None:
     """A policy changes labels of train and calibration images; people's verdicts change those of every image."""
     paths, out = params.paths, params.paths.cleaned
     taxonomy = read_taxonomy(paths.taxonomy)
-    images = images_of(params, columns=["image_id", "source", "sha256", "status"])
+    images = Workspace(params.paths).read("mapped.images", ["image_id", "source", "sha256", "status"])
     labels = tables.read_table(paths.deduplicated / "labels.parquet", tables.LABELS)
     unknown = tables.read_table(paths.deduplicated / "unknown.parquet", tables.UNKNOWN)
     coverage = tables.read_table(paths.mapped / "coverage.parquet", tables.COVERAGE)
     look_again = tables.read_table(paths.mapped / "look_again.parquet", tables.LOOK_AGAIN)
     verdicts = read_verdicts(paths.verdicts, taxonomy)
-    ids = partition_ids(read_splits(params), "train", "calibration")
+    ids = Workspace(params.paths).image_ids("train", "calibration")
     judgeable = [label.id for label in taxonomy.labels if not (label.closed and taxonomy.children[label.id])]
-    dense = labels_of(params, paths.deduplicated, ids, judgeable)  # a closed whole follows from its kinds
+    dense = Workspace(params.paths).states("deduplicated", ids, judgeable)  # a closed whole follows from its kinds
 
     judged = resolve(verdicts, images, taxonomy)
     policy, decide, proposals = decisions(params, dense, taxonomy)
@@ -49,7 +51,7 @@ def run(params: Params) -> None:
         for rows in np.array_split(np.arange(len(ids)), -(-len(ids) * len(judgeable) // BLOCK_CELLS) or 1):
             cleaned = decide(rows)
             actions[:] += np.bincount(cleaned.action_NC.ravel(), minlength=len(ACTIONS))
-            statements.append(policy_assertions(dense.rows(rows), cleaned, origin=f"rule:{policy}"))
+            statements.append(policy_assertions(dense.take(rows), cleaned, origin=f"rule:{policy}"))
             yield rows, cleaned
 
     answered = (judged.answered | resolved_by(judged.statements, taxonomy)) - judged.reopened
@@ -89,13 +91,13 @@ def run(params: Params) -> None:
 
 
 def decisions(
-    params: Params, dense: matrices.DenseLabels, taxonomy: Taxonomy
+    params: Params, dense: States, taxonomy: Taxonomy
 ) -> tuple[str, Callable[[np.ndarray], Cleaned], pa.Table]:
     """The policy's name, what it decides about the images at given positions, and all proposals, the model's own (on
     the pool too) among them."""
     proposals = tables.read_table(params.paths.mapped / "proposals.parquet", tables.LABELS)
-    spoken = tables.read_table(params.paths.mapped / "proposal_coverage.parquet", tables.COVERAGE)
-    out_of_fold = matrices.read_predictions(params.paths.out_of_fold)
+    spoken = tables.read_table(params.paths.mapped / "label_spaces.parquet", tables.COVERAGE)
+    out_of_fold = read_predictions(params.paths.out_of_fold)
     everything = pa.concat_tables([proposals, model_proposals(out_of_fold, origin="model:out_of_fold")])
     sources = WeakSources(dense, out_of_fold, proposals, spoken)
     name, fitted = "none", nothing_to_do
@@ -123,4 +125,4 @@ def account(params: Params, labels: pa.Table, verdicts: list, cleaned: ChangedLa
     ledger.book("verdicts", **of_verdicts, num_out=len(judged.standing))
     if not params.clean.enabled:
         ledger.note("policy turned off in params.yaml; only people's verdicts change annotations")
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

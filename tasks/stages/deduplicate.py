@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from tasks.core import tables
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import images_of, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.images.near_duplicates import duplicate_groups, label_conflicts, resolve_conflicts
 from tasks.params import Params
 
@@ -17,7 +17,7 @@ from tasks.params import Params
 def run(params: Params) -> None:
     """Mapped images and labels -> group of every usable image, labels without contradictions inside a group."""
     section, mapped, out = params.deduplicate, params.paths.mapped, params.paths.deduplicated
-    images = images_of(params)
+    images = Workspace(params.paths).read("mapped.images")
     usable = images.filter(pc.equal(images["status"], "ok"))
     labels = tables.read_table(mapped / "labels.parquet", tables.LABELS)
     unknown = tables.read_table(mapped / "unknown.parquet", tables.UNKNOWN)
@@ -40,7 +40,7 @@ def run(params: Params) -> None:
     ledger.dropped("labels", changes.dropped, f"duplicates disagree, rule '{section.conflict}'")
     ledger.added("labels", changes.added, f"duplicates disagree, rule '{section.conflict}'")
     ledger.num_out("labels", resolved.num_rows)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def summary(groups: pa.Table, conflicts: pa.Table) -> dict:

@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError
-from tasks.core.workspace import image_groups
+from tasks.core.prediction_table import Predictions
+from tasks.core.workspace import Workspace
 from tasks.evaluation.accepted import compare_with_accepted, read_accepted
 from tasks.evaluation.diagnosis import confusions, cooccurrence_gaps, reliability, worst_mistakes
 from tasks.evaluation.drift import score_drift
@@ -59,13 +60,13 @@ def run(params: Params) -> None:
 
 
 def judge(
-    params: Params, predictions: matrices.Predictions, judged: ScoredSet, thresholds: SavedThresholds
+    params: Params, predictions: Predictions, judged: ScoredSet, thresholds: SavedThresholds
 ) -> tuple[dict, ScoredRun]:
     """The result with its stamp, and the run that a later one is compared with."""
     section, labels, ids = params.evaluate, judged.labels, judged.image_ids
     scores_NC = consistent(params, thresholds.calibration(judged.scores_NC), labels)
     cells = (scores_NC, judged.targets_NC, judged.known_NC)
-    groups = image_groups(params, ids)
+    groups = Workspace(params.paths).groups(ids)
     common = {"protocol": section.protocol, "weights_kind": predictions.weights_kind, "seed": params.seed}
     common["groups"] = read_taxonomy(params.paths.taxonomy).groups
     result = evaluate(
@@ -100,7 +101,7 @@ def truth_sha256(judged: ScoredSet) -> str:
 
 def find(
     params: Params,
-    predictions: matrices.Predictions,
+    predictions: Predictions,
     judged: ScoredSet,
     thresholds: SavedThresholds,
     scored_run: ScoredRun,

@@ -7,7 +7,7 @@ import math
 from tasks.core import tables
 from tasks.core.errors import ModelError, did_you_mean
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import write_ledger
+from tasks.core.workspace import Workspace
 from tasks.export.manifest import Manifest, Preprocessing
 from tasks.export.onnx_file import Parity, export_onnx, parity
 from tasks.export.variant_costs import evenly, network_images, write_variants
@@ -45,7 +45,7 @@ def run(params: Params) -> None:
     )
     for name, cost in variants.items():
         ledger.note(f"{name}: {cost['unlike_decisions']} unlike decisions on {cost['images']} evaluated images")
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def manifest_of(params: Params, labels: list[str]) -> Manifest:

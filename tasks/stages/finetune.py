@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core import matrices, tables
+from tasks import tracking
+from tasks.core import tables
 from tasks.core.errors import ModelError
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.core.states import States
+from tasks.core.tables import UNKNOWN_STATE
+from tasks.core.workspace import Workspace
 from tasks.nn.model import Tagger
 from tasks.params import Params
 from tasks.sampling.few_labels import labelled_subset
@@ -28,7 +31,7 @@ def run(params: Params) -> None:
     model, result, ledger = trained(params, "finetune", start=start)
     write_learning_curves(params.paths.learning_curves, result.history)
     save(params, params.paths.finetuned, "finetune", model, result, params.finetune.augment)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, TrainingResult, Ledger]:
@@ -37,13 +40,15 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
     start: a model folder, see `build_model`.
     Returns the model with the weights of its best epoch, the run's result, and what became of the images.
     """
-    settings, words, splits = params.finetune, vocabulary(params), read_splits(params)
-    train_ids, pool_ids = partition_ids(splits, "train"), partition_ids(splits, "pool")
-    annotated = labels_of(params, params.paths.cleaned, train_ids, words.labels)
+    settings, words = params.finetune, Workspace(params.paths).vocabulary()
+    train_ids, pool_ids = Workspace(params.paths).image_ids("train"), Workspace(params.paths).image_ids("pool")
+    annotated = Workspace(params.paths).states("cleaned", train_ids, words.labels)
     dense = few_labels(params, annotated)
-    kept = has_known_labels(dense)
-    validation = labels_of(params, params.paths.cleaned, partition_ids(splits, "calibration"), words.labels)
-    judged = has_known_labels(validation)
+    kept = dense.has_known_labels()
+    validation = Workspace(params.paths).states(
+        "cleaned", Workspace(params.paths).image_ids("calibration"), words.labels
+    )
+    judged = validation.has_known_labels()
     replicas = None
     if settings.resample:
         replication_N = replication_of(params, [train_ids[i] for i in kept])
@@ -60,14 +65,15 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
         loss,
         image_set(params, dense, kept),
         image_set(params, validation, judged) if len(judged) else None,
+        on_metrics=tracking.log_metrics,
         replicas=replicas,
         semi=semi,
         unlabelled=stream,
     )
     ledger = Ledger("finetune")
     ledger.num_in("images", len(train_ids))
-    ledger.dropped("images", len(train_ids) - len(has_known_labels(annotated)), "no known label")
-    ledger.dropped("images", len(has_known_labels(annotated)) - len(kept), "labels withheld (labelled_per_class)")
+    ledger.dropped("images", len(train_ids) - len(annotated.has_known_labels()), "no known label")
+    ledger.dropped("images", len(annotated.has_known_labels()) - len(kept), "labels withheld (labelled_per_class)")
     ledger.num_out("images", len(kept))
     if semi is not None:
         ledger.note(f"{settings.semi.name} learned from {len(stream)} images beside the labelled ones")
@@ -75,32 +81,26 @@ def trained(params: Params, name: str, *, start: Path | None) -> tuple[Tagger, T
     return model, result, ledger
 
 
-def few_labels(params: Params, dense: matrices.DenseLabels) -> matrices.DenseLabels:
+def few_labels(params: Params, dense: States) -> States:
     """`dense` where only `labelled_per_class` images a label keep their labels; those of the others are unknown."""
     per_class = params.finetune.labelled_per_class
     if not per_class:
         return dense
     kept_N = labelled_subset(dense.targets_NC, dense.known_NC, dense.image_ids, per_class=per_class, seed=params.seed)
-    known_NC = dense.known_NC & kept_N[:, None]
-    return replace(dense, targets_NC=dense.targets_NC * known_NC, known_NC=known_NC)
+    return replace(dense, states_NC=np.where(kept_N[:, None], dense.states_NC, np.int8(UNKNOWN_STATE)))
 
 
-def stream_of(params: Params, draws_from: str, dense: matrices.DenseLabels, pool_ids: list[str]) -> ImageSet:
+def stream_of(params: Params, draws_from: str, dense: States, pool_ids: list[str]) -> ImageSet:
     """What a method draws from: train images without a known label and the pool, the labelled ones, or all of these.
 
     Empty when unlabelled images are asked for and there are none. A verdict on an image of the pool comes along.
     """
     if draws_from == "labelled":
-        return image_set(params, dense, has_known_labels(dense))
-    pool = labels_of(params, params.paths.cleaned, pool_ids, dense.labels)
-    together = matrices.DenseLabels(
-        dense.image_ids + pool.image_ids,
-        dense.labels,
-        np.concatenate([dense.targets_NC, pool.targets_NC]),
-        np.concatenate([dense.known_NC, pool.known_NC]),
-    )
+        return image_set(params, dense, dense.has_known_labels())
+    pool = Workspace(params.paths).states("cleaned", pool_ids, dense.labels)
+    together = States(dense.image_ids + pool.image_ids, dense.labels, np.concatenate([dense.states_NC, pool.states_NC]))
     is_unlabelled = np.ones(len(together.image_ids), bool)
-    is_unlabelled[has_known_labels(dense)] = False
+    is_unlabelled[dense.has_known_labels()] = False
     wanted = is_unlabelled | (draws_from == "all" and is_unlabelled.any())
     return image_set(params, together, np.flatnonzero(wanted))
 

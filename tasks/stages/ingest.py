@@ -5,10 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tasks.core import tables
+from tasks.core.environment import image_cache, num_workers
 from tasks.core.errors import SourceError
 from tasks.core.ledger import Ledger
 from tasks.core.registry import call
-from tasks.core.workspace import image_cache, num_workers, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.images.checks import check_images
 from tasks.params import Params
 from tasks.sources import SOURCES
@@ -54,7 +55,7 @@ def run(params: Params, name: str) -> None:
     tables.write_table(out / "unknown.parquet", tables.sort_table(raw.unknown, ["image_id", "label"]), tables.UNKNOWN)
     tables.write_table(out / "objects.parquet", tables.sort_table(raw.objects, ["image_id", "label"]), tables.OBJECTS)
     tables.write_json(out / "vocabulary.json", raw.vocabulary)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def quarantine_reasons(images: pa.Table) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tasks.core import tables
 from tasks.core.ledger import Ledger
 from tasks.core.registry import call
-from tasks.core.workspace import write_ledger
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sources import DEMOS
 
@@ -29,4 +29,4 @@ def run(params: Params) -> None:
     if not params.make_demo.sets:
         ledger.note("no embedded set is asked for; the truth table is empty")
     tables.write_table(params.paths.truth, pa.concat_tables(truths), tables.TRUTH)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from tasks.core import tables
 from tasks.core.errors import TaxonomyError, did_you_mean
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import write_ledger
+from tasks.core.workspace import Workspace
 from tasks.mapping.coverage import coverage_report, map_coverage
 from tasks.mapping.mapping import Mapped, map_rows
 from tasks.mapping.object_sizes import map_objects
@@ -58,10 +58,10 @@ def run(params: Params) -> None:
     write(out / "objects.parquet", pa.concat_tables(sizes), ["image_id", "label"], tables.OBJECTS)
     coverage, spoken = coverage_tables(params, said, taxonomy, mapped)
     write(out / "coverage.parquet", coverage, ["source", "label"], tables.COVERAGE)
-    write(out / "proposal_coverage.parquet", spoken, ["source", "label"], tables.COVERAGE)
+    write(out / "label_spaces.parquet", spoken, ["source", "label"], tables.COVERAGE)
     tables.write_json(out / "vocabulary.json", vocabulary_of(taxonomy))
     tables.write_json(params.paths.coverage_report, coverage_report(mapped, natives, vocabularies, taxonomy))
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def statements(params: Params, name: str, folder: Path, taxonomy: Taxonomy) -> Migrated:

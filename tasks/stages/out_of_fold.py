@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from tasks.core import matrices
+from tasks import tracking
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import (
-    has_known_labels,
-    image_groups,
-    labels_of,
-    partition_ids,
-    read_splits,
-    vocabulary,
-    write_ledger,
-)
+from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.core.workspace import Workspace
 from tasks.nn.model import Tagger
 from tasks.params import Params
 from tasks.sampling.stratification import stratified_folds
@@ -25,26 +18,30 @@ from tasks.training.fitting import build_model, fit, forget, has_model, image_se
 
 def run(params: Params) -> None:
     """Each fold's model scores the images that it never saw; the pool gets the folds' mean."""
-    section, words, splits = params.out_of_fold, vocabulary(params), read_splits(params)
-    ids, pool_ids = partition_ids(splits, "train", "calibration"), partition_ids(splits, "pool")
+    section, words, splits = (
+        params.out_of_fold,
+        Workspace(params.paths).vocabulary(),
+        Workspace(params.paths).read("splits"),
+    )
+    ids, pool_ids = Workspace(params.paths).image_ids("train", "calibration"), Workspace(params.paths).image_ids("pool")
     partition_of = dict(zip(splits["image_id"].to_pylist(), splits["partition"].to_pylist(), strict=True))
     ledger = Ledger("out_of_fold")
     ledger.num_in("images", len(ids) + len(pool_ids))
     if not section.enabled:
         ledger.note("skipped: turned off in params.yaml; cleaning works without a model's opinion")
         ledger.dropped("images", len(ids) + len(pool_ids), "turned off in params.yaml")
-        nothing = matrices.Predictions([], [], words.labels, np.zeros((0, len(words.labels)), np.float32), "", "raw")
-        matrices.write_predictions(params.paths.out_of_fold, nothing)
-        write_ledger(ledger, params)
+        nothing = Predictions([], [], words.labels, np.zeros((0, len(words.labels)), np.float32), "", "raw")
+        write_predictions(params.paths.out_of_fold, nothing)
+        Workspace(params.paths).book(ledger)
         return
 
-    dense = labels_of(params, params.paths.deduplicated, ids, words.labels)
-    pool = labels_of(params, params.paths.deduplicated, pool_ids, words.labels)
+    dense = Workspace(params.paths).states("deduplicated", ids, words.labels)
+    pool = Workspace(params.paths).states("deduplicated", pool_ids, words.labels)
     positives = csr_array(dense.targets_NC.astype(bool) & dense.known_NC)
-    _, groups = np.unique(image_groups(params, ids), return_inverse=True)
+    _, groups = np.unique(Workspace(params.paths).groups(ids), return_inverse=True)
     fold_N = stratified_folds(positives, groups, num_folds=section.num_folds, rng=np.random.default_rng(params.seed))
     settings = params.finetune.model_copy(update={"epochs": section.epochs})
-    known_N = np.isin(np.arange(len(ids)), has_known_labels(dense))
+    known_N = np.isin(np.arange(len(ids)), dense.has_known_labels())
 
     images = image_set(params, dense)
     pools = [image_set(params, pool)] if pool_ids else []  # a project need not have one
@@ -56,7 +53,7 @@ def run(params: Params) -> None:
         if fold == 0 and starts_learned(params):
             embeddings = embed(params, model, images, *pools)
         learned = image_set(params, dense, np.flatnonzero(known_N & (fold_N != fold)))
-        fit(params, settings, f"out_of_fold-{fold}", model, loss, learned)
+        fit(params, settings, f"out_of_fold-{fold}", model, loss, learned, on_metrics=tracking.log_metrics)
         held_out = np.flatnonzero(fold_N == fold)
         if len(held_out):  # few images, or large groups: not every fold gets one
             scores_NC[held_out] = score_images(params, model, image_set(params, dense, held_out)).scores_NC
@@ -65,9 +62,9 @@ def run(params: Params) -> None:
         if fold == 0 and not embeddings:
             embeddings = embed(params, model, images, *pools)
 
-    matrices.write_predictions(
+    write_predictions(
         params.paths.out_of_fold,
-        matrices.Predictions(
+        Predictions(
             ids + pool_ids,
             [partition_of[i] for i in ids + pool_ids],
             words.labels,
@@ -80,7 +77,7 @@ def run(params: Params) -> None:
     forget(params, "out_of_fold")
     ledger.num_out("images", len(ids) + len(pool_ids))
     ledger.note(f"{section.num_folds} models of {section.epochs} epochs; duplicate groups whole")
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)
 
 
 def starts_learned(params: Params) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.core import matrices
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import read_splits, vocabulary, write_ledger
+from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.core.workspace import Workspace
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
 from tasks.training.fitting import score_images, unlabelled_set
@@ -12,13 +12,13 @@ from tasks.training.fitting import score_images, unlabelled_set
 
 def run(params: Params) -> None:
     """Model folder and shards -> one row of scores an image, in the taxonomy's label order."""
-    words, splits = vocabulary(params), read_splits(params).sort_by("image_id")
+    words, splits = Workspace(params.paths).vocabulary(), Workspace(params.paths).read("splits").sort_by("image_id")
     ids = splits["image_id"].to_pylist()
     model = load_model(params.paths.finetuned)
     scored = score_images(params, model, unlabelled_set(params, ids), batch_size=params.predict.batch_size)
-    matrices.write_predictions(
+    write_predictions(
         params.paths.predictions,
-        matrices.Predictions(
+        Predictions(
             ids,
             splits["partition"].to_pylist(),
             words.labels,
@@ -30,4 +30,4 @@ def run(params: Params) -> None:
     ledger = Ledger("predict")
     ledger.num_in("images", len(ids))
     ledger.num_out("images", len(ids))
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 
+from tasks import tracking
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.training.fitting import build_model, fit, image_set, save
 
 
 def run(params: Params) -> None:
     """Known labels of the pretrain partition -> weights; nothing but a note when there is no such source."""
-    settings, words = params.pretrain, vocabulary(params)
-    ids = partition_ids(read_splits(params), "pretrain")
+    settings, words = params.pretrain, Workspace(params.paths).vocabulary()
+    ids = Workspace(params.paths).image_ids("pretrain")
     ledger = Ledger("pretrain")
     ledger.num_in("images", len(ids))
     if not settings.enabled or not ids:
@@ -22,14 +23,16 @@ def run(params: Params) -> None:
         shutil.rmtree(params.paths.pretrained, ignore_errors=True)  # an earlier run's weights
         params.paths.pretrained.mkdir(parents=True, exist_ok=True)
         ledger.dropped("images", len(ids), reason)
-        write_ledger(ledger, params)
+        Workspace(params.paths).book(ledger)
         return
-    dense = labels_of(params, params.paths.deduplicated, ids, words.labels)
-    kept = has_known_labels(dense)
+    dense = Workspace(params.paths).states("deduplicated", ids, words.labels)
+    kept = dense.has_known_labels()
     ledger.dropped("images", len(ids) - len(kept), "no known label")
     ledger.num_out("images", len(kept))
 
     model, loss = build_model(params, words, settings, start=None, dense=dense)
-    result = fit(params, settings, "pretrain", model, loss, image_set(params, dense, kept))
+    result = fit(
+        params, settings, "pretrain", model, loss, image_set(params, dense, kept), on_metrics=tracking.log_metrics
+    )
     save(params, params.paths.pretrained, "pretrain", model, result, settings.augment)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

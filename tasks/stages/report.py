@@ -8,7 +8,7 @@ import json
 import yaml
 
 from tasks.core import tables
-from tasks.core.workspace import vocabulary
+from tasks.core.workspace import Workspace
 from tasks.images.shards import ShardReader
 from tasks.params import Params
 from tasks.report.model_card import render_model_card
@@ -25,7 +25,7 @@ def run(params: Params) -> None:
 
 def gather(params: Params) -> Findings:
     """Everything the page shows; pictures only of the mistakes that it shows."""
-    paths, words = params.paths, vocabulary(params)
+    paths, words = params.paths, Workspace(params.paths).vocabulary()
     mistakes = tables.read_json(paths.evaluation / "mistakes.json")
     reader = ShardReader(paths.shards)
     shown = {m["image_id"] for m in mistakes["worst"][: params.report.worst_mistakes]}

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from tasks.core import tables
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import labels_of, partition_ids, read_splits, vocabulary, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.nn.cooccurrence import Cooccurrence
 from tasks.params import Params
 from tasks.sampling import SAMPLERS
@@ -15,9 +15,9 @@ from tasks.sampling.replication import before_after, replication
 
 def run(params: Params) -> None:
     """Cleaned labels of the train partition -> r(I) a image, before/after table."""
-    section, words = params.resample, vocabulary(params)
-    ids = partition_ids(read_splits(params), "train")
-    dense = labels_of(params, params.paths.cleaned, ids, words.labels)
+    section, words = params.resample, Workspace(params.paths).vocabulary()
+    ids = Workspace(params.paths).image_ids("train")
+    dense = Workspace(params.paths).states("cleaned", ids, words.labels)
     sampler = section.sampler if section.enabled else section.sampler.model_copy(update={"name": "natural"})
     phi = sampler.build(SAMPLERS, where="params.yaml: resample.sampler")
     r_N = replication(dense.targets_NC, dense.known_NC, phi)
@@ -39,4 +39,4 @@ def run(params: Params) -> None:
     ledger.num_out("images", len(ids))
     if not section.enabled:
         ledger.note("turned off in params.yaml: every image once an epoch")
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

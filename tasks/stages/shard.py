@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
+from tasks.core.environment import num_workers
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import images_of, num_workers, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.images.shards import write_shards
 from tasks.params import Params
 
 
 def run(params: Params) -> None:
     """Mapped images -> a few shard files."""
-    images = images_of(params)
+    images = Workspace(params.paths).read("mapped.images")
     usable = images.filter(pc.equal(images["status"], "ok")).sort_by("image_id")
     write_shards(
         usable,
@@ -25,4 +26,4 @@ def run(params: Params) -> None:
     ledger.num_in("images", images.num_rows)
     ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
     ledger.num_out("images", usable.num_rows)
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

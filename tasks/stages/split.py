@@ -9,7 +9,7 @@ from scipy.sparse import hstack
 from tasks.core import tables
 from tasks.core.errors import SplitError
 from tasks.core.ledger import Ledger
-from tasks.core.workspace import images_of, vocabulary, write_ledger
+from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sampling.split import assert_no_leak, partition
 from tasks.sampling.statements import absent_matrix, present_matrix
@@ -17,8 +17,8 @@ from tasks.sampling.statements import absent_matrix, present_matrix
 
 def run(params: Params) -> None:
     """Usable images, groups and labels -> partition and fold of every image; earlier answers stay as they are."""
-    section, labels = params.split, vocabulary(params).labels
-    images = images_of(params)
+    section, labels = params.split, Workspace(params.paths).vocabulary().labels
+    images = Workspace(params.paths).read("mapped.images")
     usable = images.filter(pc.equal(images["status"], "ok")).sort_by("image_id")
     use = [params.sources[source].use for source in usable["source"].to_pylist()]
     groups = tables.read_table(params.paths.deduplicated / "groups.parquet", tables.GROUPS)
@@ -54,4 +54,4 @@ def run(params: Params) -> None:
     ledger.num_out("images", splits.num_rows)
     for row in splits.group_by("partition").aggregate([([], "count_all")]).sort_by("partition").to_pylist():
         ledger.note(f"{row['partition']}: {row['count_all']}")
-    write_ledger(ledger, params)
+    Workspace(params.paths).book(ledger)

@@ -1,7 +1,8 @@
 """thresholds.json: {"rule", "fit_on", "labels": {label: entry}}.
 
 An entry holds threshold (null = never predicted), support (known positives), shrinkage_weight (how much of the
-threshold is the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule asked for).
+threshold is the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule
+asked for).
 
 Where scores were calibrated first, "probabilities" holds {"method", "labels": {label: map}}, a map being {"slope",
 "intercept"} on the logit, or {"scores", "probabilities"} knots, or null. Thresholds are on the calibrated scores then.

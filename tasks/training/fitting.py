@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tasks.core import matrices, tables
-from tasks.core import workspace as _common
+from tasks.core import tables
+from tasks.core.environment import loader_workers
 from tasks.core.errors import TableError
-from tasks.core.workspace import Vocabulary, num_workers
+from tasks.core.states import States
+from tasks.core.workspace import Vocabulary
 from tasks.images.shards import ShardReader
 from tasks.nn.backbone import build_backbone, freeze_batchnorm
 from tasks.nn.cooccurrence import Cooccurrence
@@ -32,7 +34,7 @@ from tasks.training.validation import mean_average_precision
 logger = logging.getLogger(__name__)
 
 
-def image_set(params: Params, dense: matrices.DenseLabels, rows: np.ndarray | None = None) -> ImageSet:
+def image_set(params: Params, dense: States, rows: np.ndarray | None = None) -> ImageSet:
     """The images of `dense` (or only its `rows`) as the network takes them, with their labels."""
     rows = np.arange(len(dense.image_ids)) if rows is None else rows
     return ImageSet(
@@ -51,7 +53,7 @@ def unlabelled_set(params: Params, image_ids: list[str]) -> ImageSet:
 
 
 def build_model(
-    params: Params, words: Vocabulary, settings: Training, *, start: Path | None, dense: matrices.DenseLabels
+    params: Params, words: Vocabulary, settings: Training, *, start: Path | None, dense: States
 ) -> tuple[Tagger, torch.nn.Module]:
     """The network and its loss, initialised from `seed`; weights of an earlier stage come along where there are any.
 
@@ -104,6 +106,10 @@ def has_model(folder: Path) -> bool:
     return (folder / "model.safetensors").exists()
 
 
+def nowhere(metrics: dict[str, float], step: int) -> None:
+    """Metrics that nobody records."""
+
+
 def fit(
     params: Params,
     settings: Training,
@@ -112,6 +118,8 @@ def fit(
     loss: torch.nn.Module,
     train_set: ImageSet,
     val_set: ImageSet | None = None,
+    *,
+    on_metrics: Callable[[dict[str, float], int], None] = nowhere,
     **options,
 ) -> TrainingResult:
     """Train to the end, resuming where an earlier attempt was stopped; `model` then holds the chosen weights.
@@ -132,7 +140,7 @@ def fit(
         score=mean_average_precision,
         seed=params.seed,
         checkpoint_dir=checkpoint_dir(params, name),
-        on_metrics=lambda metrics, step: _common.metrics_sink({f"{name}/{k}": v for k, v in metrics.items()}, step),
+        on_metrics=lambda metrics, step: on_metrics({f"{name}/{k}": v for k, v in metrics.items()}, step),
         num_workers=loader_workers(),
         **options,
     )
@@ -153,11 +161,6 @@ def score_images(
         with_embeddings=with_embeddings,
         num_workers=loader_workers(),
     )
-
-
-def loader_workers() -> int:
-    """Loader processes: none for a small machine, where a second process costs more than it decodes."""
-    return 0 if num_workers() < 4 else min(8, num_workers() // 2)
 
 
 def checkpoint_dir(params: Params, name: str) -> Path:

@@ -31,7 +31,9 @@ from tasks.cleaning.changes import apply_changes
 from tasks.cleaning.noise import error_probability, fit_noise, rows_to_fit
 from tasks.cleaning.policies import Album, Consensus
 from tasks.cleaning.weak_sources import SourceScores, WeakSources
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import Predictions
+from tasks.core.states import States
 from tasks.review.agreement import resolve
 from tasks.review.queue import questions
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
@@ -244,8 +246,8 @@ def queue_of_many(path: str, num_images: int) -> int:
     blocks = [np.arange(start, min(start + BLOCK, num_images)) for start in range(0, num_images, BLOCK)]
     for rows in blocks:
         targets_NC[rows] = scores[rows] > rng.random((len(rows), NUM_LABELS), np.float32)
-    dense = matrices.DenseLabels(ids, labels, targets_NC, np.ones(scores.shape, bool))
-    out_of_fold = matrices.Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
+    dense = States.of(ids, labels, targets_NC, np.ones(scores.shape, bool))
+    out_of_fold = Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
     sources = WeakSources(dense, out_of_fold, tables.empty(tables.LABELS), tables.empty(tables.COVERAGE))
     some = rows_to_fit(*scores.shape)
     decide = Consensus().fit(sources.heard(some), targets_NC[some], dense.known_NC[some])

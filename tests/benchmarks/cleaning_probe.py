@@ -23,7 +23,7 @@ from sklearn.model_selection import KFold
 
 from tasks.cleaning.policies import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
 from tasks.cleaning.weak_sources import Neighbours, SourceScores
-from tasks.core import matrices
+from tasks.core.states import States
 from tasks.nn.backbone import build_backbone
 from tasks.review.queue import questions
 from tests.benchmarks.cleaning import plant
@@ -94,7 +94,7 @@ def clean(
         [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
     )
     ids = [f"photographs/{n:05d}" for n in range(len(given_NC))]
-    dense = matrices.DenseLabels(ids, list(ANIMALS), targets_NC, known_NC)
+    dense = States.of(ids, list(ANIMALS), targets_NC, known_NC)
     queue = questions(dense, [(everything, decided)], budget=200, audit_share=0.1, seed=seed).to_pylist()
     reviewed_NC = cleaned_NC.copy()
     for row in queue:

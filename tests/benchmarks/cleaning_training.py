@@ -30,7 +30,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from tasks.commands.recipe import merge
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import read_predictions
+from tasks.core.workspace import Workspace
 from tasks.demo import digits
 from tasks.params import Params, parse_params
 from tasks.review.verdicts import Verdict, append_verdicts
@@ -209,10 +211,10 @@ def true_answers(params: Params, truth: pa.Table) -> dict[tuple[str, str], int]:
 
 def states_of(params: Params, folder: Path, cells: list[tuple[str, str]]) -> list[int]:
     """State of each cell in the labels of `folder`, -1 unknown."""
-    from tasks.core.workspace import labels_of, vocabulary
+    from tasks.core.workspace import labels_of
 
     ids = sorted({i for i, _ in cells})
-    dense = labels_of(params, folder, ids, vocabulary(params).labels)
+    dense = labels_of(params, folder, ids, Workspace(params.paths).vocabulary().labels)
     row, column = ({v: k for k, v in enumerate(values)} for values in (ids, dense.labels))
     states_NC = np.where(dense.known_NC, dense.targets_NC.astype(np.int8), -1)
     return [int(states_NC[row[i], column[h]]) for i, h in cells]
@@ -220,10 +222,9 @@ def states_of(params: Params, folder: Path, cells: list[tuple[str, str]]) -> lis
 
 def scores_of(params: Params, truth: pa.Table) -> Tested:
     """The test images, and how many of the planted errors the labels of training still hold."""
-    from tasks.core.workspace import labels_of
 
-    test = matrices.read_predictions(params.paths.predictions).select("test")
-    dense = labels_of(params, params.paths.cleaned, test.image_ids, test.labels)
+    test = read_predictions(params.paths.predictions).select("test")
+    dense = Workspace(params.paths).states("cleaned", test.image_ids, test.labels)
     errors = errors_of(truth)
     now = states_of(params, params.paths.cleaned, list(errors))
     left = np.mean([state != true for state, true in zip(now, errors.values(), strict=True)])

@@ -24,7 +24,8 @@ import numpy as np
 import yaml
 
 from tasks.commands.recipe import merge, read_recipe
-from tasks.core import matrices
+from tasks.core.prediction_table import read_predictions
+from tasks.core.workspace import Workspace
 from tasks.metrics.f1 import group_accuracy
 from tasks.params import Params, parse_params
 from tests.homes import run_stages
@@ -89,13 +90,12 @@ def prepare(num_images: int, seed: int) -> None:
 
 def accuracies(params: Params) -> dict[str, np.ndarray]:
     """Accuracy of digit, letter and both, float64 (3,), on each part; train as the network sees it in the end."""
-    from tasks.core.workspace import labels_of, vocabulary
 
-    predictions, words = matrices.read_predictions(params.paths.predictions), vocabulary(params)
+    predictions, words = read_predictions(params.paths.predictions), Workspace(params.paths).vocabulary()
     found = {}
     for part in ("train", "calibration", "test"):
         own = predictions.select(part)
-        dense = labels_of(params, params.paths.cleaned, own.image_ids, words.labels)
+        dense = Workspace(params.paths).states("cleaned", own.image_ids, words.labels)
         cells = own.scores_NC, dense.targets_NC, dense.known_NC
         groups = ([group] for group in words.groups)
         found[part] = np.array([group_accuracy(*cells, *chosen) for chosen in (*groups, words.groups)])

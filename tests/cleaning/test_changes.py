@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tasks.cleaning.changes import ASSERTIONS, EXCLUDED, apply_changes, policy_assertions, resolved_by
 from tasks.cleaning.policies import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Cleaned
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.states import States
 from tasks.taxonomy.propagation import propagate
 from tasks.taxonomy.taxonomy import parse_taxonomy
 from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
@@ -150,7 +151,7 @@ def test_confidence_is_the_probability_of_the_state():
 
 
 def test_a_policy_speaks_only_of_the_cells_that_it_does_not_keep():
-    dense = matrices.DenseLabels(["a", "b"], ["oak", "fir"], np.zeros((2, 2), np.uint8), np.ones((2, 2), bool))
+    dense = States.of(["a", "b"], ["oak", "fir"], np.zeros((2, 2), np.uint8), np.ones((2, 2), bool))
     actions = np.array([[KEEP, TO_PRESENT], [TO_ABSENT, TO_UNKNOWN]], np.int8)
     decided = Cleaned(actions, np.array([[0.1, 0.9], [0.2, 0.5]]), np.zeros((2, 2)))
     rows = policy_assertions(dense, decided, origin="rule:x").to_pylist()

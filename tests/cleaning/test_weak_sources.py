@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 
 from tasks.cleaning.weak_sources import Neighbours, SourceScores, WeakSources, model_proposals, top_labels
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import Predictions
+from tasks.core.states import States
 from tests.taxonomy.kits import label_rows
 
 LABELS = ["cat", "dog"]
 
 
-def dense(num_images: int = 3) -> matrices.DenseLabels:
+def dense(num_images: int = 3) -> States:
     ids = [f"a/{n}" for n in range(num_images)]
-    return matrices.DenseLabels(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
+    return States.of(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
 
 
-def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=None) -> matrices.Predictions:
+def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=None) -> Predictions:
     scores_NC = np.asarray(scores_NC, np.float32)
-    return matrices.Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
+    return Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
 
 
 def opinions_of(*heard) -> SourceScores:

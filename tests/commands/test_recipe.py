@@ -12,7 +12,7 @@ import yaml
 
 from tasks.commands.recipe import apply_recipe, list_recipes, merge, read_recipe
 from tasks.core.errors import ParamsError
-from tasks.core.matrices import DenseLabels
+from tasks.core.states import States
 from tasks.core.workspace import Vocabulary
 from tasks.params import load_params, parse_params
 from tasks.taxonomy.taxonomy import read_taxonomy
@@ -101,7 +101,7 @@ def test_every_shipped_recipe_takes_a_step_with_its_own_network_head_and_loss(pa
     labels, groups = vocabulary_of(ROOT / params.paths.taxonomy)
     rng, shape = np.random.default_rng(0), (40, len(labels))
     targets_NC = (rng.random(shape) < 0.4).astype(np.uint8)
-    dense = DenseLabels([str(i) for i in range(40)], labels, targets_NC, rng.random(shape) < 0.8)
+    dense = States.of([str(i) for i in range(40)], labels, targets_NC, rng.random(shape) < 0.8)
     words = Vocabulary(dense.labels, groups, dense.labels)
     model, loss = build_model(params, words, section, start=ROOT / "no-such-folder", dense=dense)
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -124,7 +124,7 @@ def test_the_album_recipe_draws_its_head_by_xavier():
     small = {"model": {"backbone": {"name": "test_resnet", "weights": None}}}
     album = parse_params(merge(merge(params, read_recipe("album_tagging", ROOT / "recipes")), small))
     targets_NC = np.eye(7, dtype=np.uint8)
-    dense = DenseLabels(list("abcdefg"), list("abcdefg"), targets_NC, np.ones((7, 7), bool))
+    dense = States.of(list("abcdefg"), list("abcdefg"), targets_NC, np.ones((7, 7), bool))
     words = Vocabulary(dense.labels, [], dense.labels)
     model, _ = build_model(album, words, album.finetune, start=ROOT / "no-such-folder", dense=dense)
     bound = (6 / (model.backbone.num_features + 7)) ** 0.5

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.commands.score import SCORES, STATES, hold, read_long_labels, read_long_scores, score, score_run
-from tasks.core import matrices
 from tasks.core.errors import ProtocolError, TableError
+from tasks.core.prediction_table import Predictions, write_predictions
 
 SCORE_ROWS = [("1", "cat", 0.9), ("1", "dog", 0.2), ("2", "dog", 0.7), ("3", "cat", 0.6), ("extra", "cat", 0.5)]
 STATE_ROWS = [("1", "cat", 1), ("1", "dog", 0), ("2", "cat", -1), ("2", "dog", 1), ("3", "cat", 0), ("4", "dog", 1)]
@@ -231,8 +231,8 @@ def test_ids_that_are_numbers_are_read_as_text(tmp_path):
 
 def test_a_predictions_table_of_the_pipeline_is_read_too(tmp_path):
     scores = np.float32([[0.25, 0.75], [0.5, 1.0]])
-    matrices.write_predictions(
-        tmp_path / "p.parquet", matrices.Predictions(["1", "2"], ["test"] * 2, ["cat", "dog"], scores, "abc", "ema")
+    write_predictions(
+        tmp_path / "p.parquet", Predictions(["1", "2"], ["test"] * 2, ["cat", "dog"], scores, "abc", "ema")
     )
     read = read_long_scores(tmp_path / "p.parquet")
     assert [tuple(row.values()) for row in read.to_pylist()] == [

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError
+from tasks.core.prediction_table import Predictions, read_predictions, write_predictions
 from tasks.evaluation.accepted import accept
 from tasks.evaluation.scored_run import read_scored_run, write_scored_run
 from tasks.params import Params, parse_params
@@ -53,9 +54,9 @@ def home(folder: Path, *, fuse: str = "", seed: int = 0, **sections: dict) -> Pa
     seen_NC[small_N, 2] = 0
     scores_NC = np.float32(1 / (1 + np.exp(-(4 * seen_NC - 2 + rng.standard_normal(seen_NC.shape) * [4, 1, 1, 1]))))
     ids = [f"s/{n:03}" for n in range(NUM_IMAGES)]
-    matrices.write_predictions(
+    write_predictions(
         paths.predictions,
-        matrices.Predictions(ids, [PARTITIONS[n % 2] for n in range(NUM_IMAGES)], LABELS, scores_NC, "f00", "ema"),
+        Predictions(ids, [PARTITIONS[n % 2] for n in range(NUM_IMAGES)], LABELS, scores_NC, "f00", "ema"),
     )
     rows = [
         {"image_id": ids[n], "label": LABELS[c], "state": int(targets_NC[n, c]), "confidence": 1.0,
@@ -116,7 +117,7 @@ def test_relations_hold_by_name_whatever_the_order_of_the_columns(plain):
     run = read_scored_run(params.paths.evaluation / "scored_run.parquet")
     animal, cat, dog = (run.scores_NC[:, run.labels.index(name)] for name in ("animal", "cat", "dog"))
     assert (animal >= np.maximum(cat, dog)).all()
-    raw = matrices.read_predictions(params.paths.predictions).select("test")
+    raw = read_predictions(params.paths.predictions).select("test")
     for label in ("cat", "key", "dog"):
         np.testing.assert_array_equal(run.scores_NC[:, run.labels.index(label)], raw.scores_NC[:, LABELS.index(label)])
 
@@ -193,10 +194,10 @@ def test_a_worse_model_is_refused_by_the_gate_and_its_evaluation_stays(tmp_path)
     gate.run(params)
     assert json.loads(params.paths.gate.read_text())["passed"]
     accept(params.paths.metrics, params.paths.evaluation, params.paths.accepted)
-    found = matrices.read_predictions(params.paths.predictions)
+    found = read_predictions(params.paths.predictions)
     noise = np.random.default_rng(5).random(found.scores_NC.shape).astype(np.float32)
-    worse = matrices.Predictions(found.image_ids, found.partitions, LABELS, noise, "bad", "ema")
-    matrices.write_predictions(params.paths.predictions, worse)
+    worse = Predictions(found.image_ids, found.partitions, LABELS, noise, "bad", "ema")
+    write_predictions(params.paths.predictions, worse)
     metrics, _, change = judged(params)
     assert change["how"] == "paired"
     assert change["metrics"]["mAP"]["now"] == pytest.approx(metrics["test"]["mAP"], abs=1e-6)
@@ -225,8 +226,8 @@ def test_an_accepted_run_is_held_against_one_under_another_name(tmp_path):
 
 def test_without_a_labelled_test_image_there_is_nothing_to_measure(tmp_path):
     params = home(tmp_path)
-    found = matrices.read_predictions(params.paths.predictions)
-    matrices.write_predictions(params.paths.predictions, found.select("calibration"))
+    found = read_predictions(params.paths.predictions)
+    write_predictions(params.paths.predictions, found.select("calibration"))
     calibrate.run(params)
     with pytest.raises(TableError, match=r"no image of partition 'test' has a known label"):
         evaluate.run(params)

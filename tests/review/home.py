@@ -8,7 +8,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import write_predictions
 from tasks.params import Params, load_params
 from tests.imports import ROOT
 from tests.review.tables_of import groups_of, images_of, labels_of, predictions_of, queue_of
@@ -61,7 +62,7 @@ def new_home(folder: Path, *, port: int) -> Params:
     embeddings = np.asarray([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], np.float32)
     partitions = ["train", "train", "pool", "train"]
     predictions = predictions_of(list(LABELS), scores, partitions=partitions, embeddings_ND=embeddings)
-    matrices.write_predictions(paths.out_of_fold, predictions)
+    write_predictions(paths.out_of_fold, predictions)
     return loaded
 
 

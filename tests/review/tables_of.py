@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import Predictions
 
 
 def queue_of(*rows: tuple) -> pa.Table:
@@ -42,8 +43,8 @@ def groups_of(**group_of: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=tables.GROUPS)
 
 
-def predictions_of(labels: list[str], scores: dict[str, list[float]], **columns) -> matrices.Predictions:
+def predictions_of(labels: list[str], scores: dict[str, list[float]], **columns) -> Predictions:
     """Predictions of image id -> one score a label."""
     scores_NC = np.asarray(list(scores.values()), np.float32).reshape(len(scores), len(labels))
     partitions = columns.pop("partitions", ["train"] * len(scores))
-    return matrices.Predictions(list(scores), partitions, labels, scores_NC, "model", "raw", **columns)
+    return Predictions(list(scores), partitions, labels, scores_NC, "model", "raw", **columns)

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from tasks.cleaning.policies import Cleaned
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.states import States
 from tasks.review.agreement import resolve
 from tasks.review.audit import RECENT, error_rate, recent_yield, review_summary, should_stop, surprise, wilson
 from tasks.review.queue import LEAST_YIELD, lots, questions
@@ -84,7 +85,7 @@ def summary(*verdicts: tuple[int, str, str]) -> dict:
     """Five cells annotated present, four absent, the last unknown; verdicts: (image, verdict, reason)."""
     targets_NC = np.array([[1]] * 5 + [[0]] * 5, np.uint8)
     known_NC = np.array([[True]] * 9 + [[False]])
-    dense = matrices.DenseLabels(IDS, ["cat"], targets_NC, known_NC)
+    dense = States.of(IDS, ["cat"], targets_NC, known_NC)
     images = pa.table({"image_id": IDS, "sha256": IDS, "status": ["ok"] * 10})
     said = [
         Verdict(IDS[n], "cat", v, "ann", f"2026-01-01T00:00:{t:02}+00:00", reason=reason)
@@ -119,7 +120,7 @@ def test_the_error_rate_stays_right_when_the_queue_has_taken_the_errors_out_roun
         targets_NC = (rng.random((2000, 1)) < 0.5).astype(np.uint8)
         wrong_NC = rng.random((2000, 1)) < 0.1
         doubt_NC = np.where(wrong_NC, rng.uniform(0.3, 0.6, (2000, 1)), rng.uniform(0, 0.35, (2000, 1)))
-        dense = matrices.DenseLabels(ids, ["cat"], targets_NC, np.ones((2000, 1), bool))
+        dense = States.of(ids, ["cat"], targets_NC, np.ones((2000, 1), bool))
         present_NC = np.where(targets_NC == 1, 1 - doubt_NC, doubt_NC)
         decided = Cleaned(np.zeros((2000, 1), np.int8), present_NC, doubt_NC)
         images = pa.table({"image_id": ids, "sha256": ids, "status": ["ok"] * 2000})

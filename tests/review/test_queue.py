@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.cleaning.policies import Cleaned
-from tasks.core import matrices
+from tasks.core.states import States
 from tasks.review.queue import AUDIT, Block, build_queue, expected_errors, label_weights, questions
 
 
@@ -157,7 +157,7 @@ def asked(doubt, *, known=True, reopened=(), closed=(), **options):
     doubt_NC = np.asarray(doubt, float)
     targets_NC = np.zeros(doubt_NC.shape, np.uint8)
     targets_NC[:, 0] = 1
-    dense = matrices.DenseLabels(
+    dense = States.of(
         [f"i{n}" for n in range(len(doubt_NC))],
         ["cat", "dog"][: doubt_NC.shape[1]],
         targets_NC,

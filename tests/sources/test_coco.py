@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import SourceError
-from tasks.core.matrices import dense_labels
+from tasks.core.states import states_of
 from tasks.core.tables import ABSENT
 from tasks.sources import coco, coco_json
 from tests.sources.deliveries import check_source, coco_document, native, pairs, touch, write_json
@@ -267,7 +267,7 @@ def test_real_multi_hot_equals_pycocotools(real_data):
         for i, image_id in enumerate(image_ids):
             for annotation in oracle.loadAnns(oracle.getAnnIds(imgIds=image_id)):
                 expected[i, category_ids.index(annotation["category_id"])] = 1
-        found = dense_labels(raw.labels, [f"coco/{i}" for i in image_ids], names)
+        found = states_of(raw.labels, [f"coco/{i}" for i in image_ids], names)
         assert np.array_equal(found.targets_NC, expected)
         images, objects, labels, categories = counts
         assert raw.num_in == [("images", images), ("labels", objects)]

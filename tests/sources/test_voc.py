@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.core.errors import SourceError
-from tasks.core.matrices import dense_labels
+from tasks.core.states import states_of
 from tasks.sources import voc
 from tests.sources import deliveries
 from tests.sources.deliveries import check_source, native, pairs, voc_xml
@@ -117,7 +117,7 @@ def test_voc2007_cooccurrence_on_trainval_equals_the_published_counts(real_data,
         )
         if split == "train"
     ]
-    targets = dense_labels(raw2007.labels, train, labels).targets_NC.astype(np.int64)
+    targets = states_of(raw2007.labels, train, labels).targets_NC.astype(np.int64)
     counts = targets.T @ targets
     assert np.array_equal(np.diag(counts), published["nums"])
     assert np.array_equal(counts - np.diag(np.diag(counts)), published["adj"])

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import VerdictError
+from tasks.core.prediction_table import Predictions, write_predictions
 from tasks.params import Params, load_params
 from tasks.review.queue import AUDIT
 from tasks.review.verdicts import Verdict, append_verdicts
@@ -65,17 +66,17 @@ def params(tmp_path, monkeypatch) -> Params:
     )
     write(paths.mapped / "coverage.parquet", tables.COVERAGE, source=["set"] * 12, label=WORDS)
     tables.write_table(paths.mapped / "proposals.parquet", tables.empty(tables.LABELS))
-    tables.write_table(paths.mapped / "proposal_coverage.parquet", tables.empty(tables.COVERAGE))
+    tables.write_table(paths.mapped / "label_spaces.parquet", tables.empty(tables.COVERAGE))
     tables.write_table(paths.mapped / "look_again.parquet", tables.empty(tables.LOOK_AGAIN))
     tables.write_json(paths.mapped / "vocabulary.json", {"labels": WORDS, "groups": [], "display_names": WORDS})
     shown = [i for i, name in enumerate(partitions) if name in ("train", "calibration", "pool")]
     both_NC = np.concatenate(
         [scores_NC, scores_NC[:, ::2].max(1, keepdims=True), scores_NC[:, 1::2].max(1, keepdims=True)], 1
     )
-    out_of_fold = matrices.Predictions(
+    out_of_fold = Predictions(
         [ids[i] for i in shown], [partitions[i] for i in shown], WORDS, both_NC[shown], "", "raw", both_NC[shown]
     )
-    matrices.write_predictions(paths.out_of_fold, out_of_fold)
+    write_predictions(paths.out_of_fold, out_of_fold)
     paths.taxonomy.parent.mkdir(parents=True)
     shutil.copy(ROOT / "data/taxonomy/taxonomy.yaml", paths.taxonomy)
     return params
@@ -154,8 +155,8 @@ def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
 
 
 def test_without_scores_nothing_is_accused(params):
-    nothing = matrices.Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
-    matrices.write_predictions(params.paths.out_of_fold, nothing)
+    nothing = Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
+    write_predictions(params.paths.out_of_fold, nothing)
     report = run(params)
     assert report["actions"]["kept"] == 360 * 10
     assert not changed(params)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tasks.commands.recipe import merge, read_recipe
-from tasks.core import matrices, tables
+from tasks.core import tables
+from tasks.core.prediction_table import read_predictions
 from tasks.params import Params, parse_params
 from tests.conftest import ROOT
 from tests.homes import run_stages
@@ -80,5 +81,5 @@ def test_out_of_fold_scores_every_labelled_image_whether_or_not_there_is_a_pool(
     section = params.out_of_fold.model_copy(update={"enabled": True, "num_folds": 2, "epochs": 1})
     tables.write_table(paths.splits, kept, tables.SPLITS)
     run_stages(params.model_copy(update={"paths": paths, "out_of_fold": section}), "out_of_fold")
-    scored = matrices.read_predictions(paths.out_of_fold)
+    scored = read_predictions(paths.out_of_fold)
     assert len(scored.image_ids) == len(scored.embeddings_ND) == (220 if with_pool else 180)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from safetensors import safe_open
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import ModelError, ParamsError
-from tasks.core.workspace import has_known_labels, labels_of, partition_ids, read_splits
+from tasks.core.states import States
+from tasks.core.workspace import Workspace
 from tasks.nn.model import load_model
 from tasks.params import Params, parse_params
 from tasks.stages import finetune
@@ -23,25 +24,25 @@ def with_semi(raw: dict, name: str, per_class: int = 0, **options) -> Params:
     return parse_params(raw)
 
 
-def train_labels(params: Params) -> matrices.DenseLabels:
-    ids = partition_ids(read_splits(params), "train")
-    return finetune.few_labels(params, labels_of(params, params.paths.cleaned, ids, LABELS))
+def train_labels(params: Params) -> States:
+    ids = Workspace(params.paths).image_ids("train")
+    return finetune.few_labels(params, Workspace(params.paths).states("cleaned", ids, LABELS))
 
 
 def stream(params: Params, draws_from: str):
-    pool = partition_ids(read_splits(params), "pool")
+    pool = Workspace(params.paths).image_ids("pool")
     return finetune.stream_of(params, draws_from, train_labels(params), pool)
 
 
 def test_some_images_a_label_keep_their_labels_and_nothing_is_known_of_the_others(raw):
     dense = train_labels(with_semi(raw, "none", per_class=2))
-    assert len(has_known_labels(dense)) == 4
+    assert len(dense.has_known_labels()) == 4
     assert (dense.targets_NC * dense.known_NC).sum(axis=0).tolist() == [2, 2]
     assert not dense.targets_NC[~dense.known_NC].any()
 
 
 def test_zero_keeps_all_labels(raw):
-    assert len(has_known_labels(train_labels(with_semi(raw, "none")))) == 13
+    assert len(train_labels(with_semi(raw, "none")).has_known_labels()) == 13
 
 
 def test_a_method_draws_from_the_pool_and_the_train_images_without_a_known_label(raw):
@@ -90,7 +91,7 @@ def test_the_stage_runs_with_every_method_and_exports_the_tagger_alone(raw, name
 
 def test_no_unlabelled_image_is_one_clear_line(raw):
     params = with_semi(raw, "barlow_twins")
-    splits = read_splits(params)
+    splits = Workspace(params.paths).read("splits")
     fewer = splits.filter([p != "pool" and i != UNANNOTATED for i, p in zip(*_columns(splits), strict=True)])
     tables.write_table(params.paths.splits, fewer, tables.SPLITS)
     for name in ("barlow_twins", "sesemi"):

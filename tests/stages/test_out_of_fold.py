@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError
-from tasks.core.workspace import labels_of, vocabulary
+from tasks.core.prediction_table import read_predictions
+from tasks.core.workspace import Workspace
 from tasks.nn.model import save_model
 from tasks.params import Params, parse_params
 from tasks.stages import out_of_fold as out_of_fold
@@ -29,7 +30,7 @@ def ready(raw: dict, num_folds: int) -> Params:
 def test_labelled_images_and_the_pool_have_scores_and_embeddings(raw):
     params = ready(raw, 2)
     out_of_fold.run(params)
-    found = matrices.read_predictions(params.paths.out_of_fold)
+    found = read_predictions(params.paths.out_of_fold)
     assert found.partitions.count("train") + found.partitions.count("calibration") == 18
     assert found.partitions.count("pool") == 5
     assert (found.scores_NC > 0).all()
@@ -39,7 +40,7 @@ def test_labelled_images_and_the_pool_have_scores_and_embeddings(raw):
 def test_a_fold_may_be_left_without_an_image(raw):
     params = ready(raw, 20)  # 18 images
     out_of_fold.run(params)
-    assert (matrices.read_predictions(params.paths.out_of_fold).scores_NC > 0).all()
+    assert (read_predictions(params.paths.out_of_fold).scores_NC > 0).all()
 
 
 def test_where_no_label_is_known_it_says_where_to_look(raw):
@@ -59,13 +60,13 @@ def embeddings_with(params: Params, state: int) -> np.ndarray:
     column = rows.column_names.index("state")
     tables.write_table(path, rows.set_column(column, "state", states), tables.LABELS)
     out_of_fold.run(params)
-    return matrices.read_predictions(params.paths.out_of_fold).embeddings_ND
+    return read_predictions(params.paths.out_of_fold).embeddings_ND
 
 
 def test_embeddings_of_weights_that_have_learned_have_not_seen_these_labels(raw):
     params = ready(raw, 2)
-    words = vocabulary(params)
-    dense = labels_of(params, params.paths.deduplicated, ["set/01"], words.labels)
+    words = Workspace(params.paths).vocabulary()
+    dense = Workspace(params.paths).states("deduplicated", ["set/01"], words.labels)
     model, _ = build_model(params, words, params.finetune, start=None, dense=dense)
     head = {"name": params.model.head.name, "options": {}}
     save_model(params.paths.pretrained, model, {"head": head, "image_px": [16, 16], "resize": "stretch"})

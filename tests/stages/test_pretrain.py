@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.core import tables
-from tasks.core.workspace import read_splits
+from tasks.core.workspace import Workspace
 from tasks.params import Params, parse_params
 from tasks.stages import pretrain
 
@@ -19,7 +19,7 @@ def params(raw) -> Params:
     raw["pretrain"].update(epochs=1, batch_size=6, augment=[])
     params = parse_params(raw)
     shutil.copytree(params.paths.cleaned, params.paths.deduplicated)
-    splits = read_splits(params)
+    splits = Workspace(params.paths).read("splits")
     roles = ["pretrain" if role == "train" else role for role in splits["partition"].to_pylist()]
     column = splits.column_names.index("partition")
     tables.write_table(params.paths.splits, splits.set_column(column, "partition", pa.array(roles)), tables.SPLITS)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.matrices import Predictions
+from tasks.core.prediction_table import Predictions
 from tasks.core.tables import PRESENT, UNKNOWN_STATE
 
 MOST_SCORES = 20

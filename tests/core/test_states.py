@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.core import matrices, tables
+from tasks.core import tables
 from tasks.core.errors import TableError
+from tasks.core.prediction_table import Predictions, read_predictions, write_predictions
+from tasks.core.states import states_of
 
 
 def label_rows(*rows: tuple[str, str, int]) -> pa.Table:
@@ -20,7 +22,7 @@ def label_rows(*rows: tuple[str, str, int]) -> pa.Table:
 def test_no_row_is_unknown_and_a_covered_pair_without_a_row_is_absent():
     rows = label_rows(("i1", "cat", 1), ("i2", "dog", 0))
     coverage = pa.table({"source": ["s"], "label": ["cat"]}, schema=tables.COVERAGE)
-    dense = matrices.dense_labels(rows, ["i1", "i2"], ["cat", "dog"], coverage=coverage, sources=["s", "other"])
+    dense = states_of(rows, ["i1", "i2"], ["cat", "dog"], coverage=coverage, sources=["s", "other"])
     assert dense.targets_NC.tolist() == [[1, 0], [0, 0]]
     assert dense.known_NC.tolist() == [[True, False], [False, True]]
 
@@ -29,24 +31,24 @@ def test_an_unknown_cell_beats_coverage_but_not_a_row():
     rows = label_rows(("i1", "cat", 1))
     coverage = pa.table({"source": ["s", "s"], "label": ["cat", "dog"]}, schema=tables.COVERAGE)
     unknown = pa.table({"image_id": ["i1", "i1"], "label": ["cat", "dog"]}, schema=tables.UNKNOWN)
-    dense = matrices.dense_labels(rows, ["i1"], ["cat", "dog"], coverage=coverage, sources=["s"], unknown=unknown)
+    dense = states_of(rows, ["i1"], ["cat", "dog"], coverage=coverage, sources=["s"], unknown=unknown)
     assert dense.known_NC.tolist() == [[True, False]]
 
 
 def test_a_pair_that_is_both_present_and_absent_is_refused():
     rows = label_rows(("i", "cat", 1), ("i", "cat", 0))
     with pytest.raises(TableError, match="image 'i' has label 'cat' both present and absent"):
-        matrices.dense_labels(rows, ["i"], ["cat"])
+        states_of(rows, ["i"], ["cat"])
 
 
 def test_dense_labels_of_nothing_are_empty():
-    dense = matrices.dense_labels(tables.empty(tables.LABELS), [], ["cat"])
+    dense = states_of(tables.empty(tables.LABELS), [], ["cat"])
     assert dense.targets_NC.shape == (0, 1)
 
 
 @pytest.mark.parametrize("embeddings", [None, np.eye(2, 3, dtype=np.float32)])
 def test_predictions_carry_label_order_model_hash_and_weights_kind(tmp_path, embeddings):
-    written = matrices.Predictions(
+    written = Predictions(
         ["a", "b"],
         ["test", "pool"],
         ["x", "ü"],
@@ -55,8 +57,8 @@ def test_predictions_carry_label_order_model_hash_and_weights_kind(tmp_path, emb
         "ema",
         embeddings,
     )
-    matrices.write_predictions(tmp_path / "p.parquet", written)
-    read = matrices.read_predictions(tmp_path / "p.parquet")
+    write_predictions(tmp_path / "p.parquet", written)
+    read = read_predictions(tmp_path / "p.parquet")
     assert (read.image_ids, read.labels, read.model_sha256, read.weights_kind) == (["a", "b"], ["x", "ü"], "f00", "ema")
     np.testing.assert_array_equal(read.scores_NC, written.scores_NC)
     assert read.select("pool").image_ids == ["b"]
@@ -65,6 +67,6 @@ def test_predictions_carry_label_order_model_hash_and_weights_kind(tmp_path, emb
 
 
 def test_no_predictions_are_predictions_too(tmp_path):
-    nothing = matrices.Predictions([], [], ["x"], np.zeros((0, 1), np.float32), "", "raw")
-    matrices.write_predictions(tmp_path / "p.parquet", nothing)
-    assert matrices.read_predictions(tmp_path / "p.parquet").scores_NC.shape == (0, 1)
+    nothing = Predictions([], [], ["x"], np.zeros((0, 1), np.float32), "", "raw")
+    write_predictions(tmp_path / "p.parquet", nothing)
+    assert read_predictions(tmp_path / "p.parquet").scores_NC.shape == (0, 1)

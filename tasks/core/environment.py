@@ -1,0 +1,44 @@
+"""What changes only the machine, never a result: every TAGWRIGHT_ variable, read here and nowhere else.
+
+TAGWRIGHT_WORKERS     processes for decoding and hashing; 0 or unset: every core
+TAGWRIGHT_DEVICE      cpu | cuda | cuda:1 | mps; unset: the best there is
+TAGWRIGHT_PROCESSES   processes of one training on this machine, one a GPU; unset: 1
+TAGWRIGHT_CACHE       folder of what is known of image files seen before; unset: .cache
+TAGWRIGHT_LOG         level of the log; unset: INFO
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+
+def num_workers() -> int:
+    """Processes for decoding and hashing."""
+    return int(os.environ.get("TAGWRIGHT_WORKERS", "0")) or len(os.sched_getaffinity(0))
+
+
+def loader_workers() -> int:
+    """Loader processes: none on a small machine, where a second process costs more than it decodes."""
+    return 0 if num_workers() < 4 else min(8, num_workers() // 2)
+
+
+def device_name() -> str:
+    """The device that was asked for, '' when none was."""
+    return os.environ.get("TAGWRIGHT_DEVICE", "")
+
+
+def num_processes() -> int:
+    """Processes that a training is spread over; 1 in a process that torchrun started."""
+    return 1 if "RANK" in os.environ else int(os.environ.get("TAGWRIGHT_PROCESSES", "1"))
+
+
+def image_cache(source: str) -> Path:
+    """What is known of the image files of a source; speed only, outside the graph."""
+    return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "images" / f"{quote(source, safe='')}.parquet"
+
+
+def log_level() -> str:
+    """Level of the log."""
+    return os.environ.get("TAGWRIGHT_LOG", "INFO")
