@@ -32,6 +32,7 @@ class Section(BaseModel):
 class Paths(Section):
     """Where each file that crosses a stage lives, relative to the repository root. dvc.yaml reads the same entries."""
 
+    code: Path
     raw: Path
     taxonomy: Path
     verdicts: Path

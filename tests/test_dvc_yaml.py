@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tasks.__main__ import stage_names
+from tests.imports import stage_names
 from tasks.params import Params, Training, load_params
 from tests.imports import ROOT, reachable
 

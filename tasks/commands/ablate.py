@@ -14,8 +14,10 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 import yaml
 
 from tasks.commands.recipe import merge, read_recipe
@@ -236,3 +238,17 @@ def report(
     )
     tables.write_text(folder / "ladder.md", text)
     return text
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="file name under recipes/, without .yaml; its data must be prepared")],
+    ladder: Annotated[str, typer.Option(help="file name under recipes/ladders/, without .yaml")] = "paper",
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each rung")] = 3,
+    lr: Annotated[list[float] | None, typer.Option(help="learning rates that each rung tries; may be repeated")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="a rung to leave out; may be repeated")] = None,
+    bootstrap: Annotated[int, typer.Option(min=1, help="resamples for 95 % intervals")] = 2000,
+) -> None:
+    """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs."""
+    typer.echo(
+        ablate(recipe, ladder, num_seeds=seeds, learning_rates=lr or [], skip=skip or [], num_resamples=bootstrap)
+    )

@@ -1,4 +1,4 @@
-"""Every registry that params.yaml chooses from, so that a misspelt name costs no training.
+"""Is params.yaml valid? Every section, and every name that is chosen from a registry.
 
 A stage looks up its own choices when it runs. The stages that train look up all of them first: what comes after a
 training should not fail for a letter.
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 
+import typer
+
 from tasks.cleaning.policies import POLICIES
 from tasks.core.registry import Choice, check
 from tasks.metrics.protocols import protocol_named
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
-from tasks.params import Params
+from tasks.params import Params, load_params
 from tasks.sampling import SAMPLERS
 from tasks.thresholds import RULES
 from tasks.training import OPTIMIZERS, SCHEDULES
@@ -43,3 +45,9 @@ def check_choices(params: Params) -> None:
         where = f"params.yaml: {name}.augment"
         Policy(section.augment, image_px=tuple(params.model.image_px), resize=params.model.resize, where=where)
     protocol_named(params.evaluate.protocol)
+
+
+def command() -> None:
+    """Is params.yaml valid? Every section, and every name and option that is chosen from a registry."""
+    check_choices(load_params())
+    typer.echo("params.yaml is valid.")

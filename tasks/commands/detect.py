@@ -9,17 +9,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import torch
+import typer
 from PIL import Image
 from torch import nn
 from torchvision.models import detection as detection_models
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.transforms.functional import pil_to_tensor
 
+from tasks.commands import read_lines
+from tasks.commands.predict import list_images
 from tasks.core import tables
 from tasks.core.errors import ModelError, SourceError, did_you_mean
+from tasks.images.decode import open_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -98,3 +103,16 @@ def image_scores(model: nn.Module, image: Image.Image, categories: Sequence[str]
         if (name := categories[index]) not in NOT_A_LABEL:
             best[name] = max(score, best.get(name, 0.0))
     return dict(sorted(best.items()))
+
+
+def command(
+    paths: Annotated[list[str], typer.Argument(help="files, folders or globs")],
+    weights: Annotated[Path, typer.Option(help="state dict of the network, .safetensors")],
+    out: Annotated[Path, typer.Option(help="Parquet file for a source of `kind: predictions`")],
+    network: Annotated[str, typer.Option(help="a detection model of torchvision")] = "fasterrcnn_resnet50_fpn_v2",
+    categories: Annotated[Path | None, typer.Option(help="names by class index, one a line, background first")] = None,
+) -> None:
+    """A torchvision detector's scores of whole images, to be fused with the model's."""
+    names = read_lines(categories) if categories else None
+    num_images = detect(network, weights, list_images(paths), out, open_image=open_rgb, categories=names)
+    typer.echo(f"{out} written from {num_images} images")

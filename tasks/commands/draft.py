@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from tasks.core import tables
 from tasks.core.errors import ParamsError, did_you_mean
-from tasks.params import Params
+from tasks.params import Params, load_params
 from tasks.sources.openimages_tables import read_hierarchy
 from tasks.taxonomy.drafts import draft_taxonomy
 
@@ -22,3 +25,11 @@ def draft(params: Params, source: str, hierarchy: Path | None) -> str:
     names = tables.read_json(params.paths.ingested / source / "vocabulary.json")
     parents = {**dict.fromkeys(names, ()), **(read_hierarchy(hierarchy) if hierarchy else {})}
     return draft_taxonomy(parents, names, params.sources[source].vocabulary)
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="an entry of `sources:`; run ingest@SOURCE first")],
+    hierarchy: Annotated[Path | None, typer.Option(help="Open Images' label hierarchy, JSON")] = None,
+) -> None:
+    """A first taxonomy.yaml from the names of a source, to be edited by a person."""
+    typer.echo(draft(load_params(), source, hierarchy), nl=False)

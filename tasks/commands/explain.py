@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import RenderableType
+import typer
+from rich.console import Console, RenderableType
 
 from tasks.commands.label_history import explain_image, render
 from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
-from tasks.params import Params
+from tasks.params import Params, load_params
 from tasks.review.agreement import match
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.taxonomy import read_taxonomy
@@ -62,3 +64,8 @@ def explain(params: Params, image_id: str) -> RenderableType:
 def read_if_there(path: Path) -> pa.Table | None:
     """The table, or None where its stage has not run."""
     return tables.read_table(path) if path.exists() else None
+
+
+def command(image_id: Annotated[str, typer.Argument(help="as in the images table, e.g. digits_coco/12")]) -> None:
+    """Where each label of an image came from."""
+    Console().print(explain(load_params(), image_id))

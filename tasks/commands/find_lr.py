@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+import typer
+
+from tasks.commands import print_json
 from tasks.core.workspace import Workspace
-from tasks.params import Params
+from tasks.params import Params, load_params
 from tasks.stages.finetune import trained
 from tasks.training.fitting import build_model, forget, image_set
 from tasks.training.lr_finder import search_lr, sweep_lr
@@ -44,3 +48,14 @@ def searched(params: Params, *, min_lr: float, max_lr: float, num_trials: int) -
 
     lr = search_lr(objective, min_lr=min_lr, max_lr=max_lr, seed=params.seed, num_trials=num_trials)
     return {"lr": lr, "method": "TPE", "calibration_mAP": scores}
+
+
+def command(
+    min_lr: Annotated[float, typer.Option(min=0, help="lowest rate; a summed loss wants far lower ones")] = 1e-4,
+    max_lr: Annotated[float, typer.Option(min=0, help="highest rate")] = 0.1,
+    trials: Annotated[int, typer.Option(min=0, help="runs of finetune to try; 0: one sweep")] = 0,
+) -> None:
+    """A learning rate for `finetune`: by a range test in one sweep, or by Optuna over whole runs."""
+    if not 0 < min_lr < max_lr:
+        raise typer.BadParameter(f"0 < min-lr < max-lr does not hold for {min_lr:g} and {max_lr:g}")
+    print_json(find_lr(load_params(), min_lr=min_lr, max_lr=max_lr, num_trials=trials))

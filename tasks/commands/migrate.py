@@ -15,16 +15,19 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
+import typer
 
+from tasks.commands import print_json
 from tasks.commands.review_steps import ask_again
 from tasks.core import tables
 from tasks.core.errors import ModelError
 from tasks.export.onnx_file import export_onnx
 from tasks.nn.migration import migrated_model
 from tasks.nn.model import load_config, model_sha256, save_model
-from tasks.params import Params
+from tasks.params import Params, load_params
 from tasks.stages.export import manifest_of
 from tasks.taxonomy.migrations import migrate_labels, migrate_thresholds, origins_of
 from tasks.taxonomy.taxonomy import Migration, Taxonomy, read_taxonomy
@@ -126,3 +129,8 @@ def as_csv(table: pa.Table) -> str:
     writer.writeheader()
     writer.writerows(table.to_pylist())
     return text.getvalue()
+
+
+def command(folder: Annotated[Path, typer.Argument(help="folder to write the migrated model to")]) -> None:
+    """The last run's model under today's taxonomy: labels renamed, merged, split and added without training."""
+    print_json(migrate(load_params(), folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
@@ -9,9 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from tasks.core.errors import SourceError, TagwrightError
 from tasks.export.runtime import Read, predict_files
+from tasks.images.stored_pixels import stored_pixels
+
+with contextlib.suppress(ModuleNotFoundError):  # a machine that only predicts calls `main`
+    import typer
 
 logger = logging.getLogger(__name__)
 
@@ -94,3 +100,17 @@ def _images(paths: Iterable[str], *, otherwise: str) -> list[str]:
     if not found:
         raise SourceError(f"{otherwise} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
+
+
+def command(
+    model: Annotated[Path | None, typer.Argument(help="exported ONNX file")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="files, folders, globs, or - for paths on stdin")] = None,
+) -> None:
+    """Labels of image files by an exported model, without torch; without arguments, the stage."""
+    if model is None:
+        from tasks.stages import run_stage
+
+        raise typer.Exit(run_stage("predict"))
+    if not paths:
+        raise typer.BadParameter("name images, folders or globs, or - to read paths from stdin", param_hint="PATHS")
+    predict(model, paths, read=stored_pixels, stdin=sys.stdin, write=typer.echo)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 from ruamel.yaml import YAML
 
@@ -79,3 +80,8 @@ def apply_recipe(name: str, params_file: Path = PARAMS_FILE, folder: Path = RECI
         return f"params.yaml already follows recipe {name}."
     write_text(params_file, after)
     return diff
+
+
+def command(name: Annotated[str | None, typer.Argument(help="file name under recipes/, without .yaml")] = None) -> None:
+    """Apply a recipe to params.yaml and print what changed; without a name, list the recipes."""
+    typer.echo(apply_recipe(name) if name else list_recipes())

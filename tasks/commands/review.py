@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
-review_app = typer.Typer(no_args_is_help=True, help="The review queue before a person, and back as verdicts.")
+app = typer.Typer(no_args_is_help=True, help="The review queue before a person, and back as verdicts.")
 Who = Annotated[str | None, typer.Option(help="reviewer; git's user.name when left out")]
 
 
-@review_app.command()
+@app.command()
 def push(who: Who = None) -> None:
     """Put the questions of the last run on the screen; brings in first what was decided there."""
     from tasks.commands import review_steps
@@ -25,7 +25,7 @@ def push(who: Who = None) -> None:
     _say(review_steps.push(load_params(), who or default_reviewer()))
 
 
-@review_app.command("open")
+@app.command("open")
 def open_screen(
     browser: Annotated[bool, typer.Option(help="also open a browser window")] = True,
 ) -> None:
@@ -36,7 +36,7 @@ def open_screen(
     review_steps.open_screen(load_params(), browser=browser, say=typer.echo)
 
 
-@review_app.command()
+@app.command()
 def pull(who: Who = None) -> None:
     """Append what was decided on the screen to the verdicts' file."""
     from tasks.commands import review_steps
@@ -45,7 +45,7 @@ def pull(who: Who = None) -> None:
     _say(review_steps.pull(load_params(), who or default_reviewer()))
 
 
-@review_app.command()
+@app.command()
 def status() -> None:
     """How much of the queue is decided, by label."""
     from rich.console import Console
@@ -56,7 +56,7 @@ def status() -> None:
     Console(highlight=False).print(review_steps.status(load_params()))
 
 
-@review_app.command("import")
+@app.command("import")
 def import_verdicts(
     file: Annotated[Path, typer.Argument(help="CSV, Label Studio's JSON, or CVAT for images 1.1 (.xml or .zip)")],
     file_format: Annotated[
@@ -71,7 +71,7 @@ def import_verdicts(
     typer.echo(review_steps.import_verdicts(load_params(), file, file_format, who or default_reviewer()))
 
 
-@review_app.command()
+@app.command()
 def mine(
     label: Annotated[str, typer.Argument(help="label id of the taxonomy")],
     most: Annotated[int, typer.Option(min=1, help="questions to add")] = 20,
@@ -84,7 +84,7 @@ def mine(
     typer.echo(f"{found} pool images that resemble '{label}'. Next: python -m tasks review push")
 
 
-@review_app.command()
+@app.command()
 def guidelines() -> None:
     """Write one page a label that says how to judge it."""
     from tasks.commands.review_guidelines import write_guidelines

@@ -11,17 +11,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+import typer
 
+from tasks.commands import print_json, read_lines
 from tasks.core import tables
 from tasks.core.errors import ProtocolError, TableError, did_you_mean
 from tasks.core.prediction_table import Predictions, read_predictions
 from tasks.evaluation.measure import evaluate
-from tasks.evaluation.scored_run import ScoredRun
+from tasks.evaluation.scored_run import ScoredRun, write_scored_run
 from tasks.metrics.protocols import protocol_named
 from tasks.thresholds import RULES
 from tasks.thresholds.document import thresholds_by_label
@@ -310,3 +313,28 @@ def _long(predictions: Predictions) -> pa.Table:
         "score": pa.array(predictions.scores_NC.ravel()),
     }
     return pa.table(columns, schema=SCORES)
+
+
+def command(
+    predictions: Annotated[Path, typer.Option(help="table of image_id, label, score; a missing pair scores 0")],
+    labels: Annotated[Path, typer.Option(help="table of image_id, label, state: 1, 0, or -1 unknown")],
+    protocol: Annotated[str, typer.Option(help="tagwright, asl, mlgcn, otx or voc07")] = "tagwright",
+    thresholds: Annotated[str, typer.Option(help="a rule of tasks/thresholds")] = "fixed",
+    fit_on: Annotated[Path | None, typer.Option(help="image ids to fit thresholds on, one a line")] = None,
+    absent_if_missing: Annotated[bool, typer.Option(help="the labels are exhaustive: no row is absent")] = False,
+    bootstrap: Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals")] = 0,
+    save: Annotated[Path | None, typer.Option(help="write the scored run here, for `compare`")] = None,
+) -> None:
+    """Metrics of any scores against any labels, as one JSON object."""
+    result, run = score_run(
+        read_long_scores(predictions),
+        read_long_labels(labels),
+        protocol=protocol,
+        threshold_rule=thresholds,
+        fit_on_ids=read_lines(fit_on) if fit_on else None,
+        absent_if_missing=absent_if_missing,
+        bootstrap=bootstrap,
+    )
+    if save:
+        write_scored_run(save, run)
+    print_json({**result.pop("metrics"), **result})  # headline numbers first: {"mAP": …, "OF1": …, "labels": {…}, …}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.table import Table
 
 from tasks.core import tables
-from tasks.params import Params
+from tasks.params import Params, load_params
 
 
 def summarise(params: Params) -> Table:
@@ -45,3 +46,8 @@ def measured(params: Params) -> dict[str, float | str | None]:
     if found["protocol"]["model_sha256"] != tables.sha256_of(model):  # as nn.model.model_sha256, without torch
         return {}
     return {**{name: found["test"][name] for name in ("mAP", "OF1", "CF1")}, "protocol": found["protocol"]["name"]}
+
+
+def command() -> None:
+    """What the last run achieved, and where its report is."""
+    Console(highlight=False).print(summarise(load_params()))

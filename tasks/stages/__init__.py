@@ -1,6 +1,59 @@
-"""One module a stage of dvc.yaml: read, call the domain, write.
+"""The stages of dvc.yaml, one module each: take from the workspace, call the domain, put back, book the ledger.
 
-To add one: `tasks/stages/foo.py` with `run(params)` (or `run(params, item)` for a `foreach` stage) and a `foo:` block
-in dvc.yaml with `cmd: python -m tasks foo`; its numbers go into a `foo:` section of params.yaml, typed in
-tasks/params.py. Modules with a leading underscore are shared by stages and are not stages.
+To add one: `tasks/stages/NAME.py` with `run(params)`, or `run(params, item)` for a stage with `foreach`; a `NAME:`
+block in dvc.yaml, and a section of that name in params.yaml where it has settings. Its module may say
+
+    TRAINS = True       several processes may share it (TAGWRIGHT_PROCESSES); all choices are looked up before it starts
+    RECORDED = False    it leaves no run in MLflow
 """
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from types import ModuleType
+
+from tasks.core.environment import num_processes
+from tasks.core.errors import ParamsError, did_you_mean
+from tasks.params import Params, load_params
+
+
+def run_stage(stage: str) -> int:
+    """Run `STAGE` or `STAGE@ITEM`, recorded in MLflow where that is installed; returns the exit status."""
+    name, _, item = stage.partition("@")
+    params, module = load_params(), importlib.import_module(f"tasks.stages.{name}")
+    arguments = stage_arguments(name, item, module, params)
+    if getattr(module, "TRAINS", False):
+        if num_processes() > 1:
+            return run_distributed(stage, num_processes())
+        from tasks.commands.check import check_choices
+
+        check_choices(params)
+    if not getattr(module, "RECORDED", True):
+        module.run(*arguments)
+        return 0
+    from tasks import tracking
+
+    section = params.sources[item] if item else getattr(params, name, None)
+    with tracking.stage_run(stage, section.model_dump(mode="json") if section else {}):
+        module.run(*arguments)
+    return 0
+
+
+def stage_arguments(name: str, item: str, module: ModuleType, params: Params) -> tuple:
+    """What `run` takes. Raises ParamsError when the item is missing, unknown or one too many."""
+    takes_item = len(inspect.signature(module.run).parameters) == 2
+    if takes_item and item not in params.sources:
+        found = f"'{item}' is not under `sources:`" if item else "it needs a source"
+        raise ParamsError(f"{name}: {found}. {did_you_mean(item, params.sources)} Write {name}@SOURCE.")
+    if item and not takes_item:
+        raise ParamsError(f"{name}: this stage takes no '@{item}'. Write `python -m tasks {name}`.")
+    return (params, item) if takes_item else (params,)
+
+
+def run_distributed(stage: str, processes: int) -> int:
+    """The same stage in several processes of this machine, one a GPU; returns the exit status."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "tasks", stage]
+    return subprocess.run([sys.executable, *launch]).returncode

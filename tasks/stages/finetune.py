@@ -22,6 +22,8 @@ from tasks.training.data import ImageSet
 from tasks.training.fitting import build_model, build_semi, fit, image_set, save, write_learning_curves
 from tasks.training.loop import TrainingResult
 
+TRAINS = True
+
 
 def run(params: Params) -> None:
     """Train partition (and the pool), validated on the calibration partition -> model folder and learning curves."""

@@ -15,6 +15,8 @@ from tasks.sampling.stratification import stratified_folds
 from tasks.training.data import ImageSet
 from tasks.training.fitting import build_model, fit, forget, has_model, image_set, score_images
 
+TRAINS = True
+
 
 def run(params: Params) -> None:
     """Each fold's model scores the images that it never saw; the pool gets the folds' mean."""

@@ -10,6 +10,8 @@ from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.training.fitting import build_model, fit, image_set, save
 
+TRAINS = True
+
 
 def run(params: Params) -> None:
     """Known labels of the pretrain partition -> weights; nothing but a note when there is no such source."""

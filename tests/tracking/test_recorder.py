@@ -85,7 +85,7 @@ def test_an_evaluation_leaves_its_headline_numbers_and_the_labels_as_a_table(run
     params = judging.home(tmp_path / "home")
     calibrate.run(params)
     (repository / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")), encoding="utf-8")
-    assert run("from tasks.__main__ import run_stage\nrun_stage('evaluate')") == 0
+    assert run("from tasks.stages import run_stage\nrun_stage('evaluate')") == 0
     recorder.record(ROOT)
     found = runs(client, "tags.stage = 'evaluate'")[-1]
     test = json.loads(params.paths.metrics.read_text(encoding="utf-8"))["test"]
