@@ -2,59 +2,100 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import tasks
-from tests.imports import ROOT, imports, module_name, sources
+from tests.imports import ROOT, circles, imports, module_name, ours, sources, stage_names
 
-DOMAIN = (
-    "sources",
-    "labels",
-    "images",
-    "sampling",
-    "nn",
-    "training",
-    "metrics",
-    "thresholds",
-    "review",
-    "report",
-    "export",
-)
-ALLOWED_BETWEEN = {
-    "training": {"nn", "sampling"},
+ROOMS = {  # domain package -> the other domain packages that it may import
+    "sources": set(),
+    "demo": set(),
+    "images": set(),
+    "taxonomy": set(),
+    "mapping": {"taxonomy"},
+    "cleaning": {"taxonomy"},
+    "review": {"taxonomy"},
+    "sampling": set(),
+    "nn": set(),
+    "training": {"nn", "sampling", "images"},
+    "metrics": set(),
     "thresholds": {"metrics"},
+    "evaluation": {"metrics"},
+    "report": {"evaluation"},
     "export": {"nn"},
-    "report": {"metrics"},
-}
-CORE = {
-    "tasks",
-    "tasks.core.tables",
-    "tasks.core.states",
-    "tasks.core.ledger",
-    "tasks.core.errors",
-    "tasks.core.engine",
-    "tasks.nn.cooccurrence",
+    "tracking": set(),
 }
 ONLY_PLACE = {  # heavy or foreign package -> the one place that may import it
     "timm": "tasks.nn.backbone",
     "mlflow": "tasks.tracking",
-    "fiftyone": "tasks.review",
+    "fiftyone": "tasks.review.screen",
 }
+FLOWS_MAY_IMPORT = ("tasks.params", "tasks.tracking", "tasks.core.errors", "tasks.core.fingerprint")
+
+NAMED_LIKE_THEIR_ROOM = {"export", "report", "review", "predict"}
+"""Stages and commands whose name is also that of a package, or of each other, by design."""
 
 
-@pytest.mark.parametrize("package", DOMAIN)
-def test_domain_packages_import_only_the_core_and_what_the_design_allows(package):
-    allowed = {f"tasks.{p}" for p in {package, *ALLOWED_BETWEEN.get(package, ())}}
-    for path in sources(f"tasks/{package}"):
-        ours = {n for n in imports(path) if n.split(".")[0] in ("tasks", "flows")}
-        strangers = {n for n in ours if n not in CORE and not any(n == a or n.startswith(a + ".") for a in allowed)}
-        strangers -= {n for n in strangers if any(n.startswith(c + ".") for c in CORE - {"tasks"})}
+def package_of(module: str) -> str:
+    """`nn` of `tasks.nn.heads.gat`."""
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_core_and_the_rooms_below_it(room):
+    for path in sources(f"tasks/{room}"):
+        others = {package_of(name) for name in ours(imports(path)) if name.startswith("tasks.")}
+        strangers = others - {"", "core", room} - ROOMS[room]
         assert not strangers, f"{module_name(path)} imports {sorted(strangers)}"
+
+
+def test_the_core_imports_only_itself_and_the_types_of_params():
+    for path in sources("tasks/core"):
+        others = {package_of(name) for name in ours(imports(path)) if name.startswith("tasks.")}
+        assert others <= {"", "core", "params"}, module_name(path)
+
+
+def test_every_package_is_a_room_the_core_a_stage_or_a_command():
+    packages = {path.name for path in (ROOT / "tasks").iterdir() if (path / "__init__.py").exists()}
+    assert packages == {*ROOMS, "core", "stages", "commands"}
+
+
+def test_no_two_modules_import_each_other():
+    assert circles("tasks") + circles("flows") == []
+
+
+def test_directly_under_tasks_stand_only_the_entry_and_the_params():
+    assert {path.name for path in (ROOT / "tasks").glob("*.py")} == {"__init__.py", "__main__.py", "params.py"}
+
+
+def test_a_stage_is_short_and_has_no_private_helper():
+    for path in (ROOT / "tasks/stages").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 80, path.name
+        assert path.name == "__init__.py" or not path.name.startswith("_"), path.name
+        assert "\ndef _" not in text, path.name
+
+
+def test_the_entry_is_a_list_of_commands_that_knows_no_stage_by_name():
+    text = (ROOT / "tasks/__main__.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 100
+    code = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
+    assert not code & set(stage_names()) - NAMED_LIKE_THEIR_ROOM
+
+
+def test_no_two_modules_bear_one_name():
+    names = Counter(path.stem for path in sources("tasks") if path.stem not in ("__init__", "__main__", "base"))
+    names += Counter(path.name for path in (ROOT / "tasks").rglob("*") if (path / "__init__.py").exists())
+    twice = {name for name, count in names.items() if count > 1}
+    # A room may have a module of its own name, and a stage the name of a command.
+    assert {name for name in twice if not (ROOT / f"tasks/{name}").is_dir()} <= NAMED_LIKE_THEIR_ROOM, twice
 
 
 def test_tasks_never_import_prefect_dvc_or_flows():
@@ -63,10 +104,10 @@ def test_tasks_never_import_prefect_dvc_or_flows():
         assert not roots & {"prefect", "dvc", "flows"}, module_name(path)
 
 
-def test_flows_import_only_params_tracking_and_errors():
+def test_flows_import_only_params_tracking_errors_and_fingerprints():
     for path in sources("flows"):
-        ours = {n for n in imports(path) if n.split(".")[0] == "tasks"} - {"tasks"}
-        strangers = {n for n in ours if not n.startswith(("tasks.params", "tasks.tracking", "tasks.core.errors"))}
+        mine = {n for n in imports(path) if n.split(".")[0] == "tasks"} - {"tasks", "tasks.core"}
+        strangers = {n for n in mine if not n.startswith(FLOWS_MAY_IMPORT)}
         assert not strangers, f"{module_name(path)} imports {sorted(strangers)}"
         assert not {n.split(".")[0] for n in imports(path)} & {"torch", "timm"}, module_name(path)
 

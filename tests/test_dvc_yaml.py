@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.imports import stage_names
 from tasks.params import Params, Training, load_params
-from tests.imports import ROOT, reachable
+from tests.imports import ROOT, reachable, stage_names
 
 # Imported by every stage but unable to change what it writes: the recorder.
 EXEMPT = {ROOT / "tasks/__init__.py", ROOT / "tasks/stages/__init__.py"}

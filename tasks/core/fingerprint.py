@@ -46,6 +46,15 @@ class Symbol(NamedTuple):
     name: str
 
 
+class Use(NamedTuple):
+    """Of some code: what its names may stand for, its string literals, names of attributes, its syntax tree as text."""
+
+    symbols: list[Symbol]
+    literals: set[str]
+    attributes: set[str]
+    text: list[str]
+
+
 @dataclass(eq=False)
 class Module:
     """One parsed source file."""
@@ -66,11 +75,23 @@ class Module:
         return dict(_imported(self.tree, self.name, self.is_package))
 
     @cache  # noqa: B019  (a module lives as long as the one run of the stage `code`)
-    def uses(self, name: str) -> tuple[list[Symbol], set[str], list[str]]:
-        """Of the definition of `name`: what it may stand for, its string literals, its syntax tree as text."""
+    def uses(self, name: str, method: str = "") -> Use:
+        """What the definition of `name` uses, or that of one method of the class `name`."""
         statements = self.definitions.get(name, [])
+        if method:
+            statements = [m for c in statements for m in getattr(c, "body", []) if getattr(m, "name", "") == method]
         nodes = [node for statement in statements for node in ast.walk(statement)]
-        return list(dict.fromkeys(_used(nodes, self))), set(_literals(nodes)), [ast.dump(s) for s in statements]
+        return Use(
+            list(dict.fromkeys(_used(nodes, self))),
+            {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)},
+            {node.attr for node in nodes if isinstance(node, ast.Attribute)},
+            [ast.dump(statement) for statement in statements],
+        )
+
+    def methods(self, name: str) -> set[str]:
+        """Names of the methods of the class `name`, none where it is no class."""
+        bodies = [statement.body for statement in self.definitions.get(name, []) if isinstance(statement, ast.ClassDef)]
+        return {part.name for body in bodies for part in body if isinstance(part, ast.FunctionDef)}
 
     @cached_property
     def reads_own_files(self) -> bool:
@@ -95,8 +116,7 @@ class Code:
         base = self.root.joinpath(*name.split("."))
         for path, is_package in ((base.with_suffix(".py"), False), (base / "__init__.py", True)):
             if path.is_file():
-                tree = _Silenced().visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
-                return Module(name, is_package, tree)
+                return _parsed(name, is_package, path.read_text(encoding="utf-8"))
         return None
 
     def resolve(self, symbol: Symbol) -> Symbol | None:
@@ -116,6 +136,11 @@ class Code:
             else:
                 return None
         return None
+
+
+@cache
+def _parsed(name: str, is_package: bool, text: str) -> Module:
+    return Module(name, is_package, _Silenced().visit(ast.parse(text, name)))
 
 
 def fingerprints(root: Path, params: Mapping[str, Any], dvc_yaml: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -156,7 +181,9 @@ def reach(code: Code, start: Symbol, chosen: set[str], anywhere: set[str]) -> Re
     """
     reached = Reached()
     literals: set[str] = set()
+    attributes: set[str] = set()
     registries: dict[Symbol, ast.Dict] = {}
+    movers: dict[Symbol, set[str]] = {}  # class of a mover -> methods not followed yet
     waiting = [start]
     while waiting:
         while waiting:
@@ -168,11 +195,14 @@ def reach(code: Code, start: Symbol, chosen: set[str], anywhere: set[str]) -> Re
             waiting.append(Symbol(symbol.module, ""))
             if registry := _registry(module, symbol):
                 registries[symbol] = registry
-                continue
-            used, named, _ = module.uses(symbol.name)
-            literals |= named
-            waiting += used
-        # Only now are all literals known that may name an entry; what the entries use may name more.
+            elif _is_mover(symbol.module) and module.methods(symbol.name):
+                movers[symbol] = module.methods(symbol.name)
+            else:
+                use = module.uses(symbol.name)
+                waiting += use.symbols
+                literals |= use.literals
+                attributes |= use.attributes
+        # Only now is it known which entries and methods are named; what these use may name more.
         for symbol, registry in registries.items():
             names = {key.value for key in registry.keys}
             wanted = names & (chosen | literals) or names & anywhere
@@ -180,8 +210,15 @@ def reach(code: Code, start: Symbol, chosen: set[str], anywhere: set[str]) -> Re
                 if key.value in wanted and key.value not in reached.keys.setdefault(symbol, set()):
                     reached.keys[symbol].add(key.value)
                     nodes = list(ast.walk(value))
-                    literals.update(_literals(nodes))
+                    literals.update(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
                     waiting += _used(nodes, code.module(symbol.module))
+        for symbol, methods in movers.items():
+            for method in sorted(methods & (attributes | {"__init__"})):
+                methods.discard(method)
+                use = code.module(symbol.module).uses(symbol.name, method)
+                waiting += use.symbols
+                literals |= use.literals
+                attributes |= use.attributes
     return reached
 
 
@@ -197,7 +234,7 @@ def digests(code: Code, reached: Reached) -> dict[str, str]:
             pairs = zip(registry.keys, registry.values, strict=True)
             text = [f"{k.value}: {ast.dump(v)}" for k, v in pairs if k.value in reached.keys[symbol]]
         else:
-            text = list(module.uses(symbol.name)[2])
+            text = list(module.uses(symbol.name).text)
         if symbol.name == "" and module.reads_own_files:
             text += [hashlib.sha256(path.read_bytes()).hexdigest() for path in _files_beside(code.root, module)]
         if text:
@@ -294,12 +331,6 @@ def _dotted(node: ast.Attribute) -> list[str]:
         path.append(current.attr)
         current = current.value
     return [current.id, *reversed(path)] if isinstance(current, ast.Name) else []
-
-
-def _literals(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    for part in nodes:
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
 
 
 def _value(params: Mapping[str, Any], key: str) -> Any:
