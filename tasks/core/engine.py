@@ -57,7 +57,7 @@ def map_batches(
 ) -> Iterator[pa.Table]:
     """Yield `function` of each `batch_rows` rows of `table`, in order; of the empty table when there are no rows.
 
-    what: the rows in the user's words, for progress and messages, e.g. "images".
+    what: what the rows are, for progress and messages, e.g. "images".
     releases_gil: whether `function` spends its time in C code outside the interpreter lock.
     Raises TagwrightError when a worker dies; what `function` raises comes through.
     """
