@@ -1,4 +1,4 @@
-"""The instances file of COCO and LVIS: decoding at the speed of the parser, and writing.
+"""The instances file of COCO and LVIS, decoded at the speed of the parser.
 
 A file of half a gigabyte is mapped and walked over once. Its annotations are decoded in slices that keep four numbers
 each; segmentations, most of the bytes, are skipped by the parser, and pages are let go of behind it.
@@ -8,10 +8,9 @@ Format: https://cocodataset.org/#format-data, https://www.lvisdataset.org/datase
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import SourceError
-from tasks.core.tables import write_text
 from tasks.sources.files import decode_json, mapped_bytes
 from tasks.sources.raw import first_duplicate
 
@@ -43,7 +41,6 @@ class Image(msgspec.Struct, gc=False):
     flickr_url: str | None = None
     coco_url: str | None = None
     neg_category_ids: list[int | str] | None = None
-    not_exhaustive_category_ids: list[int | str] | None = None
 
 
 class Annotation(msgspec.Struct, gc=False):
@@ -268,40 +265,3 @@ def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[
             )
         areas.append(area)
     return areas
-
-
-# ---------------------------------------------------------------- writing
-
-
-@dataclass(frozen=True)
-class Box:
-    """One object to write: xywh in px, origin top left."""
-
-    image_id: int
-    category: str
-    xywh: tuple[float, float, float, float]
-    iscrowd: int = 0
-
-
-def write_coco(
-    path: Path, *, images: Iterable[tuple[int, str, int, int]], boxes: Iterable[Box], categories: Sequence[str]
-) -> None:
-    """Write an instances file of boxes. images: (id, file name, width px, height px). Ids of the rest count from 1."""
-    category_ids = {name: j for j, name in enumerate(categories, start=1)}
-    document = {
-        "images": [{"id": i, "file_name": f, "width": w, "height": h} for i, f, w, h in images],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": box.image_id,
-                "category_id": category_ids[box.category],
-                "bbox": list(box.xywh),
-                "area": box.xywh[2] * box.xywh[3],
-                "segmentation": [],
-                "iscrowd": box.iscrowd,
-            }
-            for number, box in enumerate(boxes, start=1)
-        ],
-        "categories": [{"id": j, "name": name} for name, j in category_ids.items()],
-    }
-    write_text(path, json.dumps(document, ensure_ascii=False))

@@ -68,15 +68,14 @@ def read_image_labels(path: Path, split: str | None, origin: str) -> LabelFile:
     """
     image_ids, classes, confidences = _read_label_columns(path)
     if origin == HUMAN:
-        allowed, expected = (
-            (confidences == 0) | (confidences == 1),
-            "human labels are 0 or 1. Are these `machine_labels`?",
-        )
+        allowed = (confidences == 0) | (confidences == 1)
+        expected = "human labels are 0 or 1. Are these `machine_labels`?"
     else:
-        allowed, expected = (confidences >= 0) & (confidences <= 1), "confidences lie in [0, 1]. Correct the row."
+        allowed = (confidences >= 0) & (confidences <= 1)
+        expected = "confidences lie in [0, 1]. Correct the row."
     if not allowed.all():
-        frame = _read(path, {"ImageID": pl.String, "LabelName": pl.String, "Confidence": pl.Float32})
-        _refuse(path, frame, pl.Series(~allowed), expected)
+        row = int(np.argmin(allowed))
+        raise SourceError(f"{path}: row {row + 1} below the header: Confidence {confidences[row]:g}, but {expected}")
     return LabelFile(origin, split, image_ids, classes, confidences, len(confidences), [])
 
 
@@ -169,13 +168,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse(path: Path, frame: pl.DataFrame, wrong: pl.Series, expected: str) -> None:
-    if wrong.any():
-        row = int(wrong.arg_true()[0])
-        value = frame["Confidence"][row]
-        raise SourceError(f"{path}: row {row + 1} below the header: Confidence {value:g}, but {expected}")
 
 
 def _arrow(column: pl.Series) -> pa.ChunkedArray:

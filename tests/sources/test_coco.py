@@ -202,20 +202,6 @@ def test_order_of_keys_and_white_space_do_not_matter(delivered, tmp_path):
     assert again.labels.equals(raw.labels)
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    boxes = [
-        coco_json.Box(1, "cat", (0, 0, 4, 5)),
-        coco_json.Box(1, "cat", (1, 1, 2, 2)),
-        coco_json.Box(2, "dög", (0, 0, 1, 1), 1),
-    ]
-    images = [(1, "a.jpg", 10, 10), (2, "b.jpg", 10, 10), (3, "c.jpg", 10, 10)]
-    coco_json.write_coco(tmp_path / "x.json", images=images, boxes=boxes, categories=["cat", "dög", "eel"])
-    raw = coco.read("pets", tmp_path, annotations="x.json", min_area=5, crowd="unknown")
-    assert source_pairs(raw.labels) == {("1", "cat")}
-    assert source_pairs(raw.unknown) == {("2", "dög")}
-    assert raw.coverage == ["cat", "dög", "eel"]
-
-
 # ---------------------------------------------------------------- links
 
 
