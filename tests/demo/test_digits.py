@@ -79,16 +79,6 @@ def is_readable(path: Path) -> bool:
     return True
 
 
-def test_equal_arguments_give_equal_bytes(delivery: Path, tmp_path: Path) -> None:
-    again = tmp_path / "digits"
-    digits.write(again, **ARGUMENTS)
-
-    def hashes(root: Path) -> dict[Path, str]:
-        return {p.relative_to(root): hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*") if p.is_file()}
-
-    assert hashes(again) == hashes(delivery)
-
-
 def test_the_size_of_one_part_leaves_the_others_as_they_are(delivery: Path, tmp_path: Path) -> None:
     other = tmp_path / "digits"
     digits.write(other, **{**ARGUMENTS, "num_openimages": 21, "num_test": 22, "num_pool": 23})
