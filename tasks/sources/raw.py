@@ -222,7 +222,7 @@ def collapse_objects(
     """One state per (image, label) from one row per object: present if any counts, else unknown if any makes it so.
 
     images_O, labels_O: int64 (O,), positions.  states_O: int8 (O,), 1 counts, 0 ignored, -1 makes the pair unknown.
-    why_O, reasons: int (O,) code per object and the sentence for each code, for the objects that do not count.
+    why_O, reasons: int (O,) code per object and the reason for each code, for the objects that do not count.
     len(present) plus the counts in `dropped` is O: no object disappears.
     """
     entries_O = images_O.astype(np.int64) * num_labels + labels_O
