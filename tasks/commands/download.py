@@ -9,7 +9,7 @@ import typer
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.core.registry import call
 from tasks.params import load_params
-from tasks.sources import DOWNLOADERS
+from tasks.sources.transfer import DOWNLOADERS
 
 
 def command(name: Annotated[str, typer.Argument(help="an entry of `download:` in params.yaml")]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tasks.core.errors import SourceError, TagwrightError
+from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.export.runtime import Read, predict_files
 from tasks.images.stored_pixels import stored_pixels
 
@@ -20,23 +21,6 @@ with contextlib.suppress(ModuleNotFoundError):  # a machine that only predicts c
     import typer
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = {
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jpeg",
-    ".jpg",
-    ".jp2",
-    ".mpo",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-}
-"""What counts as an image in a folder; a file named by itself is always tried."""
 
 
 def predict(
@@ -96,10 +80,10 @@ def list_images(arguments: Sequence[str], stdin: Iterable[str] = ()) -> Iterator
 
 
 def _images(paths: Iterable[str], *, otherwise: str) -> list[str]:
-    found = sorted(path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file())
-    if not found:
-        raise SourceError(f"{otherwise} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
+    images = sorted(path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file())
+    if not images:
+        raise SourceError(f"{otherwise} ({', '.join(IMAGE_SUFFIXES)}).")
+    return images
 
 
 def command(

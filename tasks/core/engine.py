@@ -42,6 +42,9 @@ code they need the interpreter lock, and the more there are, the longer they wai
 AHEAD = 2
 """Batches submitted per worker beyond the one awaited: keeps workers busy and bounds what waits in memory."""
 
+LOG_EVERY_S = 10
+"""Between two lines of `progress` where there is no terminal."""
+
 
 def map_batches(
     function: TableFunction,
@@ -51,13 +54,11 @@ def map_batches(
     workers: int,
     what: str,
     releases_gil: bool = False,
-    max_batches_per_worker: int | None = None,
 ) -> Iterator[pa.Table]:
     """Yield `function` of each `batch_rows` rows of `table`, in order; of the empty table when there are no rows.
 
-    what: the rows in the user's words, for progress and messages, e.g. "images".
+    what: what the rows are, for progress and messages, e.g. "images".
     releases_gil: whether `function` spends its time in C code outside the interpreter lock.
-    max_batches_per_worker: local processes are replaced after that many batches, against libraries that leak memory.
     Raises TagwrightError when a worker dies; what `function` raises comes through.
     """
     assert min(batch_rows, workers) >= 1, (batch_rows, workers)
@@ -68,12 +69,10 @@ def map_batches(
         results = map(function, batches)
     else:
         workers = min(workers, len(batches))
-        as_threads = releases_gil and workers <= MAX_THREADS
-        results = (
-            _in_threads(function, batches, workers)
-            if as_threads
-            else _in_processes(function, batches, workers, max_batches_per_worker, what)
-        )
+        if releases_gil and workers <= MAX_THREADS:
+            results = _in_threads(function, batches, workers)
+        else:
+            results = _in_processes(function, batches, workers, what)
     with progress(what, table.num_rows) as advance:
         for batch, result in zip(batches, results, strict=True):
             advance(batch.num_rows)
@@ -85,10 +84,8 @@ def _in_threads(function: TableFunction, batches: list[pa.Table], workers: int) 
         yield from _windowed(batches, partial(executor.submit, function), Future.result, workers * AHEAD)
 
 
-def _in_processes(
-    function: TableFunction, batches: list[pa.Table], workers: int, max_batches: int | None, what: str
-) -> Iterator[pa.Table]:
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), max_tasks_per_child=max_batches)
+def _in_processes(function: TableFunction, batches: list[pa.Table], workers: int, what: str) -> Iterator[pa.Table]:
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
     done = 0
     with _stopped_at_once(pool) as executor:
         try:
@@ -167,7 +164,7 @@ def _dead_worker(batches: list[pa.Table], done: int, what: str) -> TagwrightErro
 
 
 @contextmanager
-def progress(what: str, total: int, *, log_every_s: float = 10) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A function to call with the number of rows just done: a bar on a terminal, elsewhere a log line now and then."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -184,7 +181,7 @@ def progress(what: str, total: int, *, log_every_s: float = 10) -> Iterator[Call
     def advance(rows: int) -> None:
         nonlocal done, last
         done += rows
-        if time.monotonic() - last >= log_every_s:
+        if time.monotonic() - last >= LOG_EVERY_S:
             last = time.monotonic()
             log.info("%s: %d of %d", what, done, total)
 

@@ -3,8 +3,7 @@
     coco/         images, annotations/instances_{train,test}.json: exhaustive; train has planted label errors, test none
     openimages/   images, human-imagelabels.csv, class-descriptions.csv: some labels verified, the rest unknown
     pool/         images only
-    vendor/       predictions.csv: a vendor's opinion of the train images, oddly named
-    truth.parquet the planted errors; only the scoring of cleaning reads it
+    vendor/       predictions.csv: what a vendor's model predicts on the train images, under odd class names
 
 As in real deliveries there are copies among the images, exact and nearly so, and two files that are no readable images.
 """
@@ -23,9 +22,9 @@ import pyarrow as pa
 from PIL import Image
 
 from tasks.core.errors import ParamsError
-from tasks.core.tables import ABSENT, PRESENT, TRUTH, write_table
-from tasks.demo.scenes import Scene, compose_scene, jpeg, load_glyphs, split_glyphs
-from tasks.sources.files import new_folder
+from tasks.core.tables import ABSENT, PRESENT, TRUTH
+from tasks.demo.new_folder import new_folder
+from tasks.demo.scenes import Scene, draw_scene, jpeg, load_glyphs, split_glyphs
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CATEGORY_IDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # with gaps, as COCO's 1..90 for 80 categories
@@ -63,13 +62,14 @@ def write(
     verified_share: float = 0.6,
     vendor_recall: float = 0.9,
     vendor_precision: float = 0.9,
-) -> None:
+) -> pa.Table:
     """Write the whole delivery to the folder `out`, replacing what is there. Equal arguments give equal bytes.
 
     num_*: scenes of the COCO train and test parts, the Open Images part and the pool; copies and unreadable files come
     on top.  image_px: side of the square scenes.  missing_rate, wrong_rate: shares of the present labels of COCO train
     that lose their annotations, or get those of a digit of similar shape.  verified_share: share of the labels of an
     Open Images scene that people verified.  vendor_recall, vendor_precision: of the vendor's predictions, expected.
+    Returns the planted label errors, TRUTH; only the scoring of cleaning reads them.
     Raises ParamsError for a share outside [0, 1] and for too few scenes to plant faults in.
     """
     _check_scenes(num_coco=num_coco, num_pool=num_pool)
@@ -81,12 +81,12 @@ def write(
     rng = dict(zip(names, np.random.default_rng(seed).spawn(len(names)), strict=True))
     ours, theirs = split_glyphs(load_glyphs(), rng["glyphs"])
 
-    train = [compose_scene(ours, image_px, rng["coco"]) for _ in range(num_coco)]
+    train = [draw_scene(ours, image_px, rng["coco"]) for _ in range(num_coco)]
     train = [plant_errors(scene, missing_rate, wrong_rate, rng["noise"]) for scene in train]
     train += [*planted_copies(train, rng["noise"]), truncated(train[0])]
-    test = [compose_scene(theirs, image_px, rng["test"]) for _ in range(num_test)]
-    openimages = [compose_scene(ours, image_px, rng["openimages"]) for _ in range(num_openimages)]
-    pool = [compose_scene(ours, image_px, rng["pool"]).content for _ in range(num_pool)]
+    test = [draw_scene(theirs, image_px, rng["test"]) for _ in range(num_test)]
+    openimages = [draw_scene(ours, image_px, rng["openimages"]) for _ in range(num_openimages)]
+    pool = [draw_scene(ours, image_px, rng["pool"]).content for _ in range(num_pool)]
     pool += [pool[0], b"<!doctype html>\n<title>404 Not Found</title>\n"]
 
     with new_folder(out) as built:
@@ -97,7 +97,7 @@ def write(
             _write_bytes(built / "pool" / f"scan_{number:05d}.jpg", content)
         rows = vendor_rows(train, vendor_recall, vendor_precision, rng["vendor"])
         _write_csv(built / "vendor" / "predictions.csv", ("image", "label", "score"), rows)
-        write_table(built / "truth.parquet", planted_truth(train), TRUTH)
+    return planted_truth(train)
 
 
 def _check_scenes(**counts: int) -> None:
@@ -224,11 +224,11 @@ def write_openimages(folder: Path, scenes: Sequence[Scene], verified_share: floa
 def vendor_rows(
     train: Sequence[Scene], recall: float, precision: float, rng: np.random.Generator
 ) -> list[tuple[str, str, str]]:
-    """(image file, label in the vendor's words, score) of an imperfect model that saw the true scenes."""
+    """(image file, the vendor's class, score) of an imperfect model that saw the true scenes."""
     rows = []
     false_per_right = (1 - precision) / max(precision, 0.05)  # bounded: a precision of 0 would ask for endlessly many
 
-    def say(image: str, digit: int, score: float) -> None:
+    def predict(image: str, digit: int, score: float) -> None:
         rows.append((image, str(rng.choice(VENDOR_NAMES[digit])), f"{score:.3f}"))
 
     for number, scene in enumerate(train, start=1):
@@ -236,10 +236,10 @@ def vendor_rows(
         absent = [digit for digit in range(10) if digit not in scene.digits]
         for digit in sorted(scene.digits):
             if rng.random() < recall:
-                say(image, digit, rng.beta(8, 2))
+                predict(image, digit, rng.beta(8, 2))
         num_false = rng.poisson(recall * len(scene.digits) * false_per_right)
         for digit in rng.permutation(absent)[:num_false]:
-            say(image, int(digit), rng.beta(5, 4))
+            predict(image, int(digit), rng.beta(5, 4))
         if rng.random() < 0.1:
             rows.append((image, str(rng.choice(VENDOR_NOISE)), f"{rng.uniform(0.2, 0.9):.3f}"))
     return rows

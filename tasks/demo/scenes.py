@@ -1,4 +1,4 @@
-"""Scenes of real handwritten digits on tinted paper, composed in memory.
+"""Scenes of real handwritten digits on tinted paper, drawn in memory.
 
 Axes: N glyphs, H W pixels, C colours.
 
@@ -83,7 +83,7 @@ def share_glyphs(glyphs: Glyphs, shares: Sequence[float], rng: np.random.Generat
     return [Glyphs(glyphs.images_NHW[part_N == p], glyphs.digits_N[part_N == p]) for p in range(len(shares))]
 
 
-def compose_scene(glyphs: Glyphs, image_px: int, rng: np.random.Generator) -> Scene:
+def draw_scene(glyphs: Glyphs, image_px: int, rng: np.random.Generator) -> Scene:
     """Up to four digits of dark ink on uneven, tinted paper, hardly overlapping; annotated correctly."""
     canvas_HWC = _paper(image_px, rng)
     drawn: list[Drawn] = []

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tasks.core.errors import ParamsError
-from tasks.core.tables import TRUTH, empty, write_table, write_text
+from tasks.core.tables import TRUTH, write_text
+from tasks.demo.new_folder import new_folder
 from tasks.demo.scenes import Glyphs, free_place, ink, load_glyphs, share_glyphs
-from tasks.sources.files import new_folder
 
 IMAGE_PX = 56
 SYMBOL_PX = (22, 28)  # side of a symbol before it is cut to its ink
@@ -54,10 +55,11 @@ class Pair:
         return str(self.digit), string.ascii_lowercase[self.letter]
 
 
-def write(out: Path, *, seed: int, num_labelled: int = 30_000, num_pool: int = 30_000) -> None:
+def write(out: Path, *, seed: int, num_labelled: int = 30_000, num_pool: int = 30_000) -> pa.Table:
     """Write the delivery to the folder `out`, replacing what is there. Equal arguments give equal bytes.
 
     num_labelled: images with labels, a tenth each for val and test.  num_pool: images without.
+    Returns the planted label errors, TRUTH: none.
     Raises ParamsError for fewer than 10 labelled images.
     """
     if num_labelled < 10:
@@ -66,7 +68,7 @@ def write(out: Path, *, seed: int, num_labelled: int = 30_000, num_pool: int = 3
     sizes = {
         "train": num_labelled - 2 * num_held_out, "val": num_held_out, "test": num_held_out, "pool": num_pool
     }  # fmt: skip
-    parts = compose_parts(sizes, seed=seed)
+    parts = draw_parts(sizes, seed=seed)
     with new_folder(out) as built:
         rows = ["image,present,split"]
         for split in ("train", "val", "test"):
@@ -77,21 +79,21 @@ def write(out: Path, *, seed: int, num_labelled: int = 30_000, num_pool: int = 3
         for number, pair in enumerate(parts["pool"], start=1):
             _write_png(built / "pool" / f"{number:05d}.png", pair.image_HW)
         write_text(built / "labels.csv", "\n".join(rows) + "\n")
-        write_table(built / "truth.parquet", empty(TRUTH), TRUTH)  # no errors are planted
+    return TRUTH.empty_table()
 
 
-def compose_parts(sizes: dict[str, int], *, seed: int) -> dict[str, list[Pair]]:
+def draw_parts(sizes: dict[str, int], *, seed: int) -> dict[str, list[Pair]]:
     """`sizes` pairs for train, val, test and pool; the size of one changes nothing in another."""
     split_rng, *rngs = np.random.default_rng(seed).spawn(1 + len(GLYPH_SHARES))
     digits = share_glyphs(load_glyphs(), list(GLYPH_SHARES.values()), split_rng)
     letters = letter_forms()
     return {
-        part: [compose_pair(glyphs, letters, rng) for _ in range(sizes[part])]
+        part: [draw_pair(glyphs, letters, rng) for _ in range(sizes[part])]
         for part, glyphs, rng in zip(GLYPH_SHARES, digits, rngs, strict=True)
     }
 
 
-def compose_pair(digits: Glyphs, letters: Sequence[np.ndarray], rng: np.random.Generator) -> Pair:
+def draw_pair(digits: Glyphs, letters: Sequence[np.ndarray], rng: np.random.Generator) -> Pair:
     """A digit and a letter, each as likely as any other, in light ink on dark, hardly overlapping; then noise."""
     digit, letter = int(rng.integers(10)), int(rng.integers(26))
     forms = (digits.images_NHW[digits.digits_N == digit], letters[letter])

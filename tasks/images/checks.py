@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from tasks.core import engine
-from tasks.core.errors import TableError
+from tasks.core.errors import SourceError, TableError
 from tasks.core.tables import IMAGES, conform, read_table, write_table
 from tasks.images.decode import (
     MAX_PIXELS,
@@ -128,6 +128,24 @@ def _misnamed(location: str, decoded: Decoded) -> list[str]:
     named = Image.registered_extensions().get(extension, decoded.format)
     same = named == decoded.format or {named, decoded.format} == {"JPEG", "MPO"}
     return [] if same else [f"{decoded.format} named {extension}"]
+
+
+# ---------------------------------------------------------------- what was found
+
+
+def quarantine_reasons(images: pa.Table) -> dict[str, int]:
+    """How many images are quarantined, by reason.  images: with the columns of CHECKED."""
+    reasons = images["reason"].filter(pc.equal(images["status"], "quarantined")).to_pylist()
+    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+
+def require_usable(images: pa.Table, *, where: str) -> None:
+    """Raise SourceError when every single image is quarantined.  where: the source, for the message."""
+    if images.num_rows and pc.all(pc.equal(images["status"], "quarantined")).as_py():
+        raise SourceError(
+            f"{where}: none of its {images.num_rows} images is usable (the first: {images['uri'][0]}, "
+            f"{images['reason'][0]}). Correct the folder in params.yaml."
+        )
 
 
 # ---------------------------------------------------------------- cache

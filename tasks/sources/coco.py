@@ -46,8 +46,9 @@ def read(
 
     annotations: file under `root`, or {official split: file}.  images: folder or URI prefix, or {official split: one}.
     crowd: what a region marked `iscrowd` says about its label when no single object of that label is on the image.
-    min_area: px²; a smaller object does not count, and a cell with only such objects is unknown, not absent.
-    exhaustive: whether a category without annotation on an image is absent (COCO's promise) or unknown.
+    min_area: px²; a smaller object does not count; a pair (image, label) with only such objects is unknown, not
+        absent.
+    exhaustive: whether a category without annotation on an image is absent (as COCO has it) or unknown.
     follow_links: allow images that are symbolic links to other folders.
 
     Images without annotations are kept. LVIS: a file whose images have `neg_category_ids` is federated: those
@@ -103,7 +104,7 @@ def _part(
         vocabulary={label: label for label in labels},
         unknown=unknown_table(table["image_id"], labels, objects.unknown) if covered else UNKNOWN.empty_table(),
         objects=objects_table(
-            table["image_id"], labels, instances.images_O, instances.labels_O, instances.stated_areas_O
+            table["image_id"], labels, instances.images_O, instances.labels_O, instances.given_areas_O
         ),
         num_in=[("images", len(table)), ("labels", len(states) + len(negatives) + sum(n for _, n, _ in dropped))],
         dropped=[*objects.dropped, *dropped],
@@ -142,20 +143,20 @@ def _file_name(image: Image) -> str:
 def _verified_absent(
     path: Path, instances: Instances, present: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[str, int, str]]]:
-    """Cells that LVIS lists as verified absent, and ledger rows for listings that are no row of their own."""
+    """Entries (see `labels_table`) listed by LVIS as verified absent, and ledger rows for repeated listings."""
     position_of = {category.id: j for j, category in enumerate(instances.categories)}
-    cells = []
+    entries = []
     for row, image in enumerate(instances.images):
         for category_id in image.neg_category_ids or ():
             if category_id not in position_of:
                 raise SourceError(
                     f"{path}: images[{row}].neg_category_ids: no category has id {category_id!r}. Remove it."
                 )
-            cells.append(row * len(position_of) + position_of[category_id])
-    unique = sorted_distinct(np.asarray(cells, np.int64))
+            entries.append(row * len(position_of) + position_of[category_id])
+    unique = sorted_distinct(np.asarray(entries, np.int64))
     contradicted = np.intersect1d(unique, present, assume_unique=True)
     dropped = [
-        ("labels", len(cells) - len(unique), "repeats a verified absence of the same image"),
+        ("labels", len(entries) - len(unique), "repeats a verified absence of the same image"),
         ("labels", len(contradicted), "listed as absent, but an object of it is annotated on the image"),
     ]
     return np.setdiff1d(unique, contradicted, assume_unique=True), [row for row in dropped if row[1]]

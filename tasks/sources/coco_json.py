@@ -1,4 +1,4 @@
-"""The instances file of COCO and LVIS: decoding at the speed of the parser, and writing.
+"""The instances file of COCO and LVIS, decoded at the speed of the parser.
 
 A file of half a gigabyte is mapped and walked over once. Its annotations are decoded in slices that keep four numbers
 each; segmentations, most of the bytes, are skipped by the parser, and pages are let go of behind it.
@@ -8,10 +8,9 @@ Format: https://cocodataset.org/#format-data, https://www.lvisdataset.org/datase
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import SourceError
-from tasks.core.tables import write_text
 from tasks.sources.files import decode_json, mapped_bytes
 from tasks.sources.raw import first_duplicate
 
@@ -43,7 +41,6 @@ class Image(msgspec.Struct, gc=False):
     flickr_url: str | None = None
     coco_url: str | None = None
     neg_category_ids: list[int | str] | None = None
-    not_exhaustive_category_ids: list[int | str] | None = None
 
 
 class Annotation(msgspec.Struct, gc=False):
@@ -75,8 +72,8 @@ class Document(msgspec.Struct):
 class Instances:
     """One file. Positions, not ids: images_O, labels_O int64 (O,), crowd_O bool (O,).
 
-    areas_O: float64 (O,) in px², of the box where none is stated; None unless asked for.
-    stated_areas_O: float64 (O,) in px², NaN where none is.
+    areas_O: float64 (O,) in px², of the box where none is given; None unless asked for.
+    given_areas_O: float64 (O,) in px², NaN where none is.
     """
 
     images: list[Image]
@@ -86,7 +83,7 @@ class Instances:
     labels_O: np.ndarray
     crowd_O: np.ndarray
     areas_O: np.ndarray | None
-    stated_areas_O: np.ndarray
+    given_areas_O: np.ndarray
 
 
 def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
@@ -119,7 +116,7 @@ def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
         _positions(path, "category", [c.category_ids for c in columns], [category.id for category in categories]),
         np.concatenate([c.crowd for c in columns]),
         np.concatenate([c.areas for c in columns]) if with_areas else None,
-        np.concatenate([c.stated_areas for c in columns]),
+        np.concatenate([c.given_areas for c in columns]),
     )
 
 
@@ -130,7 +127,7 @@ class _Columns(NamedTuple):
     category_ids: pa.Array
     crowd: np.ndarray
     areas: np.ndarray
-    stated_areas: np.ndarray
+    given_areas: np.ndarray
 
 
 def _columns(path: Path, at: int, slice_: Sequence[Annotation]) -> _Columns:
@@ -159,18 +156,18 @@ def _skim(path: Path, data: memoryview, kind: type[Annotation]) -> tuple[Documen
     annotations, that `"annotations"` was another one. None then, and wherever something does not fit: the caller
     starts anew and finds out what.
     """
-    if (found := _ANNOTATIONS.search(data)) is None:
+    if (start := _ANNOTATIONS.search(data)) is None:
         return None
     decoder = msgspec.json.Decoder(list[kind])
-    begin = end = found.end()
+    begin = end = start.end()
     taken: list[_Columns] = []
     at = 0
     try:
-        while cut := _BETWEEN_OBJECTS.search(data, end + SLICE_BYTES):
-            slice_ = decoder.decode(b"".join((b"[", data[end : cut.start() + 1], b"]")))
+        while border := _BETWEEN_OBJECTS.search(data, end + SLICE_BYTES):
+            slice_ = decoder.decode(b"".join((b"[", data[end : border.start() + 1], b"]")))
             taken.append(_columns(path, at, slice_))
             at += len(slice_)
-            end = cut.end() - 1
+            end = border.end() - 1
             data.obj.madvise(mmap.MADV_DONTNEED)
     except (msgspec.DecodeError, UnicodeDecodeError, SourceError):
         pass
@@ -190,23 +187,23 @@ def _skim(path: Path, data: memoryview, kind: type[Annotation]) -> tuple[Documen
 def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation], at: int) -> Iterator[list[Annotation]]:
     """Annotations, a few megabytes at a time; `at` is the position in the file of the first.
 
-    A cut is tried at `},{`. Where that stands inside a string or a nested value the slice is not valid JSON by itself,
-    and the next `},{` is tried: a wrong cut can never pass.
+    A slice is tried up to a `},{`. Where that stands inside a string or a nested value the slice is not valid JSON by
+    itself, and the next `},{` is tried: a wrong border can never pass.
     """
     view = memoryview(raw)
     decoder = msgspec.json.Decoder(list[kind])
     start, search_from = 1, 1 + SLICE_BYTES
-    while cut := _BETWEEN_OBJECTS.search(view, search_from):
+    while border := _BETWEEN_OBJECTS.search(view, search_from):
         try:
-            slice_ = decoder.decode(b"".join((b"[", view[start : cut.start() + 1], b"]")))
+            slice_ = decoder.decode(b"".join((b"[", view[start : border.start() + 1], b"]")))
         except msgspec.ValidationError as error:
             raise _in_annotation(path, at, error) from error
         except msgspec.DecodeError:
-            search_from = cut.start() + 1
+            search_from = border.start() + 1
             continue
         yield slice_
         at += len(slice_)
-        start, search_from = cut.end() - 1, cut.end() + SLICE_BYTES
+        start, search_from = border.end() - 1, border.end() + SLICE_BYTES
     try:
         yield decoder.decode(view if start == 1 else b"[" + view[start:])
     except msgspec.ValidationError as error:
@@ -215,7 +212,7 @@ def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation], at:
 
 def _in_annotation(path: Path, at: int, error: msgspec.ValidationError) -> SourceError:
     """msgspec's complaint with the position counted from the start of the file, not of the slice."""
-    message = re.sub(r"`\$\[(\d+)\]", lambda found: f"`annotations[{at + int(found.group(1))}]", str(error))
+    message = re.sub(r"`\$\[(\d+)\]", lambda match: f"`annotations[{at + int(match.group(1))}]", str(error))
     return SourceError(f"{path}: {message}. Correct that value, or export the file again.")
 
 
@@ -230,29 +227,29 @@ def _id_array(where: str, ids: list[int | str]) -> pa.Array:
 def _positions(path: Path, what: str, chunks: list[pa.Array], known: list[int | str]) -> np.ndarray:
     """Position in `known` of each annotation's id, int64 (O,). Raises SourceError naming an id that does not exist."""
     known_ids = _id_array(f"{path}: {what} ids", known)
-    wanted = [chunk for chunk in chunks if len(chunk)]
-    if not wanted:
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    if not chunks:
         return np.zeros(0, np.int64)
     many = "categories" if what == "category" else "images"
-    other = next((chunk for chunk in wanted if chunk.type != known_ids.type), None)
+    other = next((chunk for chunk in chunks if chunk.type != known_ids.type), None)
     if other is not None:
         raise SourceError(
             f"{path}: {what}_id {other[0].as_py()!r} is {other.type}, but the ids of {many} are {known_ids.type}. "
             "Use one type."
         )
-    found = pc.index_in(pa.chunked_array(wanted), value_set=known_ids)
-    if found.null_count:
-        row = pc.index(pc.is_null(found), True).as_py()
-        wrong = pa.chunked_array(wanted)[row].as_py()
+    positions = pc.index_in(pa.chunked_array(chunks), value_set=known_ids)
+    if positions.null_count:
+        row = pc.index(pc.is_null(positions), True).as_py()
+        wrong = pa.chunked_array(chunks)[row].as_py()
         raise SourceError(
             f"{path}: annotations[{row}]: {what}_id {wrong!r} is not among the file's {len(known)} {many}. "
             f"Remove the annotation or add the {what}."
         )
-    return found.to_numpy().astype(np.int64)
+    return positions.to_numpy().astype(np.int64)
 
 
 def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[float]:
-    """Area of each object in px², as stated or else of its box. Raises SourceError where it is missing or negative."""
+    """Area of each object in px², as given or else of its box. Raises SourceError where it is missing or negative."""
     areas = []
     for row, annotation in enumerate(annotations, start=at):
         area, box = annotation.area, annotation.bbox
@@ -268,40 +265,3 @@ def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[
             )
         areas.append(area)
     return areas
-
-
-# ---------------------------------------------------------------- writing
-
-
-@dataclass(frozen=True)
-class Box:
-    """One object to write: xywh in px, origin top left."""
-
-    image_id: int
-    category: str
-    xywh: tuple[float, float, float, float]
-    iscrowd: int = 0
-
-
-def write_coco(
-    path: Path, *, images: Iterable[tuple[int, str, int, int]], boxes: Iterable[Box], categories: Sequence[str]
-) -> None:
-    """Write an instances file of boxes. images: (id, file name, width px, height px). Ids of the rest count from 1."""
-    category_ids = {name: j for j, name in enumerate(categories, start=1)}
-    document = {
-        "images": [{"id": i, "file_name": f, "width": w, "height": h} for i, f, w, h in images],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": box.image_id,
-                "category_id": category_ids[box.category],
-                "bbox": list(box.xywh),
-                "area": box.xywh[2] * box.xywh[3],
-                "segmentation": [],
-                "iscrowd": box.iscrowd,
-            }
-            for number, box in enumerate(boxes, start=1)
-        ],
-        "categories": [{"id": j, "name": name} for name, j in category_ids.items()],
-    }
-    write_text(path, json.dumps(document, ensure_ascii=False))

@@ -11,10 +11,7 @@ import logging
 import mmap
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,23 +25,6 @@ REMOTE_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs"})
 """URIs that an annotation file may name; `file://` and fsspec's chained `a::b` would reach local files."""
 
 _UTF8_BOM = b"\xef\xbb\xbf"
-
-
-# ---------------------------------------------------------------- writing a delivery
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """An empty folder that replaces `out` when the block ends well, and is removed when it does not."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        built = Path(folder) / out.name
-        built.mkdir()
-        yield built
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(built, out)
 
 
 # ---------------------------------------------------------------- finding files
@@ -101,9 +81,9 @@ def decode_json(data: Any, kind: Any, *, where: str, key: str = "") -> Any:
 
 def _excerpt(data: Any, message: str) -> str:
     """The bytes before the place that msgspec's message names; '' when it names none."""
-    if not (found := re.search(r"\(byte (\d+)\)", message)):
+    if not (place := re.search(r"\(byte (\d+)\)", message)):
         return ""
-    at = int(found.group(1))
+    at = int(place.group(1))
     return f", after {bytes(memoryview(data)[max(at - 30, 0) : at + 1]).decode('utf-8', 'replace')!r}"
 
 
@@ -113,33 +93,33 @@ def read_json(path: Path, kind: Any = Any) -> Any:
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each non-empty row; BOM, CRLF and quotes understood. Raises SourceError."""
+    """(line number, values) of each non-empty row; BOM, CRLF and quotes understood. Raises SourceError."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
+            for values in reader:
+                if values:
+                    yield reader.line_num, values
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from error
     except csv.Error as error:
         raise SourceError(
-            f"{path}:{reader.line_num}: not valid CSV ({error}). Quote cells that hold commas or quotes."
+            f"{path}:{reader.line_num}: not valid CSV ({error}). Quote values that hold commas or quotes."
         ) from error
 
 
 def csv_records(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, {column: value}) of each row below the header. Raises SourceError for a row that is too short."""
     header = csv_header(path, required)
-    for number, (line, cells) in enumerate(csv_rows(path)):
-        if len(cells) != len(header):
+    for number, (line, values) in enumerate(csv_rows(path)):
+        if len(values) != len(header):
             raise SourceError(
-                f"{path}:{line}: {len(cells)} values under {len(header)} columns. Quote values that hold commas."
+                f"{path}:{line}: {len(values)} values under {len(header)} columns. Quote values that hold commas."
             )
         if number:
-            yield line, dict(zip(header, cells, strict=True))
+            yield line, dict(zip(header, values, strict=True))
 
 
 def csv_header(path: Path, required: Collection[str]) -> list[str]:
@@ -147,7 +127,7 @@ def csv_header(path: Path, required: Collection[str]) -> list[str]:
     first = next(csv_rows(path), None)
     if first is None:
         raise SourceError(f"{path}: empty file. Fetch or export it again.")
-    header = [cell.strip() for cell in first[1]]
+    header = [value.strip() for value in first[1]]
     for column in required:
         if column not in header:
             raise SourceError(f"{path}:1: no column '{column}'. {did_you_mean(column, header)} Is this the right file?")
@@ -167,7 +147,7 @@ def image_folder(root: Path, images: str) -> str:
 def image_uri(folder: str, name: str, *, where: str) -> str:
     """`folder/name`, or `name` itself when it is a remote URI.
 
-    Raises SourceError for a name that is empty, absolute, climbs with `..`, or is a URI that is not remote.
+    Raises SourceError for a name that is empty, absolute, leads out with `..`, or is a URI that is not remote.
     """
     if "://" in name:
         scheme = name.split("://", 1)[0].lower()
@@ -196,8 +176,8 @@ def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> N
     if follow_links:
         return
     base = os.path.realpath(folder)
-    wanted = set(names)
-    for directory in sorted({name.rpartition("/")[0] for name in wanted if "://" not in name}):
+    named = set(names)
+    for directory in sorted({name.rpartition("/")[0] for name in named if "://" not in name}):
         _refuse_outside(os.path.join(folder, directory), base)
         try:
             entries = os.scandir(os.path.join(folder, directory))
@@ -205,7 +185,7 @@ def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> N
             continue  # a missing folder or a file in its place: the image pass quarantines what it cannot open
         with entries:
             for entry in entries:
-                if entry.is_symlink() and os.path.join(directory, entry.name) in wanted:
+                if entry.is_symlink() and os.path.join(directory, entry.name) in named:
                     _refuse_outside(entry.path, base)
 
 

@@ -4,8 +4,8 @@
     pool/a.jpg, pool/x/b.jpg    labels: none       an unlabelled pool
     manifest.csv | .parquet     manifest: FILE     image, present, absent, unknown (+ licence, attribution, split)
 
-In a CSV manifest several labels of one cell are separated by `separator`; in Parquet they may be lists. A label in none
-of the three columns is unknown, unless `exhaustive` says that what is not listed is absent.
+In a CSV manifest several labels of one column are separated by `separator`; in Parquet they may be lists. A label in
+none of the three columns is unknown, unless `exhaustive` says that what is not listed is absent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.tables import ABSENT, UNKNOWN
 from tasks.sources.files import check_links, csv_records, existing_file, image_folder, image_uri
 from tasks.sources.raw import RawSource, first_duplicate, images_table, labels_table, unknown_table
-
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files that a folder is searched for; what they really hold is found out when they are opened."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def read(
     """Images of a folder tree, or of a manifest when one is named. Native ids are paths from the images folder.
 
     labels: whether the first folder of a path is its label (ignored with a manifest).  manifest: file under `root`.
-    images: folder under `root` (or URI prefix, with a manifest).  separator: between labels in a manifest's cell.
+    images: folder under `root` (or URI prefix, with a manifest).  separator: between labels in a manifest's column.
     exhaustive: labels that an image does not have are absent, not unknown.
     follow_links: allow images that are symbolic links to other folders.
     Raises SourceError naming file and row.
@@ -86,9 +84,9 @@ def read(
         official_split=[row.split for row in rows],
     )
     vocabulary = sorted({label for row in rows for label in (*row.present, *row.absent, *row.unknown)})
-    present, absent, unknown = (_cells(rows, column, vocabulary) for column in ("present", "absent", "unknown"))
-    stated = sum(len(row.present) + len(row.absent) + len(row.unknown) for row in rows)
-    repeats = stated - len(present) - len(absent) - len(unknown)
+    present, absent, unknown = (_entries(rows, column, vocabulary) for column in ("present", "absent", "unknown"))
+    num_labels = sum(len(row.present) + len(row.absent) + len(row.unknown) for row in rows)
+    repeats = num_labels - len(present) - len(absent) - len(unknown)
     dropped = [
         ("images", skipped, f"not an image by its name ({', '.join(IMAGE_SUFFIXES)})"),
         ("labels", repeats, "repeats a label of the same row"),
@@ -105,16 +103,16 @@ def read(
         coverage=vocabulary if exhaustive else [],
         vocabulary={label: label for label in vocabulary},
         unknown=unknown_table(table["image_id"], vocabulary, unknown) if exhaustive else UNKNOWN.empty_table(),
-        num_in=[("images", len(rows) + skipped), ("labels", stated)],
+        num_in=[("images", len(rows) + skipped), ("labels", num_labels)],
         dropped=[row for row in dropped if row[1]],
     )
 
 
-def _cells(rows: Sequence[ManifestRow], column: str, vocabulary: Sequence[str]) -> np.ndarray:
-    """Sorted distinct cells (row x C + label) of one of the three columns."""
+def _entries(rows: Sequence[ManifestRow], column: str, vocabulary: Sequence[str]) -> np.ndarray:
+    """Sorted distinct entries (row x C + label) of one of the three columns."""
     position = {label: j for j, label in enumerate(vocabulary)}
-    cells = {i * len(vocabulary) + position[label] for i, row in enumerate(rows) for label in getattr(row, column)}
-    return np.asarray(sorted(cells), np.int64)
+    entries = {i * len(vocabulary) + position[label] for i, row in enumerate(rows) for label in getattr(row, column)}
+    return np.asarray(sorted(entries), np.int64)
 
 
 # ---------------------------------------------------------------- folder tree
@@ -142,17 +140,17 @@ def _tree_rows(folder: str, *, labelled: bool, follow_links: bool) -> tuple[list
 def _manifest_rows(path: Path, separator: str) -> Iterator[ManifestRow]:
     """Rows of a CSV or Parquet manifest. Raises SourceError for a missing column or a label in two states."""
     parquet = path.suffix.lower() in (".parquet", ".pq")
-    for number, cells in _parquet_rows(path) if parquet else csv_records(path, ["image"]):
+    for number, values in _parquet_rows(path) if parquet else csv_records(path, ["image"]):
         where = f"{path}:{number}"
-        image = cells.get("image")
+        image = values.get("image")
         if not isinstance(image, str) or not image:
             raise SourceError(f"{where}: image is {image!r}, expected a path. Correct or remove the row.")
         states = ("present", "absent", "unknown")
-        lists = {state: _label_list(where, state, cells.get(state), separator) for state in states}
+        lists = {state: _label_list(where, state, values.get(state), separator) for state in states}
         for one, other in combinations(states, 2):
             if both := set(lists[one]) & set(lists[other]):
                 raise SourceError(f"{where}: {min(both)!r} is both {one} and {other}. Keep it in one column.")
-        facts = (cells.get(column) or None for column in ("licence", "attribution", "split"))
+        facts = (values.get(column) or None for column in ("licence", "attribution", "split"))
         yield ManifestRow(where, image, *lists.values(), *facts)
 
 
@@ -167,7 +165,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _label_list(where: str, column: str, value: object, separator: str) -> list[str]:
-    """Labels of one cell. Blanks around a label are no part of it in CSV."""
+    """Labels of one value. Blanks around a label are no part of it in CSV."""
     if value is None:
         return []
     if isinstance(value, str):

@@ -1,11 +1,14 @@
 """Open Images CSVs: verified image labels, machine labels, boxes, class names, image lists.
 
 Partial labels: people verified some (image, label) pairs as present (Confidence 1) or absent (0). Every other pair is
-unknown, so the source covers nothing exhaustively. What a model said enters under an origin of its own and is never
-mixed with what people verified.
+unknown, so the source covers nothing exhaustively. What a model predicted enters under an origin of its own and is
+never mixed with what people verified.
 
 Columns are found by name, so the official files of V4 to V7 all fit, and so do subsets made of them.
 Format: https://storage.googleapis.com/openimages/web/download_v7.html#data-formats.
+
+Axes: N images, C source classes, R rows of a label file. A pair is one number, its entry in the N x C matrix:
+image position x C + class position.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from tasks.sources.openimages_tables import (
     HUMAN,
     MACHINE,
     ImageList,
-    Statements,
+    LabelFile,
     read_boxes,
     read_class_descriptions,
     read_image_labels,
@@ -65,53 +68,58 @@ def read(
     Raises SourceError naming file and row.
     """
     root = Path(root)
-    statements = [
-        *(read_image_labels(path, split, HUMAN) for split, path in _files(root, "labels", labels)),
+    files = [
+        *(read_image_labels(path, split, HUMAN) for split, path in _paths(root, "labels", labels)),
         *(
             read_boxes(path, split, use_group_of=use_group_of, use_depiction=use_depiction)
-            for split, path in _files(root, "boxes", boxes)
+            for split, path in _paths(root, "boxes", boxes)
         ),
-        *(read_image_labels(path, split, MACHINE) for split, path in _files(root, "machine_labels", machine_labels)),
+        *(read_image_labels(path, split, MACHINE) for split, path in _paths(root, "machine_labels", machine_labels)),
     ]
     folders = {split: _Folder.open(image_folder(root, prefix)) for split, prefix in by_split(images) if prefix}
-    seen, image_codes = _encode([s.image_ids for s in statements])
+    labelled_ids, image_codes = _encode([file.image_ids for file in files])
+    labelled_classes, class_codes = _encode([file.classes for file in files])
+
     if image_list:
-        listed = _one_list(_files(root, "image_list", image_list))
+        candidates = _listed_images(_paths(root, "image_list", image_list))
     else:
-        listed = _list_from_files(root, seen, statements, image_codes, folders)
-    kept = _has_file(listed, folders) if only_existing else np.ones(len(listed.ids), bool)
-    listed = listed.filter(kept)
-    table = _images_table(name, root, listed, folders)
+        candidates = _images_of_files(root, files, labelled_ids, image_codes, folders)
+    kept = _has_file(candidates, folders) if only_existing else np.ones(len(candidates.ids), bool)
+    image_rows = candidates.filter(kept)
+    table = _images_table(name, root, image_rows, folders)
     for folder in folders.values():
         folder.check_links(table["uri"], follow_links=follow_links)
 
-    vocabulary = dict(
-        pair for _, path in _files(root, "classes", classes) for pair in read_class_descriptions(path).items()
-    )
-    native, label_codes = _encode([s.labels for s in statements])
-    vocabulary |= {mid: mid for mid in native.to_pylist() if mid not in vocabulary}
-    # Codes count what the files name; positions count the source's images (-1: not one of them) and its vocabulary.
-    row_of_code = pc.index_in(seen, value_set=listed.ids).fill_null(-1).to_numpy().astype(np.int64)
-    column_of_code = pc.index_in(native, value_set=pa.array(list(vocabulary), pa.string())).to_numpy().astype(np.int64)
-    cells = [
-        _cells(row_of_code[i], column_of_code[j], len(vocabulary))
-        for i, j in zip(image_codes, label_codes, strict=True)
+    vocabulary = _vocabulary(_paths(root, "classes", classes), labelled_classes)
+    source_classes = list(vocabulary)
+    # Codes count what the label files name; positions count the source's images (-1: not one of them) and its classes.
+    image_position = _positions(labelled_ids, among=image_rows.ids)
+    class_position = _positions(labelled_classes, among=pa.array(source_classes, pa.string()))
+    entries = [
+        _entries(image_position[images_R], class_position[classes_R], len(source_classes))
+        for images_R, classes_R in zip(image_codes, class_codes, strict=True)
     ]
-    label_rows, dropped = _label_rows_by_origin(statements, cells, table["image_id"], list(vocabulary))
+    label_rows, dropped = _label_rows_by_origin(files, entries, table["image_id"], source_classes)
     dropped.append(("images", int((~kept).sum()), "no file in the images folder (`only_existing`)"))
     return RawSource(
         images=table,
         labels=label_rows,
         coverage=[],
         vocabulary=vocabulary,
-        num_in=[("images", len(kept)), ("labels", sum(s.num_rows for s in statements))],
+        num_in=[("images", len(kept)), ("labels", sum(file.num_rows for file in files))],
         dropped=[row for row in dropped if row[1]],
     )
 
 
-def _files(root: Path, option: str, value: str | Mapping[str, str]) -> list[tuple[str | None, Path]]:
+def _paths(root: Path, option: str, value: str | Mapping[str, str]) -> list[tuple[str | None, Path]]:
     """(official split, file) pairs of an option; none when it is ""."""
     return [(split, existing_file(root, file, option=option)) for split, file in by_split(value) if file]
+
+
+def _vocabulary(descriptions: Sequence[tuple[str | None, Path]], labelled_classes: pa.Array) -> dict[str, str]:
+    """Source class -> display name: the described classes, then those that only label files name, as they are."""
+    vocabulary = {mid: name for _, path in descriptions for mid, name in read_class_descriptions(path).items()}
+    return vocabulary | {mid: mid for mid in labelled_classes.to_pylist() if mid not in vocabulary}
 
 
 # ---------------------------------------------------------------- label rows
@@ -125,51 +133,60 @@ def _encode(columns: Sequence[pa.DictionaryArray]) -> tuple[pa.Array, list[np.nd
     return unified.chunk(0).dictionary.cast(pa.string()), [chunk.indices.to_numpy() for chunk in unified.chunks]
 
 
-def _cells(rows: np.ndarray, columns: np.ndarray, num_labels: int) -> np.ndarray:
-    """row x C + column, int64, in place of `rows`; -1 where the row is -1."""
-    outside = rows < 0
-    rows *= num_labels
-    rows += columns
-    rows[outside] = -1
-    return rows
+def _positions(values: pa.Array, *, among: pa.Array) -> np.ndarray:
+    """int64: position of each value in `among`, -1 where it is not there."""
+    return pc.index_in(values, value_set=among).fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _entries(images_R: np.ndarray, classes_R: np.ndarray, num_classes: int) -> np.ndarray:
+    """int64 (R,): image position x C + class position, -1 where the image is -1. Takes the place of `images_R`."""
+    outside = images_R < 0
+    images_R *= num_classes
+    images_R += classes_R
+    images_R[outside] = -1
+    return images_R
 
 
 def _label_rows_by_origin(
-    statements: Sequence[Statements], cells: Sequence[np.ndarray], image_ids: pa.ChunkedArray, labels: list[str]
+    files: Sequence[LabelFile], entries: Sequence[np.ndarray], image_ids: pa.ChunkedArray, source_classes: list[str]
 ) -> tuple[pa.Table, list[tuple[str, int, str]]]:
-    """LABELS rows of all files, origin after origin, and ledger rows for what is no row of its own."""
-    tables, dropped = [LABELS.empty_table()], [row for s in statements for row in s.dropped]
+    """LABELS rows of all files, origin after origin, and ledger rows for what is no row of its own.
+
+    entries: one array a file, see `_entries`.
+    """
+    tables, dropped = [LABELS.empty_table()], [row for file in files for row in file.dropped]
     for origin in (HUMAN, BOX, MACHINE):
-        own = [(c, s.confidences) for c, s in zip(cells, statements, strict=True) if s.origin == origin]
-        if own:
-            joined = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*own, strict=True))
-            rows, gone = _label_rows(origin, image_ids, labels, *joined)
+        parts = [(part, file.confidences) for part, file in zip(entries, files, strict=True) if file.origin == origin]
+        if parts:
+            entries_R, confidences_R = (np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True))
+            rows, dropped_rows = _label_rows(origin, image_ids, source_classes, entries_R, confidences_R)
             tables.append(rows)
-            dropped += gone
+            dropped += dropped_rows
     return pa.concat_tables(tables), dropped
 
 
 def _label_rows(
-    origin: str, image_ids: pa.ChunkedArray, labels: list[str], cells: np.ndarray, confidences: np.ndarray
+    origin: str, image_ids: pa.ChunkedArray, source_classes: list[str], entries_R: np.ndarray, confidences_R: np.ndarray
 ) -> tuple[pa.Table, list[tuple[str, int, str]]]:
     """LABELS rows of one origin, one per (image, label, state), and ledger rows for the rest.
 
-    cells: int64, image x C + label, -1 for an image that is not in the source.  confidences: float32 in [0, 1]; the
-    verdict of a person where origin is `verified`, so 0 is a verified absence; otherwise the label is present.
+    entries_R: int64, -1 for an image that is not in the source.  confidences_R: float32 in [0, 1]; where origin is
+    `verified`, 1 is a verified presence and 0 a verified absence; otherwise the label is present.
     """
-    inside = cells >= 0
+    inside = entries_R >= 0
     if not inside.all():
-        cells, confidences = cells[inside], confidences[inside]
+        entries_R, confidences_R = entries_R[inside], confidences_R[inside]
     if origin == MACHINE:
-        order = np.lexsort((confidences, cells))  # the highest confidence of a cell comes last
-        last = order[np.diff(cells[order], append=-1) != 0]
-        table = labels_table(image_ids, labels, cells[last], confidence=confidences[last], origin=origin)
+        order = np.lexsort((confidences_R, entries_R))  # the highest confidence of an entry comes last
+        last = order[np.diff(entries_R[order], append=-1) != 0]
+        table = labels_table(image_ids, source_classes, entries_R[last], confidence=confidences_R[last], origin=origin)
     else:
-        stated = sorted_distinct(cells * 2 + (confidences > 0))
-        table = labels_table(image_ids, labels, stated >> 1, state=(stated & 1).astype(np.int8), origin=origin)
+        pairs = sorted_distinct(2 * entries_R + (confidences_R > 0))  # the state in the lowest bit
+        table = labels_table(image_ids, source_classes, pairs >> 1, state=(pairs & 1).astype(np.int8), origin=origin)
+    num_outside, num_repeated = len(inside) - len(entries_R), len(entries_R) - len(table)
     return table, [
-        ("labels", len(inside) - len(cells), "of an image that is not in the source (`image_list`, `only_existing`)"),
-        ("labels", len(cells) - len(table), "repeats a statement about the same image and label"),
+        ("labels", num_outside, "of an image that is not in the source (`image_list`, `only_existing`)"),
+        ("labels", num_repeated, "repeats a row about the same image and label"),
     ]
 
 
@@ -201,8 +218,8 @@ class _Folder:
         check_links(self.prefix, [uri[len(self.prefix) + 1 :] for uri in own], follow_links=follow_links)
 
 
-def _one_list(files: Sequence[tuple[str | None, Path]]) -> ImageList:
-    """Image lists, {split: file}, as one. Raises SourceError when an image occurs twice."""
+def _listed_images(files: Sequence[tuple[str | None, Path]]) -> ImageList:
+    """The images of all image lists. Raises SourceError when an image occurs twice."""
     joined = ImageList.concat([read_image_list(path, split) for split, path in files])
     where = ", ".join(str(path) for _, path in files)
     counts = pc.value_counts(joined.ids)
@@ -212,31 +229,32 @@ def _one_list(files: Sequence[tuple[str | None, Path]]) -> ImageList:
     return joined
 
 
-def _list_from_files(
+def _images_of_files(
     root: Path,
-    seen: pa.Array,
-    statements: Sequence[Statements],
-    codes_of_files: Sequence[np.ndarray],
+    files: Sequence[LabelFile],
+    labelled_ids: pa.Array,
+    image_codes: Sequence[np.ndarray],
     folders: Mapping[str | None, _Folder],
 ) -> ImageList:
-    """The images that label files speak of, and then those that only lie in a folder.
+    """The images that label files name, and then those that only lie in a folder.
 
-    Raises SourceError when the files of two splits speak of one image.
+    labelled_ids: distinct ids of all files.  image_codes: positions in them, one array a file.
+    Raises SourceError when the files of two splits name one image.
     """
-    names = list(dict.fromkeys([s.split for s in statements] + list(folders)))
-    splits = np.full(len(seen), -1, np.int16)
-    for statement, codes in zip(statements, codes_of_files, strict=True):
-        split = names.index(statement.split)
+    names = list(dict.fromkeys([file.split for file in files] + list(folders)))
+    splits = np.full(len(labelled_ids), -1, np.int16)
+    for file, codes in zip(files, image_codes, strict=True):
+        split = names.index(file.split)
         clash = codes[(splits[codes] >= 0) & (splits[codes] != split)]
         if clash.size:
             raise SourceError(
-                f"{root}: image {seen[clash[0]].as_py()!r} is in the files of two splits, "
-                f"{names[splits[clash[0]]]} and {statement.split}. Keep it in one."
+                f"{root}: image {labelled_ids[clash[0]].as_py()!r} is in the files of two splits, "
+                f"{names[splits[clash[0]]]} and {file.split}. Keep it in one."
             )
         splits[codes] = split
-    known = set(seen.to_pylist())
-    extra = [(stem, split) for split, folder in folders.items() for stem in folder.files if stem not in known]
-    ids = pa.concat_arrays([seen, pa.array([stem for stem, _ in extra], pa.string())])
+    labelled = set(labelled_ids.to_pylist())
+    extra = [(stem, split) for split, folder in folders.items() for stem in folder.files if stem not in labelled]
+    ids = pa.concat_arrays([labelled_ids, pa.array([stem for stem, _ in extra], pa.string())])
     split_names = pa.array(names, pa.string())
     return ImageList(
         ids,
@@ -251,18 +269,19 @@ def _folder_of(split: str | None, folders: Mapping[str | None, _Folder]) -> _Fol
     return folders.get(split, folders.get(None))
 
 
-def _has_file(listed: ImageList, folders: Mapping[str | None, _Folder]) -> np.ndarray:
+def _has_file(candidates: ImageList, folders: Mapping[str | None, _Folder]) -> np.ndarray:
     """bool (N,): whether an image's file lies in its folder."""
-    pairs = zip(listed.ids.to_pylist(), listed.splits.to_pylist(), strict=True)
+    pairs = zip(candidates.ids.to_pylist(), candidates.splits.to_pylist(), strict=True)
     return np.asarray(
         [bool(f := _folder_of(split, folders)) and image_id in f.files for image_id, split in pairs], bool
     )
 
 
-def _images_table(name: str, root: Path, listed: ImageList, folders: Mapping[str | None, _Folder]) -> pa.Table:
+def _images_table(name: str, root: Path, image_rows: ImageList, folders: Mapping[str | None, _Folder]) -> pa.Table:
     """RAW_IMAGES. Raises SourceError for an image without a folder and without an address."""
     uris = []
-    for image_id, split, url in zip(*(c.to_pylist() for c in (listed.ids, listed.splits, listed.urls)), strict=True):
+    columns = (column.to_pylist() for column in (image_rows.ids, image_rows.splits, image_rows.urls))
+    for image_id, split, url in zip(*columns, strict=True):
         folder = _folder_of(split, folders)
         if folder is None and url is None:
             raise SourceError(
@@ -272,9 +291,9 @@ def _images_table(name: str, root: Path, listed: ImageList, folders: Mapping[str
         uris.append(folder.uri(image_id) if folder else image_uri("", url, where=f"image {image_id!r}"))
     return images_table(
         name,
-        listed.ids,
+        image_rows.ids,
         uris,
-        licence=listed.licences,
-        attribution=listed.attributions,
-        official_split=listed.splits,
+        licence=image_rows.licences,
+        attribution=image_rows.attributions,
+        official_split=image_rows.splits,
     )

@@ -23,17 +23,17 @@ ENTITY = "/m/0bl9f"  # root of the official hierarchy: it stands above everythin
 
 
 @dataclass(frozen=True)
-class Statements:
-    """Rows of one CSV that speak about labels, in its order.
+class LabelFile:
+    """The (image, label) rows of one CSV, in its order.
 
-    image_ids, labels: dictionary-encoded strings, distinct values in order of appearance.
-    confidences: float32 (rows,) in [0, 1].  num_rows: of the file; dropped: ledger rows for those left out here.
+    image_ids, classes: dictionary-encoded strings (R,), distinct values in order of appearance.
+    confidences: float32 (R,) in [0, 1].  num_rows: of the file; dropped: ledger rows for those left out here.
     """
 
     origin: str
     split: str | None
     image_ids: pa.DictionaryArray
-    labels: pa.DictionaryArray
+    classes: pa.DictionaryArray
     confidences: np.ndarray
     num_rows: int
     dropped: list[tuple[str, int, str]]
@@ -61,26 +61,25 @@ class ImageList:
 # ---------------------------------------------------------------- labels and boxes
 
 
-def read_image_labels(path: Path, split: str | None, origin: str) -> Statements:
-    """ImageID, LabelName, Confidence. Human verdicts are 0 or 1 ("1" and "1.0" both occur), candidates lie between.
+def read_image_labels(path: Path, split: str | None, origin: str) -> LabelFile:
+    """ImageID, LabelName, Confidence. Human labels are 0 or 1 ("1" and "1.0" both occur), candidates lie between.
 
     Raises SourceError naming the row of another value.
     """
-    image_ids, labels, confidences = _read_statements(path)
+    image_ids, classes, confidences = _read_label_columns(path)
     if origin == HUMAN:
-        allowed, expected = (
-            (confidences == 0) | (confidences == 1),
-            "human verdicts are 0 or 1. Are these `machine_labels`?",
-        )
+        allowed = (confidences == 0) | (confidences == 1)
+        expected = "human labels are 0 or 1. Are these `machine_labels`?"
     else:
-        allowed, expected = (confidences >= 0) & (confidences <= 1), "confidences lie in [0, 1]. Correct the row."
+        allowed = (confidences >= 0) & (confidences <= 1)
+        expected = "confidences lie in [0, 1]. Correct the row."
     if not allowed.all():
-        frame = _read(path, {"ImageID": pl.String, "LabelName": pl.String, "Confidence": pl.Float32})
-        _refuse(path, frame, pl.Series(~allowed), expected)
-    return Statements(origin, split, image_ids, labels, confidences, len(confidences), [])
+        row = int(np.argmin(allowed))
+        raise SourceError(f"{path}: row {row + 1} below the header: Confidence {confidences[row]:g}, but {expected}")
+    return LabelFile(origin, split, image_ids, classes, confidences, len(confidences), [])
 
 
-def _read_statements(path: Path) -> tuple[pa.DictionaryArray, pa.DictionaryArray, np.ndarray]:
+def _read_label_columns(path: Path) -> tuple[pa.DictionaryArray, pa.DictionaryArray, np.ndarray]:
     """ImageID and LabelName, encoded while they are read, and Confidence: there may be tens of millions of rows.
 
     Raises SourceError naming the first row that is malformed or lacks a value.
@@ -103,13 +102,12 @@ def _read_statements(path: Path) -> tuple[pa.DictionaryArray, pa.DictionaryArray
         table = None
     if table is None or not table.num_rows or any(column.null_count for column in table.columns):
         frame = _read(path, columns)  # names the row, or reads what only it can
-        stated = _statements(HUMAN, None, frame, frame["Confidence"].to_numpy(), num_rows=frame.height, dropped=[])
-        return stated.image_ids, stated.labels, stated.confidences
+        return _encoded(frame, "ImageID"), _encoded(frame, "LabelName"), frame["Confidence"].to_numpy()
     table = table.unify_dictionaries().combine_chunks()
     return table["ImageID"].chunk(0), table["LabelName"].chunk(0), table["Confidence"].to_numpy()
 
 
-def read_boxes(path: Path, split: str | None, *, use_group_of: bool, use_depiction: bool) -> Statements:
+def read_boxes(path: Path, split: str | None, *, use_group_of: bool, use_depiction: bool) -> LabelFile:
     """ImageID and LabelName of each box that counts. Flags are 1 yes, 0 no, -1 not known."""
     left_out = {"IsGroupOf": not use_group_of, "IsDepiction": not use_depiction}
     flags = [flag for flag, out in left_out.items() if out]
@@ -119,24 +117,15 @@ def read_boxes(path: Path, split: str | None, *, use_group_of: bool, use_depicti
         kept = frame.filter(pl.col(flag) != 1)
         dropped.append(("labels", frame.height - kept.height, f"box marked {flag}"))
         frame = kept
-    return _statements(BOX, split, frame, np.ones(frame.height, np.float32), num_rows=num_rows, dropped=dropped)
+    confidences = np.ones(frame.height, np.float32)
+    return LabelFile(
+        BOX, split, _encoded(frame, "ImageID"), _encoded(frame, "LabelName"), confidences, num_rows, dropped
+    )
 
 
-def _statements(
-    origin: str,
-    split: str | None,
-    frame: pl.DataFrame,
-    confidences: np.ndarray,
-    *,
-    num_rows: int,
-    dropped: list[tuple[str, int, str]],
-) -> Statements:
-    """Encode the two string columns and let go of the strings, one after the other: there may be tens of millions."""
-    encoded = [
-        pc.dictionary_encode(_arrow(frame.drop_in_place(name)).cast(pa.string())).combine_chunks()
-        for name in ("ImageID", "LabelName")
-    ]
-    return Statements(origin, split, *encoded, confidences, num_rows, dropped)
+def _encoded(frame: pl.DataFrame, name: str) -> pa.DictionaryArray:
+    """A column of strings, dictionary-encoded, and gone from the frame: there may be tens of millions."""
+    return pc.dictionary_encode(_arrow(frame.drop_in_place(name)).cast(pa.string())).combine_chunks()
 
 
 def _read(path: Path, columns: Mapping[str, type[pl.DataType]], optional: Collection[str] = ()) -> pl.DataFrame:
@@ -161,16 +150,16 @@ def _read(path: Path, columns: Mapping[str, type[pl.DataType]], optional: Collec
 
 def _explain(path: Path, header: Sequence[str], columns: Mapping[str, type[pl.DataType]]) -> None:
     """Raise SourceError for the first row that cannot be read: the slow way, taken only after the fast one failed."""
-    for line, cells in csv_rows(path):
-        if len(cells) != len(header):
+    for line, values in csv_rows(path):
+        if len(values) != len(header):
             raise SourceError(
-                f"{path}:{line}: {len(cells)} values under {len(header)} columns. Quote commas, or fetch it again."
+                f"{path}:{line}: {len(values)} values under {len(header)} columns. Quote commas, or fetch it again."
             )
         for column, kind in columns.items() if line > 1 else ():
-            value = cells[header.index(column)]
+            value = values[header.index(column)]
             if not value or (kind == pl.Float32 and not _is_number(value)):
-                found = f"{value!r} is no number" if value else "empty"
-                raise SourceError(f"{path}:{line}: {column}: {found}. Correct or remove the row.")
+                fault = f"{value!r} is no number" if value else "empty"
+                raise SourceError(f"{path}:{line}: {column}: {fault}. Correct or remove the row.")
 
 
 def _is_number(text: str) -> bool:
@@ -179,13 +168,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse(path: Path, frame: pl.DataFrame, wrong: pl.Series, expected: str) -> None:
-    if wrong.any():
-        row = int(wrong.arg_true()[0])
-        value = frame["Confidence"][row]
-        raise SourceError(f"{path}: row {row + 1} below the header: Confidence {value:g}, but {expected}")
 
 
 def _arrow(column: pl.Series) -> pa.ChunkedArray:
@@ -202,20 +184,20 @@ def read_class_descriptions(path: Path) -> dict[str, str]:
     Raises SourceError for a row without two values, a header of another file, or an id with two names.
     """
     names: dict[str, str] = {}
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in csv_rows(path)]
+    rows = [(line, [value.strip() for value in values]) for line, values in csv_rows(path)]
     if not rows:
         raise SourceError(f"{path}: empty file. Fetch it again.")
-    header = [cell.casefold() for cell in rows[0][1]]
+    header = [value.casefold() for value in rows[0][1]]
     if header[:2] == ["labelname", "displayname"]:
         rows = rows[1:]
     elif len(rows) > 1 and rows[1][1][0].startswith("/") and not header[0].startswith("/"):
         raise SourceError(f"{path}:1: header is {','.join(rows[0][1])!r}, expected LabelName,DisplayName or none.")
-    for line, cells in rows:
-        if len(cells) != 2 or not cells[0]:
+    for line, values in rows:
+        if len(values) != 2 or not values[0]:
             raise SourceError(
-                f"{path}:{line}: expected LabelName,DisplayName, found {len(cells)} values. Quote names with commas."
+                f"{path}:{line}: expected LabelName,DisplayName, found {len(values)} values. Quote names with commas."
             )
-        mid, name = cells
+        mid, name = values
         if names.setdefault(mid, name) != name:
             raise SourceError(f"{path}:{line}: {mid!r} is named {names[mid]!r} and {name!r}. Keep one row.")
     return names
@@ -226,16 +208,16 @@ def read_image_list(path: Path, split: str | None) -> ImageList:
 
     split: official split of all rows; None takes it from Subset.
     """
-    wanted = ("Subset", "License", "Author", "OriginalLandingURL", "OriginalURL")
-    frame = _read(path, {"ImageID": pl.String}, optional=wanted)
+    optional = ("Subset", "License", "Author", "OriginalLandingURL", "OriginalURL")
+    frame = _read(path, {"ImageID": pl.String}, optional=optional)
 
     def column(name: str) -> pa.Array:
         if name not in frame.columns:
             return pa.nulls(frame.height, pa.string())
         return _arrow(frame[name]).combine_chunks().cast(pa.string())
 
-    author, page = column("Author"), column("OriginalLandingURL")
-    credit = pc.coalesce(pc.binary_join_element_wise(author, page, ", "), author, page)
+    author, landing_url = column("Author"), column("OriginalLandingURL")
+    credit = pc.coalesce(pc.binary_join_element_wise(author, landing_url, ", "), author, landing_url)
     return ImageList(
         ids=column("ImageID"),
         splits=column("Subset") if split is None else pa.repeat(pa.scalar(split), frame.height),

@@ -4,7 +4,7 @@
                 "items": [{"id", "image": {"path"}, "annotations": [{"type": "label", "label_id"}]}]}
     reid       {"classes": [name], "images": [[path, [name or index, …]], …]}
 
-Both are exhaustive: what an image does not list is absent. They state a label once per object, and OTX's converter,
+Both are exhaustive: what an image does not list is absent. They list a label once per object, and OTX's converter,
 run twice in one process, lists every image twice; both kinds of repetition are collapsed and counted.
 """
 
@@ -146,17 +146,17 @@ def read_labelled_images(path: Path) -> LabelledImages:
     data = mapped_bytes(path)
     keys = decode_json(data, dict[str, msgspec.Raw], where=str(path))
     if "items" in keys:
-        found = _from_datumaro(path, decode_json(data, _Datumaro, where=str(path)))
+        labelled = _from_datumaro(path, decode_json(data, _Datumaro, where=str(path)))
     elif {"classes", "images"} <= set(keys):
-        found = _from_reid(path, decode_json(data, _Reid, where=str(path)))
+        labelled = _from_reid(path, decode_json(data, _Reid, where=str(path)))
     else:
         raise SourceError(
             f"{path}: neither Datumaro JSON (keys categories, items) nor deep-object-reid JSON (classes, images); "
             f"found {', '.join(sorted(keys)) or 'no key'}."
         )
-    if (twice := first_duplicate(found.classes)) is not None:
+    if (twice := first_duplicate(labelled.classes)) is not None:
         raise SourceError(f"{path}: class {twice!r} is declared twice. Rename or remove one.")
-    return found
+    return labelled
 
 
 def _from_datumaro(path: Path, document: _Datumaro) -> LabelledImages:

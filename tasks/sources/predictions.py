@@ -1,10 +1,11 @@
-"""What a vendor's service or a detector says about the images of another source.
+"""Predictions of a vendor's service or a detector on the images of another source.
 
     CSV, Parquet    image_id (or image), label (or name), score (optional)      one row a prediction
     JSON            {image id: [name, …]}, {image id: {name: score}}, or a list of such rows
 
 Predictions are proposals: their origin (`vendor:<name>`, `detector:<name>`) says so, and no stage takes them for
-annotations. Names stay as the vendor wrote them, whatever the vocabulary; mapping lists those that it does not know.
+annotations. Source classes stay as the vendor wrote them; mapping lists those that
+the taxonomy does not know.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_sco
     images = list(dict.fromkeys(image for image, _ in best))
     labels = sorted({label for _, label in best})
     row, column = {image: i for i, image in enumerate(images)}, {label: j for j, label in enumerate(labels)}
-    cells = np.asarray([row[image] * len(labels) + column[label] for image, label in best], np.int64)
-    order = np.argsort(cells)
+    entries = np.asarray([row[image] * len(labels) + column[label] for image, label in best], np.int64)
+    order = np.argsort(entries)
     scores = np.asarray(list(best.values()), np.float32)
     dropped = [
         ("labels", num_low, "score below `min_score`"),
@@ -62,7 +63,7 @@ def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_sco
     ]
     return RawSource(
         images=RAW_IMAGES.empty_table(),
-        labels=labels_table(prefixed(of, images), labels, cells[order], confidence=scores[order], origin=origin),
+        labels=labels_table(prefixed(of, images), labels, entries[order], confidence=scores[order], origin=origin),
         coverage=[],
         vocabulary={label: label for label in labels},
         num_in=[("labels", num_rows)],
@@ -109,8 +110,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     image, label, score = _columns(path, csv_header(path, []))
-    for line, cells in csv_records(path):
-        yield _checked(path, f"line {line}", cells[image], cells[label], cells[score] if score else None)
+    for line, values in csv_records(path):
+        yield _checked(path, f"line {line}", values[image], values[label], values[score] if score else None)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
@@ -129,8 +130,8 @@ def _columns(path: Path, header: list[str]) -> tuple[str, str, str | None]:
         return next((n for n in names if n in header), None)
 
     image, label = pick(IMAGE_COLUMNS), pick(LABEL_COLUMNS)
-    for found, names in ((image, IMAGE_COLUMNS), (label, LABEL_COLUMNS)):
-        if found is None:
+    for column, names in ((image, IMAGE_COLUMNS), (label, LABEL_COLUMNS)):
+        if column is None:
             raise SourceError(f"{path}: no column {' or '.join(names)}. {did_you_mean(names[0], header)}".rstrip())
     return image, label, pick(SCORE_COLUMNS)
 

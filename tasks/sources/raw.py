@@ -1,9 +1,10 @@
 """What a source reader returns, and the three-state arithmetic that the readers share.
 
-Axes: N images, C native labels, O annotated objects.
+Axes: N images, C source classes (the labels of a source, under its own names), O annotated objects.
+An (image, label) pair is one number, its entry in the N x C matrix: image position x C + class position.
 
 An annotated object that does not count (a crowd region, a "difficult" or tiny object) still says that something is
-there. When no other object of that label counts on the image, the cell is therefore UNKNOWN, even in a source that is
+there. When no other object of that label counts on the image, the pair is therefore UNKNOWN, even in a source that is
 otherwise exhaustive: it goes to `RawSource.unknown`, which overrides `coverage`.
 """
 
@@ -39,12 +40,12 @@ class RawSource:
     """One source as its files state it, in its own vocabulary, nothing mapped and no image opened.
 
     images: RAW_IMAGES, unique image ids; empty for `predictions`, which speak about another source's images.
-    labels: LABELS, unique on (image_id, label, state, origin); `label` is the native name or machine id.
-    coverage: native labels annotated exhaustively over the whole source: there, no row means absent,
-        except where `unknown` has the cell.
-    vocabulary: native label -> display name, of every label the source declares.
-    unknown: UNKNOWN, cells of covered labels that the source leaves open. They are never negatives.
-    objects: OBJECTS, where the source tells how large its objects are; they say nothing that `labels` does not.
+    labels: LABELS, unique on (image_id, label, state, origin); `label` is the source class.
+    coverage: classes annotated exhaustively over the whole source: there, no row means absent, except where
+        `unknown` has the pair.
+    vocabulary: source class -> display name, of every class that the source declares.
+    unknown: UNKNOWN, pairs of covered classes that the source leaves open. They are never negatives.
+    objects: OBJECTS, where the source has the size of its objects; they add nothing to `labels`.
     num_in, dropped: counts of "images" and "labels" that balance with the two tables; readers add nothing.
     """
 
@@ -102,29 +103,29 @@ def prefixed(name: str, native_ids: Sequence[str] | pa.Array) -> pa.Array:
 def labels_table(
     image_ids: pa.Array | pa.ChunkedArray,
     labels: Sequence[str],
-    cells: np.ndarray,
+    entries: np.ndarray,
     *,
     state: int | np.ndarray = PRESENT,
     confidence: float | np.ndarray = 1.0,
     origin: str,
 ) -> pa.Table:
-    """LABELS rows of `cells`, int64 (rows,) = image position x C + label position, in that order."""
-    rows, columns = np.divmod(cells, max(len(labels), 1))
+    """LABELS rows of `entries`, int64 (rows,) = image position x C + class position, in that order."""
+    rows, columns = np.divmod(entries, max(len(labels), 1))
     return pa.table(
         [
             _take(image_ids, rows),
             _take(pa.array(labels, pa.string()), columns),
-            pa.array(np.broadcast_to(np.asarray(state, np.int8), cells.shape)),
-            pa.array(np.broadcast_to(np.asarray(confidence, np.float32), cells.shape)),
-            pa.repeat(pa.scalar(origin), len(cells)),
+            pa.array(np.broadcast_to(np.asarray(state, np.int8), entries.shape)),
+            pa.array(np.broadcast_to(np.asarray(confidence, np.float32), entries.shape)),
+            pa.repeat(pa.scalar(origin), len(entries)),
         ],
         schema=LABELS,
     )
 
 
-def unknown_table(image_ids: pa.Array | pa.ChunkedArray, labels: Sequence[str], cells: np.ndarray) -> pa.Table:
-    """UNKNOWN rows of `cells`, counted as in `labels_table`."""
-    rows, columns = np.divmod(cells, max(len(labels), 1))
+def unknown_table(image_ids: pa.Array | pa.ChunkedArray, labels: Sequence[str], entries: np.ndarray) -> pa.Table:
+    """UNKNOWN rows of `entries`, counted as in `labels_table`."""
+    rows, columns = np.divmod(entries, max(len(labels), 1))
     return pa.table([_take(image_ids, rows), _take(pa.array(labels, pa.string()), columns)], schema=UNKNOWN)
 
 
@@ -137,12 +138,12 @@ def objects_table(
 ) -> pa.Table:
     """OBJECTS of the objects whose area is known: not NaN, and positive."""
     known = areas_O > 0
-    cells = images_O[known] * len(labels) + labels_O[known]
-    order = np.argsort(cells)
-    cells = cells[order]
-    starts = np.flatnonzero(np.diff(cells, prepend=-1))
+    entries = images_O[known] * len(labels) + labels_O[known]
+    order = np.argsort(entries)
+    entries = entries[order]
+    starts = np.flatnonzero(np.diff(entries, prepend=-1))
     largest = np.maximum.reduceat(areas_O[known][order], starts) if len(starts) else np.zeros(0)
-    rows, columns = np.divmod(cells[starts], max(len(labels), 1))
+    rows, columns = np.divmod(entries[starts], max(len(labels), 1))
     areas = pa.array(largest.astype(np.float32))
     return pa.table([_take(image_ids, rows), _take(pa.array(labels, pa.string()), columns), areas], schema=OBJECTS)
 
@@ -189,7 +190,7 @@ def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
     )
 
 
-# ---------------------------------------------------------------- objects -> cells
+# ---------------------------------------------------------------- objects -> (image, label) pairs
 
 
 def state_of(choice: str, *, option: str) -> int:
@@ -201,8 +202,8 @@ def state_of(choice: str, *, option: str) -> int:
 
 
 @dataclass(frozen=True)
-class ObjectCells:
-    """Objects collapsed to at most one statement per (image, label). Cells are sorted int64, image x C + label."""
+class ObjectPairs:
+    """Objects collapsed to at most one state per (image, label). Entries: int64, sorted, image x C + label."""
 
     present: np.ndarray
     unknown: np.ndarray
@@ -217,22 +218,22 @@ def collapse_objects(
     num_labels: int,
     reasons: Mapping[int, str] | None = None,
     why_O: np.ndarray | None = None,
-) -> ObjectCells:
-    """One statement per (image, label) from one row per object: present if any counts, else unknown if any says so.
+) -> ObjectPairs:
+    """One state per (image, label) from one row per object: present if any counts, else unknown if any makes it so.
 
-    images_O, labels_O: int64 (O,), positions.  states_O: int8 (O,), 1 counts, 0 ignored, -1 makes the cell unknown.
-    why_O, reasons: int (O,) code per object and the sentence for each code, for the objects that do not count.
+    images_O, labels_O: int64 (O,), positions.  states_O: int8 (O,), 1 counts, 0 ignored, -1 makes the pair unknown.
+    why_O, reasons: int (O,) code per object and the reason for each code, for the objects that do not count.
     len(present) plus the counts in `dropped` is O: no object disappears.
     """
-    cells = images_O.astype(np.int64) * num_labels + labels_O
+    entries_O = images_O.astype(np.int64) * num_labels + labels_O
     counts = states_O == PRESENT
-    present = sorted_distinct(cells[counts])
-    unknown = np.setdiff1d(sorted_distinct(cells[states_O == UNKNOWN_STATE]), present, assume_unique=True)
+    present = sorted_distinct(entries_O[counts])
+    unknown = np.setdiff1d(sorted_distinct(entries_O[states_O == UNKNOWN_STATE]), present, assume_unique=True)
     dropped = [("labels", int(counts.sum()) - len(present), "repeats a label of the same image")]
     for code, reason in (reasons or {}).items():
         dropped.append(("labels", int(np.count_nonzero(~counts & (why_O == code))), reason))
-    assert len(present) + sum(count for _, count, _ in dropped) == len(cells), "an object without a reason"
-    return ObjectCells(present, unknown, [row for row in dropped if row[1]])
+    assert len(present) + sum(count for _, count, _ in dropped) == len(entries_O), "an object without a reason"
+    return ObjectPairs(present, unknown, [row for row in dropped if row[1]])
 
 
 def sorted_distinct(values: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     <root>/Annotations/<id>.xml, <root>/ImageSets/Main/<list>.txt, <root>/JPEGImages/<id>.jpg
 
-All classes are annotated on every image, but objects marked "difficult" are left out of VOC's own evaluation: a cell
-with nothing else is unknown by default, exactly the cells that VOC's class lists mark 0.
+All classes are annotated on every image, but objects marked "difficult" are left out of VOC's own evaluation: a
+pair with nothing else is unknown by default, exactly the pairs that VOC's class lists mark 0.
 Format: Everingham et al., "The PASCAL Visual Object Classes Challenge 2007/2012 Development Kit".
 """
 
@@ -22,7 +22,7 @@ from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import PRESENT
 from tasks.sources.files import check_links, existing_file, image_folder, image_uri
 from tasks.sources.raw import (
-    ObjectCells,
+    ObjectPairs,
     RawSource,
     collapse_objects,
     images_table,
@@ -106,8 +106,8 @@ def _sizes(images: pa.Table, classes: Sequence[str], files: Sequence[Annotation]
 
 def _collapse(
     annotations: Path, ids: Sequence[str], files: Sequence[Annotation], classes: Sequence[str], difficult: str
-) -> ObjectCells:
-    """Present and unknown cells of all objects. Raises SourceError for a class that is not declared."""
+) -> ObjectPairs:
+    """Present and unknown pairs of all objects. Raises SourceError for a class that is not declared."""
     position_of_class = {label: j for j, label in enumerate(classes)}
     state = state_of(difficult, option="difficult")
     objects = []
@@ -162,15 +162,15 @@ def _splits(root: Path, lists: Path, splits: dict[str, str] | None) -> dict[str,
         hint = f" Did you mean the folder {beside[0]!r} inside?" if beside else ""
         raise SourceError(f"{lists}: no such folder.{hint} Point the source at one year, e.g. VOCdevkit/VOC2007.")
     there = {p.stem for p in lists.glob("*.txt")}
-    wanted = (
+    usual = (
         {"train": "trainval", "test": "test"}
         if "trainval" in there
         else {"train": "train", "val": "val", "test": "test"}
     )
-    found = {split: list_ for split, list_ in wanted.items() if list_ in there}
-    if not found:
+    present = {split: list_ for split, list_ in usual.items() if list_ in there}
+    if not present:
         raise SourceError(f"{lists}: none of trainval.txt, train.txt, val.txt, test.txt is here. Set `splits`.")
-    return found
+    return present
 
 
 def _read_list(path: Path) -> list[str]:

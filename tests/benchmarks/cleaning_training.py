@@ -105,13 +105,11 @@ class Tested:
 
 
 def write_digits(seed: int) -> pa.Table:
-    """Compose into the current folder; returns the truth of the planted errors."""
-    out = Path("data/raw/embedded/digits")
-    digits.write(
-        out, seed=seed, num_coco=1000, num_test=500, num_openimages=20, num_pool=20,
+    """Write into the current folder; returns the truth of the planted errors."""
+    return digits.write(
+        Path("data/raw/embedded/digits"), seed=seed, num_coco=1000, num_test=500, num_openimages=20, num_pool=20,
         missing_rate=MISSING, wrong_rate=WRONG,
     )  # fmt: skip
-    return tables.read_table(out / "truth.parquet", tables.TRUTH)
 
 
 def write_photographs(seed: int) -> pa.Table:

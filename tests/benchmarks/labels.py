@@ -118,7 +118,7 @@ def map_file(folder: Path, taxonomy: Taxonomy) -> tuple[int, int]:
     rows = pa.table(
         {
             "image_id": pa.DictionaryArray.from_arrays(stated.image_ids.indices, ids),
-            "label": stated.labels,
+            "label": stated.classes,
             "state": stated.confidences.astype(np.int8),
             "confidence": np.ones(stated.num_rows, np.float32),
             "origin": pa.DictionaryArray.from_arrays(np.zeros(stated.num_rows, np.int8), [HUMAN]),

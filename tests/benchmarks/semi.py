@@ -34,7 +34,7 @@ from scipy.stats import t as student
 
 from tasks.core.registry import call
 from tasks.demo.scenes import load_glyphs, split_glyphs
-from tasks.demo.symbols import IMAGE_PX, compose_parts
+from tasks.demo.symbols import IMAGE_PX, draw_parts
 from tasks.nn.backbone import build_backbone, freeze_batchnorm
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
@@ -116,7 +116,7 @@ def digits() -> Task:
 def symbols() -> Task:
     """Two-symbol images: ten digits and 26 letters, one of each on every image."""
     sizes = {"train": 2000, "val": 0, "test": 500, "pool": 0}
-    composed = compose_parts(sizes, seed=0)
+    composed = draw_parts(sizes, seed=0)
     parts = []
     one_hot_CC = np.eye(36, dtype=np.uint8)
     for name in ("train", "test"):

@@ -72,11 +72,6 @@ def test_a_dead_worker_gives_one_line_that_says_where_and_what_to_do():
         mapped(die, workers=2)
 
 
-def test_workers_are_replaced_after_the_stated_number_of_batches(tmp_path):
-    mapped(partial(note_process, folder=tmp_path), workers=2, max_batches_per_worker=1, batch_rows=4)
-    assert len(list(tmp_path.iterdir())) == 3
-
-
 def test_a_function_that_releases_the_gil_runs_in_threads_of_this_process(tmp_path):
     result = mapped(partial(note_process, folder=tmp_path), workers=4, releases_gil=True)
     assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
@@ -90,8 +85,9 @@ def test_a_batch_travels_without_the_rest_of_its_table():
     assert engine._packed(large.slice(5, 10)).size < 2_000
 
 
-def test_long_work_logs_how_far_it_is(caplog):
-    with caplog.at_level("INFO"), engine.progress("images", 4, log_every_s=0) as advance:
+def test_long_work_logs_how_far_it_is(caplog, monkeypatch):
+    monkeypatch.setattr(engine, "LOG_EVERY_S", 0)
+    with caplog.at_level("INFO"), engine.progress("images", 4) as advance:
         advance(1)
         advance(3)
     assert caplog.messages == ["images: 1 of 4", "images: 4 of 4"]

@@ -1,4 +1,4 @@
-"""Two-symbol images: what is on them, what is said of them, and that no handwriting is shared by two parts."""
+"""Two-symbol images: what is on them, their labels, and that no handwriting is shared by two parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import string
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,7 +19,7 @@ SIZES = {"train": 60, "val": 20, "test": 20, "pool": 20}
 
 @pytest.fixture(scope="module")
 def delivery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("composed") / "symbols"
+    out = tmp_path_factory.mktemp("demo") / "symbols"
     symbols.write(out, seed=7, num_labelled=200, num_pool=30)
     return out
 
@@ -29,10 +28,6 @@ def delivery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(delivery: Path) -> list[dict[str, str]]:
     with (delivery / "labels.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def contents(root: Path) -> dict[Path, bytes]:
-    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_every_labelled_image_has_exactly_one_digit_and_one_letter(rows):
@@ -55,25 +50,20 @@ def test_images_are_grey_of_56_px_and_every_listed_one_is_there(delivery, rows):
         assert (image.mode, image.size) == ("L", (56, 56))
 
 
-def test_no_error_is_planted(delivery):
-    assert pq.read_table(delivery / "truth.parquet").num_rows == 0
-
-
-def test_equal_arguments_give_equal_bytes(delivery, tmp_path):
-    symbols.write(tmp_path / "symbols", seed=7, num_labelled=200, num_pool=30)
-    assert contents(tmp_path / "symbols") == contents(delivery)
+def test_no_error_is_planted(tmp_path):
+    assert symbols.write(tmp_path / "symbols", seed=7, num_labelled=10, num_pool=1).num_rows == 0
 
 
 def test_the_size_of_one_part_leaves_the_others_as_they_are():
-    few, many = (symbols.compose_parts({**SIZES, "train": n}, seed=3) for n in (1, 5))
+    few, many = (symbols.draw_parts({**SIZES, "train": n}, seed=3) for n in (1, 5))
     for part in ("val", "test", "pool"):
         assert all((a.image_HW == b.image_HW).all() for a, b in zip(few[part], many[part], strict=True))
 
 
 def test_no_handwritten_digit_stands_in_two_parts(monkeypatch):
     seen = []
-    monkeypatch.setattr(symbols, "compose_pair", lambda digits, letters, rng: seen.append(digits))
-    symbols.compose_parts(dict.fromkeys(symbols.GLYPH_SHARES, 1), seed=0)
+    monkeypatch.setattr(symbols, "draw_pair", lambda digits, letters, rng: seen.append(digits))
+    symbols.draw_parts(dict.fromkeys(symbols.GLYPH_SHARES, 1), seed=0)
     parts = [{glyph.tobytes() for glyph in digits.images_NHW} for digits in seen]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 1797
     assert all(set(digits.digits_N) == set(range(10)) for digits in seen)
@@ -94,7 +84,7 @@ def test_symbols_keep_apart_and_inside(monkeypatch):
     monkeypatch.setattr(symbols, "salt_and_pepper", lambda canvas_HW, share, rng: canvas_HW)
     digits, letters, rng = scenes.load_glyphs(), symbols.letter_forms(), np.random.default_rng(1)
     for _ in range(50):
-        pair = symbols.compose_pair(digits, letters, rng)
+        pair = symbols.draw_pair(digits, letters, rng)
         assert 60 < (pair.image_HW > 0.3).sum() < 900
         assert (pair.image_HW >= 0).all()
         assert (pair.image_HW <= 1).all()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.core.ledger import Ledger
 from tasks.core.tables import LABELS, UNKNOWN, check_unique
 from tasks.sources import RAW_IMAGES, RawSource
-from tasks.sources.transfer.public_sets import Result
-from tasks.sources.url_list import Address
+from tasks.sources.transfer.crawl import Address
+from tasks.sources.transfer.fetch import Result
 
 
 def write_json(path: Path, value: object) -> Path:
@@ -143,8 +143,8 @@ def url_list(root: Path) -> dict:
     write_csv(
         root / "urls.csv", ("keyword", "url"), *(("forest", u) for u in urls), ("tree", urls[0]), ("tree", urls[0])
     )
-    outcomes = [Result(urls[0], "ok", num_bytes=22), Result(urls[1], "gone", reason="HTTP 404")]
-    (root / "downloads.jsonl").write_text("".join(json.dumps(vars(o)) + "\n" for o in outcomes), encoding="utf-8")
+    results = [Result(urls[0], "ok", num_bytes=22), Result(urls[1], "gone", reason="HTTP 404")]
+    (root / "downloads.jsonl").write_text("".join(json.dumps(vars(r)) + "\n" for r in results), encoding="utf-8")
     touch(root / "images" / Address(urls[0]).file_name)
     return {}
 
@@ -199,10 +199,10 @@ def unexplained(raw: RawSource) -> dict[str, int]:
 
 
 def pairs(table, **equal: object) -> set[tuple[str, str]]:
-    """(native id or image id, label) of the rows whose columns equal `equal`."""
+    """(image id, label) of the rows whose columns equal `equal`."""
     return {(row["image_id"], row["label"]) for row in table.to_pylist() if all(row[c] == v for c, v in equal.items())}
 
 
-def native(rows: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The same pairs without the source's name."""
-    return {(image_id.split("/", 1)[1], label) for image_id, label in rows}
+def source_pairs(table, **equal: object) -> set[tuple[str, str]]:
+    """The same pairs with the source's own image ids."""
+    return {(image_id.split("/", 1)[1], label) for image_id, label in pairs(table, **equal)}

@@ -48,9 +48,9 @@ def serving(script: Script) -> Iterator[Script]:
             body = script.bodies[self.path]
             etag = f'"{hashlib.md5(body).hexdigest()}"'
             headers = {"ETag": etag} if script.etag else {}
-            asked = self.headers.get("Range", "")
-            if asked and script.ranges and self.headers.get("If-Range", etag) == etag:
-                start = int(asked.removeprefix("bytes=").split("-")[0]) + script.range_shift
+            byte_range = self.headers.get("Range", "")
+            if byte_range and script.ranges and self.headers.get("If-Range", etag) == etag:
+                start = int(byte_range.removeprefix("bytes=").split("-")[0]) + script.range_shift
                 if start >= len(body):
                     return self._reply(416, b"", {"Content-Range": f"bytes */{len(body)}"})
                 headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
@@ -58,13 +58,13 @@ def serving(script: Script) -> Iterator[Script]:
             return self._reply(200, body, headers)
 
         def _reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            cuts = script.cut_after.get(self.path) if status in (200, 206) else None
+            lengths = script.cut_after.get(self.path) if status in (200, 206) else None
             self.send_response(status)
             for name, value in {**script.headers, **headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body[: cuts.pop(0)] if cuts else body)
-            if cuts is not None:
+            self.wfile.write(body[: lengths.pop(0)] if lengths else body)
+            if lengths is not None:
                 self.close_connection = True
 
         def log_message(self, *args: object) -> None:

@@ -1,4 +1,4 @@
-"""What every entry of SOURCES promises; a new entry is tested here before anyone writes a test for it."""
+"""What every entry of SOURCES owes its stage; a new entry is tested here before anyone writes a test for it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tasks.core.tables import ABSENT, PRESENT
 from tasks.sources import openimages
 from tasks.sources.openimages_tables import read_class_descriptions, read_hierarchy
 from tests.sources import deliveries
-from tests.sources.deliveries import check_source, native, pairs, touch, write_csv, write_json
+from tests.sources.deliveries import check_source, source_pairs, touch, write_csv, write_json
 
 HUMAN_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 LIST_COLUMNS = ("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "Author", "Title")
@@ -21,8 +21,8 @@ LIST_COLUMNS = ("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "Licen
 
 def test_one_is_present_zero_is_verified_absent_and_the_rest_is_unknown(tmp_path):
     raw = openimages.read("oi", tmp_path, **deliveries.openimages(tmp_path))
-    assert native(pairs(raw.labels, origin="verified", state=PRESENT)) == {("aa", "/m/cat")}
-    assert native(pairs(raw.labels, origin="verified", state=ABSENT)) == {("aa", "/m/dog"), ("bb", "/m/dog")}
+    assert source_pairs(raw.labels, origin="verified", state=PRESENT) == {("aa", "/m/cat")}
+    assert source_pairs(raw.labels, origin="verified", state=ABSENT) == {("aa", "/m/dog"), ("bb", "/m/dog")}
     assert raw.coverage == []
     assert raw.unknown.num_rows == 0
 
@@ -37,10 +37,10 @@ def test_machine_labels_have_an_origin_of_their_own_and_keep_the_highest_confide
 def test_a_box_that_does_not_count_leaves_the_label_unknown(tmp_path):
     options = deliveries.openimages(tmp_path)
     strict = openimages.read("oi", tmp_path, **options)
-    assert native(pairs(strict.labels, origin="box")) == {("aa", "/m/cat")}
+    assert source_pairs(strict.labels, origin="box") == {("aa", "/m/cat")}
     assert ("labels", 1, "box marked IsGroupOf") in strict.dropped
     lenient = openimages.read("oi", tmp_path, **options | {"use_group_of": True})
-    assert native(pairs(lenient.labels, origin="box")) == {("aa", "/m/cat"), ("bb", "/m/cat")}
+    assert source_pairs(lenient.labels, origin="box") == {("aa", "/m/cat"), ("bb", "/m/cat")}
 
 
 def test_images_are_those_of_the_files_and_of_the_folder_with_their_real_extension(tmp_path):
@@ -74,7 +74,7 @@ def test_an_image_list_defines_the_images_and_credits_them(tmp_path):
         "official_split": "validation",
     }
     assert (second["official_split"], second["attribution"]) == ("train", None)
-    assert native(pairs(raw.labels)) == {("aa", "/m/cat")}
+    assert source_pairs(raw.labels) == {("aa", "/m/cat")}
     assert ("labels", 1, "of an image that is not in the source (`image_list`, `only_existing`)") in raw.dropped
     check_source(raw, "oi")
 
@@ -125,8 +125,8 @@ def test_every_verdict_is_a_row_or_a_reason(tmp_path_factory, verdicts):
     write_csv(root / "h.csv", HUMAN_COLUMNS, *((i, "v", label, state) for i, label, state in verdicts))
     raw = openimages.read("oi", root, labels="h.csv")
     check_source(raw, "oi")
-    stated = {(f"oi/{i}", label, state) for i, label, state in verdicts}
-    assert stated == {(row["image_id"], row["label"], row["state"]) for row in raw.labels.to_pylist()}
+    expected = {(f"oi/{i}", label, state) for i, label, state in verdicts}
+    assert expected == {(row["image_id"], row["label"], row["state"]) for row in raw.labels.to_pylist()}
 
 
 # ---------------------------------------------------------------- class names and hierarchy
@@ -175,8 +175,8 @@ def test_real_kit_every_row_is_conserved(real_data):
     assert raw.num_in == [("images", 250), ("labels", 288 + 825)]
     with open(root / "human-imagelabels.csv", newline="") as file:
         expected = {(row["ImageID"], row["LabelName"]) for row in csv.DictReader(file)}
-    assert native(pairs(raw.labels, origin="verified", state=PRESENT)) == expected
-    assert native(pairs(raw.labels, origin="box")) == expected  # the kit's image labels are derived from its boxes
+    assert source_pairs(raw.labels, origin="verified", state=PRESENT) == expected
+    assert source_pairs(raw.labels, origin="box") == expected  # the kit's image labels are derived from its boxes
     assert set(raw.labels["state"].to_pylist()) == {PRESENT}  # it has no verified negatives, and none are invented
     assert len(raw.vocabulary) == 19_994
     by_name: dict[str, int] = {}

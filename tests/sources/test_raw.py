@@ -1,4 +1,4 @@
-"""Objects collapse to cells in three states, and none is lost on the way."""
+"""Objects collapse to pairs in three states, and none is lost on the way."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ objects = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_fr
 @given(objects)
 def test_present_wins_over_unknown_wins_over_nothing(rows):
     images, labels, states = np.asarray(rows, np.int64).reshape(-1, 3).T
-    found = collapse_objects(images, labels, states, num_labels=3, reasons={5: "x"}, why_O=np.full(len(rows), 5))
+    collapsed = collapse_objects(images, labels, states, num_labels=3, reasons={5: "x"}, why_O=np.full(len(rows), 5))
     present = {3 * i + j for i, j, state in rows if state == 1}
     unknown = {3 * i + j for i, j, state in rows if state == -1} - present
-    assert found.present.tolist() == sorted(present)
-    assert found.unknown.tolist() == sorted(unknown)
-    assert len(found.present) + sum(count for _, count, _ in found.dropped) == len(rows)
+    assert collapsed.present.tolist() == sorted(present)
+    assert collapsed.unknown.tolist() == sorted(unknown)
+    assert len(collapsed.present) + sum(count for _, count, _ in collapsed.dropped) == len(rows)
 
 
 def test_an_object_that_does_not_count_needs_a_reason():
@@ -37,10 +37,10 @@ def test_sorted_distinct_is_what_numpy_calls_unique(values):
 
 def test_tables_larger_than_a_chunk_are_the_same_rows(monkeypatch):
     ids = prefixed("s", ["a", "b/c", "ü"])
-    cells = np.asarray([0, 1, 3, 4, 5])
-    whole = labels_table(ids, ["x", "y"], cells, origin="annotation").to_pylist()
+    entries = np.asarray([0, 1, 3, 4, 5])
+    whole = labels_table(ids, ["x", "y"], entries, origin="annotation").to_pylist()
     monkeypatch.setattr(raw, "ROWS_A_CHUNK", 2)
-    assert labels_table(ids, ["x", "y"], cells, origin="annotation").to_pylist() == whole
+    assert labels_table(ids, ["x", "y"], entries, origin="annotation").to_pylist() == whole
     assert [(row["image_id"], row["label"]) for row in whole] == [
         ("s/a", "x"),
         ("s/a", "y"),

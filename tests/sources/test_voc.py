@@ -12,7 +12,7 @@ from tasks.core.errors import SourceError
 from tasks.core.states import states_of
 from tasks.sources import voc
 from tests.sources import deliveries
-from tests.sources.deliveries import check_source, native, pairs, voc_xml
+from tests.sources.deliveries import check_source, source_pairs, voc_xml
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ from tests.sources.deliveries import check_source, native, pairs, voc_xml
 def test_a_cell_with_only_difficult_objects_is_what_the_option_says(tmp_path, difficult, present, unknown):
     deliveries.voc(tmp_path)
     raw = voc.read("voc", tmp_path, difficult=difficult)
-    assert native(pairs(raw.labels)) == present
-    assert native(pairs(raw.unknown)) == unknown
+    assert source_pairs(raw.labels) == present
+    assert source_pairs(raw.unknown) == unknown
     assert len(raw.coverage) == 20
     check_source(raw, "voc")
 
@@ -52,7 +52,7 @@ def test_parts_of_an_object_are_no_objects(tmp_path):
     deliveries.voc(tmp_path)
     part = "<part><name>head</name></part>"
     (tmp_path / "Annotations/001.xml").write_text(voc_xml(("person", 0)).replace("</object>", f"{part}</object>"))
-    assert ("001", "person") in native(pairs(voc.read("voc", tmp_path).labels))
+    assert ("001", "person") in source_pairs(voc.read("voc", tmp_path).labels)
 
 
 def test_the_parent_of_a_year_is_pointed_into_it(tmp_path):
@@ -94,15 +94,15 @@ def test_voc2007_has_5011_and_4952_images(raw2007):
 
 
 def test_voc2007_every_cell_equals_the_official_lists(voc2007, raw2007):
-    present, unknown = native(pairs(raw2007.labels)), native(pairs(raw2007.unknown))
-    cells = differing = 0
+    present, unknown = source_pairs(raw2007.labels), source_pairs(raw2007.unknown)
+    num_pairs = differing = 0
     for part in ("trainval", "test"):
         for label in voc.VOC_CLASSES:
             for image_id, state in list_states(voc2007, label, part).items():
                 ours = 1 if (image_id, label) in present else 0 if (image_id, label) in unknown else -1
-                cells += 1
+                num_pairs += 1
                 differing += ours != state
-    assert (cells, differing) == (9963 * 20, 0)
+    assert (num_pairs, differing) == (9963 * 20, 0)
     assert (len(present), len(unknown)) == (14_319, 1_226)
 
 
@@ -129,7 +129,7 @@ def test_voc2012_kit_reads_what_is_annotated(real_data, tmp_path):
     check_source(raw, "voc12")
     assert raw.num_in[0] == ("images", 5717)
     assert (raw.images.num_rows, raw.unknown.num_rows) == (1697, 132)
-    present = native(pairs(raw.labels))
+    present = source_pairs(raw.labels)
     counts = {label: sum(1 for _, other in present if other == label) for label in ("cat", "dog", "person", "train")}
     assert counts == {"cat": 539, "dog": 632, "person": 298, "train": 0}
     states = list_states(tmp_path / "VOC2012", "dog", "train")
@@ -141,8 +141,8 @@ def test_voc2012_kit_reads_what_is_annotated(real_data, tmp_path):
 
 def test_the_largest_box_of_a_class_is_kept_and_an_object_without_a_box_has_no_size(tmp_path):
     box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>10</ymax></bndbox>"
-    found = [("cat", box.format(5)), ("cat", box.format(20)), ("dog", ""), ("cow", box.format("x"))]
-    text = "".join(f"<object><name>{label}</name>{inside}</object>" for label, inside in found)
+    objects = [("cat", box.format(5)), ("cat", box.format(20)), ("dog", ""), ("cow", box.format("x"))]
+    text = "".join(f"<object><name>{label}</name>{inside}</object>" for label, inside in objects)
     path = tmp_path / "a.xml"
     path.write_text(f"<annotation>{text}</annotation>", encoding="utf-8")
     annotation = voc.read_annotation(path)

@@ -1,7 +1,7 @@
-"""One download that survives what happens to downloads: cut connections, busy servers, kills, and wrong bytes.
+"""One download that survives what happens to downloads: lost connections, busy servers, kills, and wrong bytes.
 
 A file is written beside its place under a `.part` name and moved there when it is whole, so what has its final name is
-complete. A cut one is continued with a Range request, and only if the server still has the same version (If-Range).
+complete. A partial one is continued with a Range request, and only if the server still has the same version (If-Range).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GONE = frozenset({401, 403, 404, 410, 451})
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How servers are treated. Times in seconds.
+    """When a download is tried again and how often a host is asked, with the limits of one file. Times in seconds.
 
     retries: further attempts after a failure that may pass.  backoff_s: pause before the first, doubled before each
     next one; a Retry-After header wins, up to `longest_pause_s`.  min_delay_s: between two requests to one host.
@@ -50,7 +50,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Request:
-    """A URL, the file it becomes, and its SHA-256 in hex where known."""
+    """One file to download: its URL, the path it gets, and its SHA-256 in hex where known."""
 
     url: str
     path: Path
@@ -59,7 +59,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """A line of the journal. status: ok | gone (do not ask again) | failed (ask again at the next run)."""
+    """What became of a request; a line of the journal.
+
+    status: ok | gone (not asked for again) | failed (asked for again at the next run).
+    """
 
     url: str
     status: str
@@ -81,47 +84,48 @@ class GoneError(SourceError):
     """The server says that this will not come back."""
 
 
-def fetch(wanted: Request, manners: RetryPolicy = RetryPolicy(), *, show: bool = False) -> Result:
+def fetch(request: Request, policy: RetryPolicy = RetryPolicy(), *, show: bool = False) -> Result:
     """Download one file, or find that it is already there (whole files only have that name).
 
     show: the progress of this one file, in MB; for a file that comes alone.
     Raises SourceError with the URL when it cannot be had, is too large, or is not what its checksum says.
     """
-    path = Path(wanted.path)
-    if urllib.parse.urlsplit(wanted.url).scheme not in ("http", "https"):
-        raise SourceError(f"{wanted.url}: refused: not an http or https address.")
-    if path.exists() and wanted.sha256 in ("", sha256_of(path)):
-        return Result(wanted.url, "ok", str(path), sha256_of(path), path.stat().st_size)
+    path = Path(request.path)
+    if urllib.parse.urlsplit(request.url).scheme not in ("http", "https"):
+        raise SourceError(f"{request.url}: refused: not an http or https address.")
+    if path.exists() and request.sha256 in ("", sha256_of(path)):
+        return Result(request.url, "ok", str(path), sha256_of(path), path.stat().st_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     mismatched = False
-    for attempt in range(manners.retries + 1):
+    for attempt in range(policy.retries + 1):
         try:
-            _transfer(wanted.url, part, manners, show)
-            found = sha256_of(part)
-            if wanted.sha256 and found != wanted.sha256:
+            _transfer(request.url, part, policy, show)
+            digest = sha256_of(part)
+            if request.sha256 and digest != request.sha256:
                 part.unlink()
                 if mismatched:  # once may be a fault of the line, twice is another file
                     raise SourceError(
-                        f"{wanted.url}: SHA-256 is {found}, expected {wanted.sha256}. Correct the address or checksum."
+                        f"{request.url}: SHA-256 is {digest}, expected {request.sha256}. "
+                        "Correct the address or checksum."
                     )
                 mismatched = True
-                raise _PassingError(f"SHA-256 is {found}, expected {wanted.sha256}")
+                raise _PassingError(f"SHA-256 is {digest}, expected {request.sha256}")
             os.replace(part, path)
             _version_file(part).unlink(missing_ok=True)
-            return Result(wanted.url, "ok", str(path), found, path.stat().st_size)
+            return Result(request.url, "ok", str(path), digest, path.stat().st_size)
         except _PassingError as problem:
-            if attempt == manners.retries:
+            if attempt == policy.retries:
                 raise SourceError(
-                    f"{wanted.url}: {problem}, after {attempt + 1} attempts. Try again later, or correct the address."
+                    f"{request.url}: {problem}, after {attempt + 1} attempts. Try again later, or correct the address."
                 ) from problem
-            pause_s = manners.backoff_s * 2**attempt if problem.pause_s is None else problem.pause_s
-            log.info("%s: %s; attempt %d of %d follows", wanted.url, problem, attempt + 2, manners.retries + 1)
-            time.sleep(min(pause_s, manners.longest_pause_s))
+            pause_s = policy.backoff_s * 2**attempt if problem.pause_s is None else problem.pause_s
+            log.info("%s: %s; attempt %d of %d follows", request.url, problem, attempt + 2, policy.retries + 1)
+            time.sleep(min(pause_s, policy.longest_pause_s))
     raise AssertionError("unreachable")
 
 
-def _transfer(url: str, part: Path, manners: RetryPolicy, show: bool) -> None:
+def _transfer(url: str, part: Path, policy: RetryPolicy, show: bool) -> None:
     """Bring `part` to the full length, from where an earlier attempt stopped.
 
     Raises _PassingError when another attempt may do better, else GoneError or SourceError.
@@ -129,11 +133,11 @@ def _transfer(url: str, part: Path, manners: RetryPolicy, show: bool) -> None:
     version = _version_file(part)
     begun = version.read_text(encoding="utf-8") if part.exists() and version.exists() else ""
     have = part.stat().st_size if begun else 0  # without a known version there is no telling what was begun
-    headers = {"User-Agent": manners.user_agent}
+    headers = {"User-Agent": policy.user_agent}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": begun}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=manners.timeout_s) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=policy.timeout_s) as reply:
             resumed = reply.status == 206
             if resumed and (_range_start(reply) != have or _version(reply) not in ("", begun)):
                 part.unlink()
@@ -141,7 +145,7 @@ def _transfer(url: str, part: Path, manners: RetryPolicy, show: bool) -> None:
             if not resumed:
                 part.unlink(missing_ok=True)  # first: a kill in between must not leave old bytes under a new version
                 version.write_text(_version(reply), encoding="utf-8")
-            _copy(reply, part, start=have if resumed else 0, max_bytes=manners.max_bytes, show=show)
+            _copy(reply, part, start=have if resumed else 0, max_bytes=policy.max_bytes, show=show)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # nothing behind what we have: the file changed, or it is whole; start over to be sure
@@ -160,14 +164,14 @@ def _transfer(url: str, part: Path, manners: RetryPolicy, show: bool) -> None:
 
 
 def _copy(reply: http.client.HTTPResponse, part: Path, *, start: int, max_bytes: int, show: bool) -> None:
-    """Append the reply's body at `start`. Raises _PassingError when it ends before the promised length."""
-    promised = reply.headers.get("Content-Length")
-    expected = start + int(promised) if promised is not None else None
+    """Append the reply's body at `start`. Raises _PassingError when it ends before its Content-Length."""
+    length = reply.headers.get("Content-Length")
+    expected = start + int(length) if length is not None else None
     written = start
     bar = (
         progress(f"{part.name[1:].removesuffix('.part')}, MB", (expected or 0) // MB)
         if show
-        else nullcontext(_say_nothing)
+        else nullcontext(_show_nothing)
     )
     with bar as advance, open(part, "r+b" if start else "wb") as file:
         file.seek(start)
@@ -185,7 +189,7 @@ def _copy(reply: http.client.HTTPResponse, part: Path, *, start: int, max_bytes:
         raise _PassingError(f"ended after {written} of {expected} bytes")
 
 
-def _say_nothing(count: int) -> None:
+def _show_nothing(count: int) -> None:
     pass
 
 
@@ -194,14 +198,14 @@ def _version_file(part: Path) -> Path:
 
 
 def _version(reply: http.client.HTTPResponse) -> str:
-    """Which version of the file this is, "" where the server does not say; a weak ETag promises no equal bytes."""
+    """Which version of the file this is, "" where the server gives none; a weak ETag does not mean equal bytes."""
     tag = reply.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else reply.headers.get("Last-Modified", "")
 
 
 def _range_start(reply: http.client.HTTPResponse) -> int:
-    found = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
-    return int(found.group(1)) if found else -1
+    match = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
+    return int(match.group(1)) if match else -1
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:

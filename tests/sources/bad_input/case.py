@@ -30,7 +30,7 @@ def text(file: str, content: str | bytes, encoding: str = "utf-8") -> Callable[[
     return spoil
 
 
-def cut(file: str) -> Callable[[Path], object]:
+def truncated(file: str) -> Callable[[Path], object]:
     """The first half of a file."""
 
     def spoil(root: Path) -> None:

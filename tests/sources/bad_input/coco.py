@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sources.bad_input.case import Case, cut, remove, text
+from tests.sources.bad_input.case import Case, remove, text, truncated
 from tests.sources.deliveries import coco_document, write_json
 
 FILE = "annotations/instances.json"
@@ -37,7 +37,7 @@ CASES = [
     ),
     Case("a folder instead of a file", says=("a folder", "'annotations'"), options={"annotations": "annotations"}),
     Case("empty file", text(FILE, ""), ("instances.json: empty file",)),
-    Case("truncated", cut(FILE), ("instances.json", "not valid JSON", "truncated")),
+    Case("truncated", truncated(FILE), ("instances.json", "not valid JSON", "truncated")),
     Case("not JSON", text(FILE, "<html>404</html>"), ("not valid JSON", "byte 0")),
     Case("UTF-16", text(FILE, json.dumps(coco_document()), "utf-16"), ("instances.json", "not valid JSON")),
     Case("nested without end", text(FILE, '{"images":' + "[" * 100_000), ("instances.json", "not valid JSON")),
@@ -155,7 +155,7 @@ CASES = [
         )
     ),
     Case("empty file name", coco(lambda d: first(d, "images", file_name="")), ("images[0]", "no file_name")),
-    Case("dots that do not climb", coco(lambda d: first(d, "images", file_name="a..b/..c.jpg"))),
+    Case("dots that do not lead out", coco(lambda d: first(d, "images", file_name="a..b/..c.jpg"))),
     Case("remote image", coco(lambda d: first(d, "images", file_name="https://example.org/a.jpg"))),
     Case("no image on disk", lambda root: [p.unlink() for p in (root / "images").iterdir()]),
 ]

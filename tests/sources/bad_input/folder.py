@@ -33,7 +33,7 @@ CASES = [
         ("manifest.csv", "not valid CSV"),
     ),
     Case(
-        "image that climbs",
+        "image that leads out",
         text("manifest.csv", "image,present\n../a.jpg,cat\n"),
         ("manifest.csv:2", "refused"),
     ),

@@ -52,7 +52,7 @@ CASES = [
     Case("ids that look like numbers", text("human.csv", HUMAN + "000123,v,/m/x,1\n1e5,v,/m/x,1\n")),
     Case("id with a slash", text("human.csv", HUMAN + "a/b,v,/m/x,1\n")),
     Case(
-        "id that climbs",
+        "id that leads out",
         text("human.csv", HUMAN + "../../x,v,/m/x,1\n"),
         ("refused image name", "../../x"),
     ),

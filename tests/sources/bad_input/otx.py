@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sources.bad_input.case import Case, cut, remove, text
+from tests.sources.bad_input.case import Case, remove, text, truncated
 from tests.sources.deliveries import datumaro_document, write_json
 
 FILE = "annotations.json"
@@ -24,7 +24,7 @@ def otx(change: Callable[[dict], object]) -> Callable[[Path], object]:
 CASES = [
     Case("no file", remove(FILE), ("annotations.json: no such file",)),
     Case("empty file", text(FILE, ""), ("annotations.json: empty file",)),
-    Case("truncated", cut(FILE), ("annotations.json", "not valid JSON")),
+    Case("truncated", truncated(FILE), ("annotations.json", "not valid JSON")),
     Case(
         "COCO given",
         text(FILE, json.dumps({"images": [], "annotations": []})),
@@ -56,7 +56,7 @@ CASES = [
         ("'a.jpg' is listed twice",),
     ),
     Case(
-        "path that climbs",
+        "path that leads out",
         otx(lambda d: d["items"][0]["image"].update(path="../a.jpg")),
         ("refused", "../a.jpg"),
     ),

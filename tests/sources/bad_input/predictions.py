@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.sources.bad_input.case import Case, cut, remove, text
+from tests.sources.bad_input.case import Case, remove, text, truncated
 
 CASES = [
     Case("no file", remove("vendor.json"), ("vendor.json: no such file",)),
     Case("empty file", text("vendor.json", ""), ("vendor.json: empty file",)),
-    Case("truncated", cut("vendor.json"), ("vendor.json", "not valid JSON")),
+    Case("truncated", truncated("vendor.json"), ("vendor.json", "not valid JSON")),
     Case("a number", text("vendor.json", "5"), ("vendor.json", "found int")),
     Case("names are no names", text("vendor.json", '{"1": "cat"}'), ("image '1'", '"cat"')),
     Case("null name", text("vendor.json", '{"1": [null]}'), ("image '1'", "label is None")),

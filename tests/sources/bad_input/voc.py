@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sources.bad_input.case import Case, cut, text
+from tests.sources.bad_input.case import Case, text, truncated
 from tests.sources.deliveries import voc_xml
 
 CASES = [
@@ -12,7 +12,7 @@ CASES = [
         says=("trainvall.txt: no such file", "'trainval.txt'"),
         options={"splits": {"train": "trainvall"}},
     ),
-    Case("truncated XML", cut("Annotations/001.xml"), ("001.xml: not valid XML",)),
+    Case("truncated XML", truncated("Annotations/001.xml"), ("001.xml: not valid XML",)),
     Case("empty XML", text("Annotations/001.xml", ""), ("001.xml: not valid XML",)),
     Case(
         "XML that declares entities",
@@ -37,7 +37,7 @@ CASES = [
     Case("empty list", text("ImageSets/Main/test.txt", "\n"), ("test.txt: empty file",)),
     Case("list with BOM, CRLF and a state column", text("ImageSets/Main/test.txt", "003  1\r\n", "utf-8-sig")),
     Case("id in two lists", text("ImageSets/Main/test.txt", "001\n"), ("'001' is listed twice", "train and test")),
-    Case("id that climbs", text("ImageSets/Main/test.txt", "../../x\n"), ("test.txt", "refused", "../../x")),
+    Case("id that leads out", text("ImageSets/Main/test.txt", "../../x\n"), ("test.txt", "refused", "../../x")),
     Case("no annotation at all", says=("none of the 4 listed ids",), options={"annotations": "Elsewhere"}),
     Case(
         "own class names",

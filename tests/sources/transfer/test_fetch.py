@@ -29,9 +29,9 @@ def names(folder) -> set[str]:
 
 
 def test_a_file_arrives_whole_with_its_checksum_and_nothing_beside_it(server, tmp_path):
-    outcome = fetch(Request(server.url + "/x.bin", tmp_path / "x.bin", SHA256), QUICK)
+    result = fetch(Request(server.url + "/x.bin", tmp_path / "x.bin", SHA256), QUICK)
     assert (tmp_path / "x.bin").read_bytes() == BODY
-    assert (outcome.status, outcome.sha256, outcome.num_bytes) == ("ok", SHA256, len(BODY))
+    assert (result.status, result.sha256, result.num_bytes) == ("ok", SHA256, len(BODY))
     assert names(tmp_path) == {"x.bin"}
 
 
@@ -41,7 +41,7 @@ def test_a_file_that_is_there_is_not_asked_for(server, tmp_path):
     assert server.requests["/x.bin"] == 0
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+def test_a_partial_download_goes_on_where_it_stopped(server, tmp_path):
     server.cut_after["/x.bin"] = [300_000, 100_000]
     fetch(Request(server.url + "/x.bin", tmp_path / "x.bin", SHA256), QUICK)
     assert (tmp_path / "x.bin").read_bytes() == BODY

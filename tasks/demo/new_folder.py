@@ -1,0 +1,24 @@
+"""Writing a delivery: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """An empty folder that replaces `out` when the block ends well, and is removed when it does not."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        built = Path(folder) / out.name
+        built.mkdir()
+        yield built
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(built, out)
