@@ -19,13 +19,13 @@ LUCK = 0.05
 def score_drift(
     reference_NC: np.ndarray, current_MC: np.ndarray, thresholds_C: np.ndarray, labels: Sequence[str]
 ) -> dict[str, dict]:
-    """How far scores moved, {label: {"PSI", "PSI_by_luck", "KS", "predicted_before", "predicted", "notable"}}.
+    """How far scores moved, {label: {"PSI", "PSI_by_chance", "KS", "predicted_before", "predicted", "notable"}}.
 
     reference_NC: float (N, C), scores of the images that thresholds were fitted on.  current_MC: of the tested ones.
     thresholds_C: float64 (C,).
     PSI = sum over bins of (q - p) x ln(q / p), bins being the deciles of the reference, p and q the shares of reference
     and current scores in them, half an image added to each bin. Without drift it is about (1/N + 1/M) times a
-    chi-squared of B - 1 degrees of freedom; PSI_by_luck is what it exceeds in 5 % of sets of C labels (Bonferroni), and
+    chi-squared of B - 1 degrees of freedom; PSI_by_chance is what it exceeds in 5 % of sets of C labels (Bonferroni), and
     a label is notable where PSI exceeds both that and 0.1.
     KS: largest distance of the two cumulative distributions, [0, 1].
     predicted_before, predicted: share of images that reach the threshold.
@@ -43,7 +43,7 @@ def score_drift(
         luck = chi2.ppf(1 - LUCK / len(labels), num_bins - 1) * sum(1 / n for n in num_images) if num_bins > 1 else 0.0
         rows[label] = {
             "PSI": psi,
-            "PSI_by_luck": float(luck),
+            "PSI_by_chance": float(luck),
             "KS": ks_distance(before, now),
             "predicted_before": float(np.mean(before >= thresholds_C[c])),
             "predicted": float(np.mean(now >= thresholds_C[c])),

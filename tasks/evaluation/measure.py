@@ -76,7 +76,7 @@ def evaluate(
 
 
 SIDE_BY_SIDE = (
-    "mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1", "exact_match", "cell_accuracy", "top3_OF1", "top3_CF1"
+    "mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1", "exact_match", "hamming_accuracy", "top3_OF1", "top3_CF1"
 )  # fmt: skip
 
 
@@ -112,20 +112,22 @@ def label_table(scored: Scored, labels: Sequence[str]) -> dict[str, dict]:
     return {label: {name: _number(v[c]) for name, v in columns.items()} for c, label in enumerate(labels)}
 
 
-def precision_recall_curves(cuts: OperatingPoints, labels: Sequence[str], *, max_points: int = 200) -> dict[str, dict]:
-    """{label: {"threshold", "precision", "recall"}} from the strictest cut to the loosest, at most `max_points` each.
+def precision_recall_curves(
+    points: OperatingPoints, labels: Sequence[str], *, max_points: int = 200
+) -> dict[str, dict]:
+    """{label: {"threshold", "precision", "recall"}} from the strictest operating point to the loosest, at most `max_points` each.
 
-    Every cut where the recall changes is exact; a longer curve is thinned evenly, keeping both ends.
+    Every operating point where the recall changes is exact; a longer curve is thinned evenly, keeping both ends.
     """
     curves = {}
-    for label, own in zip(labels, cuts.per_label(), strict=True):
+    for label, own in zip(labels, points.per_label(), strict=True):
         kept = np.arange(own.start, own.stop)
         if len(kept) > max_points:
             kept = kept[np.linspace(0, len(kept) - 1, max_points).round().astype(int)]
         curves[label] = {
-            "threshold": cuts.score_K[kept].tolist(),
-            "precision": cuts.precision_K[kept].tolist(),
-            "recall": cuts.recall_K[kept].tolist(),
+            "threshold": points.score_K[kept].tolist(),
+            "precision": points.precision_K[kept].tolist(),
+            "recall": points.recall_K[kept].tolist(),
         }
     return curves
 

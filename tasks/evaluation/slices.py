@@ -28,11 +28,11 @@ OBJECT_SHARES = (0.01, 0.1)
 
 @dataclass(frozen=True)
 class Slice:
-    """One value of one property. cells_NC: bool, broadcastable to (N, C)."""
+    """One value of one property. entries_NC: bool, broadcastable to (N, C)."""
 
     by: str
     value: str
-    cells_NC: np.ndarray
+    entries_NC: np.ndarray
 
 
 def measure_slices(scored: Scored, slices: Iterable[Slice]) -> list[dict]:
@@ -44,7 +44,7 @@ def measure_slices(scored: Scored, slices: Iterable[Slice]) -> list[dict]:
     protocol = replace(scored.protocol, unknown_in_ap="ignored", unknown_in_f1="ignored")
     rows = []
     for part in slices:
-        counted_NC = scored.known_NC & part.cells_NC
+        counted_NC = scored.known_NC & part.entries_NC
         positives = int(np.count_nonzero(counted_NC & (scored.targets_NC == 1)))
         if not positives:
             continue

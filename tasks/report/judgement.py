@@ -18,7 +18,7 @@ METRIC_NAMES = {
     "CR": "recall per label",
     "image_F1": "F1 per image",
     "exact_match": "exact match",
-    "cell_accuracy": "cells right",
+    "hamming_accuracy": "cells right",
     "top3_OF1": "top 3 OF1",
     "top3_CF1": "top 3 CF1",
     "ROC_AUC": "ROC-AUC",
@@ -186,7 +186,7 @@ def drift_table(drift: Mapping[str, Mapping], names: Mapping[str, str]) -> dict:
         [
             cell(names.get(label, label)),
             cell(number(drift[label]["PSI"]), tone="warn" if drift[label]["notable"] else ""),
-            cell(number(drift[label]["PSI_by_luck"])),
+            cell(number(drift[label]["PSI_by_chance"])),
             cell(number(drift[label]["KS"])),
             *(cell(f"{100 * drift[label][side]:.1f} %") for side in ("predicted_before", "predicted")),
         ]

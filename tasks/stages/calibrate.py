@@ -22,7 +22,9 @@ def run(params: Params) -> None:
     calibration = calibrate(judged.scores_NC, *truth, section.probabilities)
     scores_NC = consistent(params, calibration(judged.scores_NC), labels)
     targets = {label.id: label.deliver for label in read_taxonomy(params.paths.taxonomy).labels if label.deliver}
-    rule = section.rule.build(RULES, where="params.yaml: calibrate.rule", deliver=[targets.get(h) for h in labels])
+    rule = section.rule.build(
+        RULES, where="params.yaml: calibrate.rule", delivery_targets=[targets.get(h) for h in labels]
+    )
     settings = section.model_dump(include={"min_support", "shrinkage", "bootstrap"})
     fit_thresholds = partial(fit, rule, **settings, seed=params.seed)
 

@@ -154,14 +154,14 @@ def headline(result: dict, findings: dict, cleaning: dict) -> dict:
 
 def write_curves(params: Params, labels: list[str], scores_NC, targets_NC, known_NC) -> None:
     """Precision-recall curves per label (JSON, for the report) and over all labels (CSV, for `dvc plots`)."""
-    cuts = rank(scores_NC, targets_NC, known_NC).cuts
-    pooled = rank(scores_NC.reshape(-1, 1), targets_NC.reshape(-1, 1), known_NC.reshape(-1, 1)).cuts
+    points = rank(scores_NC, targets_NC, known_NC).points
+    pooled = rank(scores_NC.reshape(-1, 1), targets_NC.reshape(-1, 1), known_NC.reshape(-1, 1)).points
     overall = precision_recall_curves(pooled, ["all labels"])["all labels"]
     rows = zip(overall["recall"], overall["precision"], overall["threshold"], strict=True)
     lines = ["recall,precision,threshold", *(f"{r:.6f},{p:.6f},{t:.6f}" for r, p, t in rows)]
     tables.write_text(params.paths.evaluation / "precision_recall.csv", "\n".join(lines) + "\n")
     curves = {
-        "labels": precision_recall_curves(cuts, labels),
+        "labels": precision_recall_curves(points, labels),
         "overall": overall,
         "reliability": reliability(scores_NC, targets_NC, known_NC),
     }

@@ -41,7 +41,7 @@ class Fused:
 class SavedThresholds:
     """values_C: float64 (C,) in the order asked for, +inf = never predicted.  rule, fit_on: where they came from.
 
-    calibration: what to do to scores before they are held against the thresholds.
+    calibration: what to do to scores before they are compared with the thresholds.
     fusion: position of a label -> how it is fused with a detector, where the taxonomy asks for it.
     """
 
@@ -58,7 +58,7 @@ def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict
         label: {
             "threshold": _finite(fitted.values_C[c]),
             "support": int(fitted.support_C[c]),
-            "shrinkage_weight": six_digits(fitted.own_weight_C[c]),
+            "shrinkage_weight": six_digits(fitted.shrinkage_weight_C[c]),
             "low": _finite(six_digits(fitted.low_C[c])),
             "high": _finite(six_digits(fitted.high_C[c])),
             "reason": fitted.reasons[c],
@@ -120,13 +120,13 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
 
 def _fusion(document: dict, labels: Sequence[str]) -> dict[int, Fused]:
     saved = document.get("fusion", {})
-    found = {}
+    fusion = {}
     for c, label in enumerate(labels):
         if label in saved:
             entry = dict(saved[label])
             origin, threshold = entry.pop("origin"), entry.pop("threshold")
-            found[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
-    return found
+            fusion[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
+    return fusion
 
 
 def _finite(value: float) -> float | None:

@@ -41,7 +41,7 @@ class Blend:
 
 
 def fit_blend(own_N: np.ndarray, detected_N: np.ndarray, targets_N: np.ndarray) -> Blend | None:
-    """The blend of one label from its known cells; None with too few positives or negatives.
+    """The blend of one label from its known entries; None with too few positives or negatives.
 
     own_N, detected_N: float in [0, 1].  targets_N: uint8 {0, 1}.
     """

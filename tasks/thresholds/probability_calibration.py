@@ -112,7 +112,7 @@ class Calibration:
 def calibrate(
     scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, method: str, *, min_support: int = 10
 ) -> Calibration:
-    """Fit one map a label on known cells.
+    """Fit one map a label on known entries.
 
     scores_NC: float32 (N, C) in [0, 1], of images the model did not train on.  targets_NC: uint8 {0, 1}.
     known_NC: bool.  method: a key of CALIBRATORS, or "none".

@@ -38,8 +38,8 @@ def everything(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarr
     for metric in METRICS.values():
         metric(scored)
     label_table(scored, labels)
-    PerLabelF1()(scored.ranking.cuts, scored.ranking.cuts)
-    precision_recall_curves(scored.ranking.cuts, labels)
+    PerLabelF1()(scored.ranking.points, scored.ranking.points)
+    precision_recall_curves(scored.ranking.points, labels)
     return scored.ap_C
 
 

@@ -17,7 +17,7 @@ from tests.benchmarks.thresholds import read_detector
 
 ROWS = (
     *("mAP", "mAP_envelope", "mAP_11_point", "OP", "OR", "OF1", "CP", "CR", "CF1", "CF1_harmonic", "CF1_mean"),
-    *("image_F1", "exact_match", "cell_accuracy", "top3_OF1", "top3_CF1"),
+    *("image_F1", "exact_match", "hamming_accuracy", "top3_OF1", "top3_CF1"),
 )
 
 

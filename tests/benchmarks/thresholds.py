@@ -119,7 +119,7 @@ def calibrated(held: Held, num: int) -> dict[str, dict[str, float]]:
         for name, rows in found.items():
             scores_NC = calibrate(*to_fit, name)(to_test[0])
             brier_C, ece_C = brier_and_ece(scores_NC, *to_test[1:])
-            ap_C = average_precisions(rank(scores_NC, *to_test[1:]).cuts, "all_ranks")
+            ap_C = average_precisions(rank(scores_NC, *to_test[1:]).points, "all_ranks")
             rows.append((float(ece_C.mean()), float(brier_C.mean()), float(np.nanmean(ap_C))))
     return {
         name: dict(zip(("ECE", "Brier", "mAP"), np.mean(rows, axis=0), strict=True)) for name, rows in found.items()

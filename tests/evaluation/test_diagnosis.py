@@ -13,7 +13,7 @@ SCORES = np.float32([[0.2, 0.9, 0.9], [0.9, 0.8, 0.9], [0.9, 0.9, 0.4], [0.6, 0.
 HALF = np.full(3, 0.5)
 
 
-def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_cells_are_none():
+def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_entries_are_none():
     found = [(m["row"], m["column"], m["kind"]) for m in worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=9)]
     assert found == [
         (0, 1, "false positive"), (0, 0, "false negative"), (3, 0, "false positive"), (2, 2, "false negative")

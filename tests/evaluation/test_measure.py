@@ -71,8 +71,8 @@ def test_an_unknown_protocol_is_refused():
         result(protocol="coco")
 
 
-def test_curves_run_from_the_strictest_cut_to_the_loosest():
-    curves = precision_recall_curves(rank(SCORES, TARGETS, KNOWN).cuts, LABELS)
+def test_curves_run_from_the_strictest_point_to_the_loosest():
+    curves = precision_recall_curves(rank(SCORES, TARGETS, KNOWN).points, LABELS)
     # cat: known 0.9 yes, 0.4 no, 0.1 yes -> precision 1, 2/3 at recall 1/2, 1.
     assert curves["cat"]["recall"] == [0.5, 1.0]
     assert curves["cat"]["precision"] == pytest.approx([1, 2 / 3])
@@ -81,7 +81,7 @@ def test_curves_run_from_the_strictest_cut_to_the_loosest():
 
 def test_a_long_curve_is_thinned_and_keeps_both_ends():
     scores = np.linspace(0, 1, 1000, dtype=np.float32)[:, None]
-    cuts = rank(scores, np.ones((1000, 1), np.uint8), np.ones((1000, 1), bool)).cuts
-    curve = precision_recall_curves(cuts, ["x"], max_points=50)["x"]
+    points = rank(scores, np.ones((1000, 1), np.uint8), np.ones((1000, 1), bool)).points
+    curve = precision_recall_curves(points, ["x"], max_points=50)["x"]
     assert len(curve["recall"]) == 50
     assert (curve["recall"][0], curve["recall"][-1]) == (0.001, 1.0)

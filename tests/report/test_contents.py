@@ -91,14 +91,14 @@ def stamp(protocol: str) -> dict:
         ),
     ],
 )
-def test_absent_labels_and_unknown_cells_are_told_as_the_protocol_counts_them(protocol, absent, unknown):
+def test_absent_labels_and_unknown_entries_are_told_as_the_protocol_counts_them(protocol, absent, unknown):
     sentence = _protocol_sentence(stamp(protocol))
     assert f"Labels without a positive here, {absent}." in sentence
     assert f", {unknown}, " in sentence
     assert unknown_cells(stamp(protocol)) == unknown
 
 
-def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_cells_out(findings):
+def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_entries_out(findings):
     card = render_model_card(findings, ["zoo"])
     assert "Test images: 120; unknown cells are counted as negatives.\n" in card
 

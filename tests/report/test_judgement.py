@@ -77,8 +77,8 @@ def test_ours_stands_beside_the_asked_protocol():
     assert [cell["tone"] for cell in table["rows"][0]] == ["", "", "strong", "", "", ""]
 
 
-def test_the_label_that_moved_most_stands_first_and_is_marked_where_it_is_more_than_luck():
-    still = {"PSI": 0.01, "PSI_by_luck": 0.1, "KS": 0.1, "predicted_before": 0.1, "predicted": 0.1, "notable": False}
+def test_the_label_that_moved_most_stands_first_and_is_marked_where_it_is_more_than_chance():
+    still = {"PSI": 0.01, "PSI_by_chance": 0.1, "KS": 0.1, "predicted_before": 0.1, "predicted": 0.1, "notable": False}
     drift = {"a": still, "b": {**still, "PSI": 0.5, "notable": True}}
     rows = drift_table(drift, {"b": "Bee"})["rows"]
     assert [(row[0]["shown"], row[1]["tone"]) for row in rows] == [("Bee", "warn"), ("a", "")]

@@ -15,7 +15,7 @@ def cuts_of(scores, targets, known=None) -> tuple[OperatingPoints, OperatingPoin
     scores = np.array(scores, np.float32).reshape(len(scores), -1)
     targets = np.array(targets, np.uint8).reshape(scores.shape)
     known = np.ones(scores.shape, bool) if known is None else np.array(known, bool).reshape(scores.shape)
-    return rank(scores, targets, known).cuts, rank_pooled(scores, targets, known).cuts
+    return rank(scores, targets, known).points, rank_pooled(scores, targets, known).points
 
 
 @pytest.fixture(scope="session")
