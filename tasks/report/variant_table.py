@@ -1,16 +1,16 @@
-"""What export.json says of the other files of the model, as one sentence each."""
+"""What export.json says of the other files of the model, as one message each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 
-def variant_sentences(export: Mapping) -> dict[str, str]:
+def variant_messages(export: Mapping) -> dict[str, str]:
     """Variant -> what it costs on the evaluated images; {} where `export.variants` asked for none."""
-    return {name: _sentence(entry) for name, entry in export.get("variants", {}).items()}
+    return {name: _message(entry) for name, entry in export.get("variants", {}).items()}
 
 
-def _sentence(entry: Mapping) -> str:
+def _message(entry: Mapping) -> str:
     cost = "no label to measure the cost in mAP on"
     if entry["mAP"] is not None:
         lost = entry["mAP_points_lost"]

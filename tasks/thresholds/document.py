@@ -23,7 +23,7 @@ import numpy as np
 from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
 from tasks.thresholds.fitting import FittedThresholds
-from tasks.thresholds.fusion import Blend
+from tasks.thresholds.fusion import Blend, fuse
 from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
 from tasks.thresholds.rules import six_digits
 
@@ -50,6 +50,17 @@ class SavedThresholds:
     fit_on: str
     calibration: Calibration
     fusion: Mapping[int, Fused]
+
+    @property
+    def fusion_origins(self) -> dict[int, str]:
+        """Position of a fused label -> origin of the detector's proposals."""
+        return {c: fused.origin for c, fused in self.fusion.items()}
+
+    def fused(self, scores_NC: np.ndarray, detector_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (N, C) and thresholds (C,) with the detector where a label is fused, those given elsewhere."""
+        thresholds_C = self.values_C.copy()
+        thresholds_C[list(self.fusion)] = [fused.threshold for fused in self.fusion.values()]
+        return fuse(scores_NC, detector_NC, {c: fused.blend for c, fused in self.fusion.items()}), thresholds_C
 
 
 def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict[str, dict]:
@@ -86,8 +97,7 @@ def write_thresholds(
     """
     document = {"rule": rule, "fit_on": fit_on, "labels": thresholds_by_label(fitted, labels)}
     if calibration and calibration.method != "none":
-        maps = [one_map and one_map.as_dict() for one_map in calibration.maps]
-        by_label = dict(zip(labels, maps, strict=True))
+        by_label = dict(zip(labels, calibration.as_dicts(), strict=True))
         document["probabilities"] = {"method": calibration.method, "labels": by_label}
     if fusion:
         document["fusion"] = {
@@ -107,7 +117,7 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
     for label in labels:
         if label not in entries:
             near = did_you_mean(label, entries)
-            raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `calibrate` again.")
+            raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `dvc repro calibrate`.")
     values = [entries[label]["threshold"] for label in labels]
     values_C = np.array([np.inf if value is None else value for value in values], np.float64)
     calibration = uncalibrated(len(labels))

@@ -14,6 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.errors import TableError, did_you_mean
+from tasks.core.states import scores_of
 
 FLOOR = 0.01
 """Score of an image on which the detector found nothing, and the least that any image has: low, but no certainty."""
@@ -77,6 +82,28 @@ def fit_blends(
         if blend := fit_blend(scores_NC[known_N, c], detected_NC[known_N, c], targets_NC[known_N, c]):
             blends[c] = blend
     return blends
+
+
+def detector_scores(
+    proposals: pa.Table, image_ids: Sequence[str], labels: Sequence[str], origins: Mapping[int, str]
+) -> np.ndarray:
+    """Scores of the detectors for the columns that are fused, 0 where they found nothing; float64 (N, C), others 0.
+
+    proposals: LABELS with their origins.  origins: column -> origin of the proposals that it is fused with.
+    Raises TableError for an origin that proposes nothing at all.
+    """
+    scores_NC = np.zeros((len(image_ids), len(labels)))
+    for origin in sorted(set(origins.values())):
+        rows = proposals.filter(pc.equal(proposals["origin"], origin))
+        if not rows.num_rows:
+            known = sorted(set(proposals["origin"].to_pylist()))
+            raise TableError(
+                f"taxonomy: fuse: no source proposes as '{origin}'. {did_you_mean(origin, known)} "
+                "Add a source with `use: proposals` and that `origin`."
+            )
+        columns = [c for c, name in origins.items() if name == origin]
+        scores_NC[:, columns] = scores_of(rows, image_ids, labels)[:, columns]
+    return scores_NC
 
 
 def fuse(scores_NC: np.ndarray, detected_NC: np.ndarray, blends: Mapping[int, Blend]) -> np.ndarray:

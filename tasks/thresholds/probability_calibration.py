@@ -108,6 +108,10 @@ class Calibration:
                 calibrated[:, c] = one_map(scores_NC[:, c])
         return calibrated
 
+    def as_dicts(self) -> list[dict | None]:
+        """One map a label, JSON-ready; [] where nothing is calibrated."""
+        return [] if self.method == "none" else [one_map and one_map.as_dict() for one_map in self.maps]
+
 
 def calibrate(
     scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, method: str, *, min_support: int = 10

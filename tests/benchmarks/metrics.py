@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from tasks.evaluation.measure import label_table, precision_recall_curves
+from tasks.evaluation.curves import precision_recall_curves
+from tasks.evaluation.measure import label_table
 from tasks.metrics import METRICS, PROTOCOLS, Scored
 from tasks.metrics.bootstrap import resample
 from tasks.thresholds.rules import PerLabelF1

@@ -15,9 +15,9 @@ NUMBERS = {"mAP": 0.5, "OF1": 0.25, "CF1": None, "image_F1": 0.75}
 def test_a_mean_that_the_protocol_leaves_undefined_is_called_so(tmp_path):
     params = load_params(ROOT / "params.yaml")
     params = params.model_copy(update={"paths": params.paths.model_copy(update={"metrics": tmp_path / "metrics.json"})})
-    found = {"test": NUMBERS, "at_threshold_0.5": NUMBERS, "cleaning": {}, "interval_95": {}}
+    metrics = {"test": NUMBERS, "at_threshold_0.5": NUMBERS, "cleaning": {}, "interval_95": {}}
     protocol = {"num_images": 3, "num_labels": 2, "labels_without_positives": ["dog"]}
-    tables.write_json(params.paths.metrics, {**found, "protocol": protocol})
+    tables.write_json(params.paths.metrics, {**metrics, "protocol": protocol})
     console = Console(width=80)
     with console.capture() as shown:
         console.print(summarise(params))

@@ -40,7 +40,7 @@ def test_a_shift_is_notable_and_chance_is_not():
     assert all(row["notable"] for row in moved.values())
 
 
-def test_without_drift_psi_exceeds_its_chance_in_about_5_percent_of_labels():
+def test_without_drift_psi_exceeds_chance_in_about_5_percent_of_labels():
     num = 2000
     rows = [
         score_drift(scores(400, num_labels=1, seed=s), scores(600, num_labels=1, seed=num + s), np.array([0.5]), ["a"])

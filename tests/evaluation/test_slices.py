@@ -35,7 +35,7 @@ def test_a_slice_of_images_measures_those_images_alone():
 
 def test_a_slice_of_labels_measures_those_labels_alone():
     (row,) = measure_slices(scored(), [Slice("rarity", "rare", np.array([[True, False]]))])
-    # label x: 0.9 yes, 0.7 no, 0.4 no, 0.1 yes -> AP (1 + 2/4) / 2; at 0.5 one of two is right, one of two found.
+    # label x: 0.9 yes, 0.7 no, 0.4 no, 0.1 yes -> AP (1 + 2/4) / 2; at 0.5 one of two is right, one of two predicted.
     assert (row["labels"], row["positives"]) == (1, 2)
     assert row["metrics"]["mAP"] == pytest.approx(0.75)
     assert (row["metrics"]["OP"], row["metrics"]["OR"]) == (0.5, 0.5)
@@ -43,8 +43,8 @@ def test_a_slice_of_labels_measures_those_labels_alone():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_entries_outside_of_the_slice_are_no_negatives_of_it_under_any_protocol(protocol):
-    cells = np.array([[True, True], [False, True], [False, True], [True, True]])
-    (row,) = measure_slices(scored(protocol=protocol), [Slice("some", "cells", cells)])
+    entries = np.array([[True, True], [False, True], [False, True], [True, True]])
+    (row,) = measure_slices(scored(protocol=protocol), [Slice("some", "entries", entries)])
     assert row["metrics"]["mAP"] == pytest.approx(1)  # what outscores a positive of x lies outside
 
 
