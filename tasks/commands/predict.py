@@ -96,10 +96,10 @@ def list_images(arguments: Sequence[str], stdin: Iterable[str] = ()) -> Iterator
 
 
 def _images(paths: Iterable[str], *, otherwise: str) -> list[str]:
-    found = sorted(path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file())
-    if not found:
+    images = sorted(path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file())
+    if not images:
         raise SourceError(f"{otherwise} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
+    return images
 
 
 def command(

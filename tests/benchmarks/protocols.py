@@ -24,8 +24,8 @@ ROWS = (
 def main(argv: list[str] | None = None) -> None:
     """Print the tables as Markdown."""
     argparse.ArgumentParser(prog="protocols", description=__doc__.splitlines()[0]).parse_args(argv)
-    held = read_detector()
-    cells, num_labels = (held.scores_NC, held.targets_NC, held.known_NC), len(held.labels)
+    aligned = read_detector()
+    cells, num_labels = (aligned.scores_NC, aligned.targets_NC, aligned.known_NC), len(aligned.labels)
     for title, own_threshold in (("Each with its own threshold", True), ("All at 0.5", False)):
         columns = {}
         for name, protocol in PROTOCOLS.items():

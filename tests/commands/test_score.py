@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.commands.score import SCORES, STATES, align_scores, read_long_labels, read_long_scores, score, score_run
+from tasks.commands.score import score_run
 from tasks.core.errors import ProtocolError, TableError
 from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.evaluation.external_scores import SCORES, STATES, align_scores, read_long_labels, read_long_scores
 
 SCORE_ROWS = [("1", "cat", 0.9), ("1", "dog", 0.2), ("2", "dog", 0.7), ("3", "cat", 0.6), ("extra", "cat", 0.5)]
 STATE_ROWS = [("1", "cat", 1), ("1", "dog", 0), ("2", "cat", -1), ("2", "dog", 1), ("3", "cat", 0), ("4", "dog", 1)]
@@ -24,6 +25,10 @@ def long(rows, schema):
 
 def tables_of(score_rows=SCORE_ROWS, state_rows=STATE_ROWS):
     return long(score_rows, SCORES), long(state_rows, STATES)
+
+
+def score(predictions, labels, **options):
+    return score_run(predictions, labels, **options)[0]
 
 
 def with_row(rows, *row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.commands.score import Held
+from tasks.evaluation.external_scores import AlignedScores
 from tasks.metrics.ranking import OperatingPoints, rank, rank_pooled
 from tests.benchmarks.thresholds import read_detector
 
@@ -19,6 +19,6 @@ def cuts_of(scores, targets, known=None) -> tuple[OperatingPoints, OperatingPoin
 
 
 @pytest.fixture(scope="session")
-def detector(real_data) -> Held:
+def detector(real_data) -> AlignedScores:
     """4,952 images x 20 labels; objects marked difficult are unknown."""
     return read_detector(real_data / "predictions")
