@@ -91,7 +91,7 @@ def measure_run(
     seed: int,
     stamp: Mapping[str, Any],
 ) -> tuple[dict, ScoredRun]:
-    """The result at the fitted thresholds and, as "untuned_metrics", at 0.5; and the run that a later one is held to.
+    """The result at the fitted thresholds and, as "untuned_metrics", at 0.5; and the run for later comparisons.
 
     scores_NC: float32 (N, C), as they are compared with thresholds_C, float64 (C,).
     section: `evaluate` of params.yaml; its protocol, partition and bootstrap.

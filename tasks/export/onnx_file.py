@@ -128,7 +128,7 @@ def _forget_how_it_was_made(graph: onnx.ModelProto) -> None:
 
 
 class Parity(NamedTuple):
-    """max_score_difference: over all images and labels.  unlike_decisions: of (image, label) pairs.  num_images: seen."""
+    """max_score_difference: over all images and labels.  unlike_decisions: pairs that differ.  num_images: seen."""
 
     max_score_difference: float
     unlike_decisions: int

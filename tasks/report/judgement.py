@@ -144,15 +144,15 @@ def slice_table(slices: Sequence[Mapping]) -> dict:
     return table("", columns, rows)
 
 
-def protocol_table(under_protocols: Mapping[str, Mapping], asked: str) -> dict:
-    """Metrics down, protocols across: ours, then the one that was asked for, then the others."""
-    order = [name for name in dict.fromkeys(["tagwright", asked, *sorted(under_protocols)]) if name in under_protocols]
-    heads = [f"{name} (asked)" if name == asked else name for name in order]
+def protocol_table(under_protocols: Mapping[str, Mapping], chosen: str) -> dict:
+    """Metrics down, protocols across: ours, then the chosen one, then the others."""
+    order = [name for name in dict.fromkeys(["tagwright", chosen, *sorted(under_protocols)]) if name in under_protocols]
+    heads = [f"{name} (chosen)" if name == chosen else name for name in order]
     metrics = in_order(next(iter(under_protocols.values()), {}))
     rows = [
         [
             td(METRIC_NAMES[metric]),
-            *(td(number(under_protocols[name][metric]), tone="strong" if name == asked else "") for name in order),
+            *(td(number(under_protocols[name][metric]), tone="strong" if name == chosen else "") for name in order),
         ]
         for metric in metrics
     ]

@@ -1,4 +1,4 @@
-"""Thresholds fitted on one half of a real detector's scores, judged on the other: the tables of docs/thresholds.md.
+"""Thresholds fitted on one half of a real detector's scores, tested on the other: the tables of docs/thresholds.md.
 
     python -m tests.benchmarks.thresholds [--halves 20]
 
@@ -54,12 +54,12 @@ def rescaled(aligned: AlignedScores, spread: float) -> AlignedScores:
 
 
 def divisions(aligned: AlignedScores, num: int, share: float) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """`num` random divisions: the cells to fit on and the cells to test, each scores, targets, known."""
-    cells = (aligned.scores_NC, aligned.targets_NC, aligned.known_NC)
+    """`num` random divisions: the images to fit on and those to test, each scores, targets, known."""
+    arrays = (aligned.scores_NC, aligned.targets_NC, aligned.known_NC)
     for seed in range(num):
         order = np.random.default_rng(seed).permutation(len(aligned.image_ids))
         fitted, tested = np.split(order, [round(share * len(order))])
-        yield [m[fitted] for m in cells], [m[tested] for m in cells]
+        yield [m[fitted] for m in arrays], [m[tested] for m in arrays]
 
 
 def f1_by_rule(aligned: AlignedScores, num: int, share: float) -> dict[str, dict[str, float]]:
@@ -87,42 +87,42 @@ def f1_by_rule(aligned: AlignedScores, num: int, share: float) -> dict[str, dict
 
 
 def precision_kept(aligned: AlignedScores, num: int, target: float, confidence: float) -> dict[str, float]:
-    """How often a label's target precision, said to be reached on one half, is reached on the other.
+    """How often a label's target precision, reached on one half, is reached on the other.
 
     kept: precision on the other half >= target.  kept_within: its 95 % Wilson interval reaches the target.
-    said: share of labels said to reach it.  recall: mean recall of these on the other half.
+    reached: share of labels that reach it.  recall: mean recall of these on the other half.
     """
     rule = TargetPrecision(precision=target, confidence=confidence)
-    kept, within, said, recall = [], [], [], []
+    kept, within, reached, recall = [], [], [], []
     for to_fit, to_test in divisions(aligned, num, 0.5):
         thresholds = fit(rule, *to_fit)
-        promised = np.array([not reason for reason in thresholds.reasons])
+        reaches = np.array([not reason for reason in thresholds.reasons])
         counts = f1.count(f1.decide(to_test[0], thresholds.values_C), *to_test[1:], axis=0)
         precision, label_recall, _ = f1.per_label(counts)
         upper = 1 - precision_lower_bound(counts.predicted - counts.tp, counts.predicted, confidence=0.975)
-        kept.extend(precision[promised] >= target)
-        within.extend(upper[promised] >= target)
-        recall.extend(label_recall[promised])
-        said.extend(promised)
+        kept.extend(precision[reaches] >= target)
+        within.extend(upper[reaches] >= target)
+        recall.extend(label_recall[reaches])
+        reached.extend(reaches)
     return {
         "kept": float(np.mean(kept)),
         "kept_within": float(np.mean(within)),
-        "said": float(np.mean(said)),
+        "reached": float(np.mean(reached)),
         "recall": float(np.mean(recall)),
     }
 
 
 def calibrated(aligned: AlignedScores, num: int) -> dict[str, dict[str, float]]:
     """Mean over labels and divisions of ECE, Brier score and AP on one half, scores calibrated on the other."""
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *CALIBRATORS)}
+    rows_of: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *CALIBRATORS)}
     for to_fit, to_test in divisions(aligned, num, 0.5):
-        for name, rows in found.items():
+        for name, rows in rows_of.items():
             scores_NC = calibrate(*to_fit, name)(to_test[0])
             brier_C, ece_C = brier_and_ece(scores_NC, *to_test[1:])
             ap_C = average_precisions(rank(scores_NC, *to_test[1:]).points, "all_ranks")
             rows.append((float(ece_C.mean()), float(brier_C.mean()), float(np.nanmean(ap_C))))
     return {
-        name: dict(zip(("ECE", "Brier", "mAP"), np.mean(rows, axis=0), strict=True)) for name, rows in found.items()
+        name: dict(zip(("ECE", "Brier", "mAP"), np.mean(rows, axis=0), strict=True)) for name, rows in rows_of.items()
     }
 
 
@@ -151,13 +151,15 @@ def main(argv: list[str] | None = None) -> None:
     for name, row in calibrated(aligned, num).items():
         print(f"| {name} | {row['ECE']:.4f} | {row['Brier']:.4f} | {row['mAP']:.4f} |")
     print(f"\nTarget precision, fitted on one half, tested on the other ({num} divisions)\n")
-    print("| target | confidence | labels said to reach it | precision kept | kept within its interval | recall |")
+    print(
+        "| target | confidence | labels that reach it | precision kept | kept within its interval | recall |"
+    )
     print("|---|---|---|---|---|---|")
     for target in TARGETS:
         for confidence in CONFIDENCES:
             row = precision_kept(aligned, num, target, confidence)
             print(
-                f"| {target} | {confidence} | {row['said']:.1%} | {row['kept']:.1%} | {row['kept_within']:.1%} "
+                f"| {target} | {confidence} | {row['reached']:.1%} | {row['kept']:.1%} | {row['kept_within']:.1%} "
                 f"| {row['recall']:.3f} |"
             )
 
