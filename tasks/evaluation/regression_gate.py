@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.errors import GateError
+from tasks.core.formatting import number
 
 
 def check_gate(change: dict, *, metric: str, tolerance: float) -> str:
@@ -21,7 +22,7 @@ def check_gate(change: dict, *, metric: str, tolerance: float) -> str:
         raise GateError(
             f"gate: this run cannot be compared with the accepted one ({reason}). Read the report; {advice}."
         )
-    figures = f"{metric} {row['now']:.4f}, accepted {row['before']:.4f}, tolerance {tolerance:g}"
+    figures = f"{metric} {number(row['now'], 4)}, accepted {number(row['before'], 4)}, tolerance {tolerance:g}"
     if row["difference"] < -tolerance:
         between = f", 95 % interval {row['low']:+.4f} to {row['high']:+.4f}" if row["low"] is not None else ""
         raise GateError(

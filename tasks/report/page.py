@@ -70,7 +70,7 @@ def render_report(findings: Findings) -> str:
         lead=_lead(findings),
         sections=SECTIONS,
         cards=_cards(findings),
-        protocol_message=_protocol_message(protocol),
+        protocol_message=protocol_message(protocol),
         partition=protocol.get("partition", "test"),
         change_message=judgement.change_message(findings.change),
         change_tables=judgement.change_tables(findings.change, findings.display_names),
@@ -137,7 +137,8 @@ ABSENT_LABELS = {
 UNKNOWN_LABELS = {"ignored": "left out", "absent": "counted as negatives", "present": "counted as positives"}
 
 
-def _protocol_message(protocol: dict) -> str:
+def protocol_message(protocol: dict) -> str:
+    """How the figures were measured, in one line of the page. protocol: stamp of the result."""
     absent = protocol["labels_without_positives"]
     fate = ABSENT_LABELS[protocol["absent_labels"]]
     listed = f" Labels without a positive here, {fate}: {', '.join(absent[:12])}." if absent else ""

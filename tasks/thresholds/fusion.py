@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from tasks.core.errors import TableError, did_you_mean
 from tasks.core.states import scores_of
+from tasks.thresholds.probability_calibration import logit, softened_targets
 
 FLOOR = 0.01
 """Score of an image on which the detector found nothing, and the least that any image has: low, but no certainty."""
@@ -37,7 +38,7 @@ class Blend:
 
     def __call__(self, own_N: np.ndarray, detected_N: np.ndarray) -> np.ndarray:
         """float32 (N,) in [0, 1]. own_N: the model's scores.  detected_N: the detector's, 0 where it found nothing."""
-        z = self.model * _logit(own_N, 1e-6) + self.detector * _logit(detected_N, FLOOR) + self.intercept
+        z = self.model * logit(own_N) + self.detector * logit(detected_N, FLOOR) + self.intercept
         return (1 / (1 + np.exp(-z))).astype(np.float32)
 
     def as_dict(self) -> dict[str, float]:
@@ -53,11 +54,10 @@ def fit_blend(own_N: np.ndarray, detected_N: np.ndarray, targets_N: np.ndarray) 
     from scipy.optimize import minimize
 
     num_positives = int(targets_N.sum())
-    num_negatives = len(targets_N) - num_positives
-    if min(num_positives, num_negatives) < MIN_SUPPORT:
+    if min(num_positives, len(targets_N) - num_positives) < MIN_SUPPORT:
         return None
-    softened_N = np.where(targets_N == 1, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
-    inputs_N3 = np.stack([_logit(own_N, 1e-6), _logit(detected_N, FLOOR), np.ones(len(targets_N))], axis=1)
+    softened_N = softened_targets(targets_N)
+    inputs_N3 = np.stack([logit(own_N), logit(detected_N, FLOOR), np.ones(len(targets_N))], axis=1)
 
     def loss(weights_3: np.ndarray) -> tuple[float, np.ndarray]:
         z = inputs_N3 @ weights_3
@@ -112,8 +112,3 @@ def fuse(scores_NC: np.ndarray, detected_NC: np.ndarray, blends: Mapping[int, Bl
     for c, blend in blends.items():
         fused_NC[:, c] = blend(scores_NC[:, c], detected_NC[:, c])
     return fused_NC
-
-
-def _logit(scores_N: np.ndarray, smallest: float) -> np.ndarray:
-    clipped = np.clip(scores_N.astype(np.float64), smallest, 1 - smallest)
-    return np.log(clipped) - np.log1p(-clipped)

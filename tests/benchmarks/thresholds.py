@@ -151,9 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, row in calibrated(aligned, num).items():
         print(f"| {name} | {row['ECE']:.4f} | {row['Brier']:.4f} | {row['mAP']:.4f} |")
     print(f"\nTarget precision, fitted on one half, tested on the other ({num} divisions)\n")
-    print(
-        "| target | confidence | labels that reach it | precision kept | kept within its interval | recall |"
-    )
+    print("| target | confidence | labels that reach it | precision kept | kept within its interval | recall |")
     print("|---|---|---|---|---|---|")
     for target in TARGETS:
         for confidence in CONFIDENCES:

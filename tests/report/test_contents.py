@@ -13,7 +13,7 @@ from tasks.mapping.coverage import coverage_report
 from tasks.mapping.mapping import map_rows
 from tasks.metrics.protocols import PROTOCOLS
 from tasks.report.model_card import render_model_card
-from tasks.report.page import Findings, _protocol_sentence, render_report, unknown_labels
+from tasks.report.page import Findings, protocol_message, render_report, unknown_labels
 from tasks.stages import calibrate, evaluate
 from tasks.taxonomy.taxonomy import parse_taxonomy
 from tests.evaluation.test_scored_set import LABELS, home
@@ -91,10 +91,10 @@ def stamp(protocol: str) -> dict:
         ),
     ],
 )
-def test_absent_labels_and_unknown_entries_are_told_as_the_protocol_counts_them(protocol, absent, unknown):
-    sentence = _protocol_sentence(stamp(protocol))
-    assert f"Labels without a positive here, {absent}." in sentence
-    assert f", {unknown}, " in sentence
+def test_absent_labels_and_unknown_entries_are_named_as_the_protocol_counts_them(protocol, absent, unknown):
+    message = protocol_message(stamp(protocol))
+    assert f"Labels without a positive here, {absent}." in message
+    assert f", {unknown}, " in message
     assert unknown_labels(stamp(protocol)) == unknown
 
 

@@ -71,7 +71,7 @@ def test_a_property_that_divides_nothing_is_no_slice():
     assert [row[:3] for row in rows] == [["source", "a", "2,000"], ["source", "b", "2,000"]]
 
 
-def test_ours_stands_beside_the_asked_protocol():
+def test_ours_stands_beside_the_chosen_protocol():
     table = protocol_table({name: {"mAP": 0.5} for name in ("asl", "mlgcn", "otx", "tagwright", "voc07")}, "otx")
     assert table["columns"] == ["", "tagwright", "otx (chosen)", "asl", "mlgcn", "voc07"]
     assert [td["tone"] for td in table["rows"][0]] == ["", "", "strong", "", "", ""]
