@@ -174,11 +174,11 @@ LABEL_COLUMNS = [
 
 def _label_row(findings: Findings, label: str, row: dict) -> list[dict]:
     threshold = findings.thresholds["labels"][label]
-    interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
+    ap_interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
     return [
         _label_td(findings.display_names.get(label, label), text=True),
         _label_td(row["AP"], bar=True),
-        _label_td(interval(interval), text=True),
+        _label_td(interval(ap_interval), text=True),
         _label_td(row["precision"], bar=True),
         _label_td(row["recall"], bar=True),
         _label_td(row["F1"], bar=True),
