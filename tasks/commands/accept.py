@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from tasks import tracking
-from tasks.commands.summary import measured
+from tasks.core.formatting import number
 from tasks.evaluation.accepted import accept
+from tasks.evaluation.headline import measured
 from tasks.params import load_params
 
 
@@ -15,8 +16,7 @@ def command() -> None:
     params = load_params()
     paths = params.paths
     accepted = accept(paths.metrics, paths.evaluation, paths.accepted)
-    if paths.exported.exists() and (found := measured(params)):
-        tracking.promote(paths.exported, **found)
-    score = accepted["test"]["mAP"]
-    shown = "that the protocol leaves undefined" if score is None else f"{score:.4f}"
+    if paths.exported.exists() and (figures := measured(paths.metrics, paths.finetuned)):
+        tracking.promote(paths.exported, **figures)
+    shown = number(accepted["test"]["mAP"], 4, undefined="that the protocol leaves undefined")
     typer.echo(f"mAP {shown} is accepted. Commit {paths.accepted}.")

@@ -65,8 +65,8 @@ def detect(
             logger.warning("%s", error)
             continue
         num_images += 1
-        found = image_scores(model, image, categories)
-        rows += [{"image_id": Path(path).name, "label": label, "score": score} for label, score in found.items()]
+        scores = image_scores(model, image, categories)
+        rows += [{"image_id": Path(path).name, "label": label, "score": score} for label, score in scores.items()]
     if not num_images:
         raise SourceError("detect: no image could be read. Name files, folders or globs.")
     tables.write_table(out, pa.Table.from_pylist(rows, schema=SCORES))
@@ -96,10 +96,10 @@ def load_detector(network: str, weights: Path, categories: Sequence[str] | None)
 
 @torch.inference_mode()
 def image_scores(model: nn.Module, image: Image.Image, categories: Sequence[str]) -> Mapping[str, float]:
-    """Best box score of each category that was found, in [0, 1], sorted by name."""
-    (found,) = model([pil_to_tensor(image).float() / 255])
+    """Best box score of each detected category, in [0, 1], sorted by name."""
+    (boxes,) = model([pil_to_tensor(image).float() / 255])
     best: dict[str, float] = {}
-    for index, score in zip(found["labels"].tolist(), found["scores"].tolist(), strict=True):
+    for index, score in zip(boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True):
         if (name := categories[index]) not in NOT_A_LABEL:
             best[name] = max(score, best.get(name, 0.0))
     return dict(sorted(best.items()))

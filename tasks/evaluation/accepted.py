@@ -1,9 +1,9 @@
-"""The accepted run: the model that a person put in force, and what a new one changes.
+"""The accepted (baseline) run: the one that later ones are compared with, and what a new one changes.
 
 `python -m tasks accept` copies the metrics and the scored run of the last evaluation to `paths.accepted`, a folder that
-a person commits. With the accepted model's scores, it is judged anew: on today's test images, today's labels and under
-today's protocol, paired with the new model. Without them (a scored run too large to keep), or where they do not cover
-today's images and labels, the figures are put side by side as they were written, if they were measured alike.
+a person commits. With the accepted model's scores, it is evaluated again: on today's test images, today's labels and
+under today's protocol, paired with the new model. Without them (a scored run too large to keep), or where they do not
+cover today's images and labels, the figures are put side by side as they were written, if they were measured alike.
 
     metrics.json         as `evaluate` wrote it; {} = nothing was accepted yet
     scored_run.parquet   the scores behind it; may be missing
@@ -12,7 +12,7 @@ today's images and labels, the figures are put side by side as they were written
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from tasks.core.errors import TableError
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.scored_run import ScoredRun, read_scored_run
 from tasks.metrics.protocols import Protocol
-from tasks.taxonomy.migrations import renamed
-from tasks.taxonomy.taxonomy import Migration
 
 METRICS, RUN = "metrics.json", "scored_run.parquet"
 
@@ -43,19 +41,19 @@ SETTINGS = ("threshold_rule", "probabilities", "relations", "weights_kind", "mod
 
 def accept(metrics: Path, evaluation: Path, accepted: Path) -> dict:
     """Make the last evaluation the accepted run; returns its metrics. Raises TableError when there is none."""
-    found = tables.read_json(metrics)
+    headline = tables.read_json(metrics)
     if not (evaluation / RUN).exists():
         raise TableError(f"{evaluation / RUN}: no such file. Run `dvc repro evaluate` first.")
     with tables.atomic_path(accepted / RUN) as temporary:
         shutil.copyfile(evaluation / RUN, temporary)
-    tables.write_json(accepted / METRICS, found)
-    return found
+    tables.write_json(accepted / METRICS, headline)
+    return headline
 
 
-def read_accepted(folder: Path, migrations: Sequence[Migration] = ()) -> tuple[dict, ScoredRun | None]:
+def read_accepted(folder: Path, *, rename: Callable[[str], str] = str) -> tuple[dict, ScoredRun | None]:
     """The accepted metrics, {} before the first, and the scored run behind them, None where it was not kept.
 
-    migrations: steps of the taxonomy; the run's labels get the names of today.
+    rename: label of then -> its name today.
     """
     if not (folder / METRICS).exists():
         return {}, None
@@ -63,7 +61,7 @@ def read_accepted(folder: Path, migrations: Sequence[Migration] = ()) -> tuple[d
     if not (folder / RUN).exists():
         return metrics, None
     run = read_scored_run(folder / RUN)
-    return metrics, replace(run, labels=[renamed(label, migrations) for label in run.labels])
+    return metrics, replace(run, labels=[rename(label) for label in run.labels])
 
 
 def compare_with_accepted(
@@ -78,24 +76,24 @@ def compare_with_accepted(
     "settings": [{"name", "before", "now"}]}.
     """
     if not accepted:
-        return _answer("nothing accepted", why="`python -m tasks accept` puts a run in force")
+        return _change("nothing accepted", why="`python -m tasks accept` makes a run the accepted one")
     settings = _unlike(accepted["protocol"], metrics["protocol"], SETTINGS)
     lacking = "its scores were not kept" if accepted_run is None else _not_covered(accepted_run, run)
     if not lacking and bootstrap:
-        said = compare(_judged_as(accepted_run, run), run, bootstrap=bootstrap, seed=seed)
-        paired = {name: _row(row["a"], row["b"], row) for name, row in said["metrics"].items()}
-        labels = {label: _row(rows["AP"]["a"], rows["AP"]["b"], rows["AP"]) for label, rows in said["labels"].items()}
-        return _answer("paired", settings=settings, metrics=paired, labels=labels)
+        paired = compare(_evaluated_as(accepted_run, run), run, bootstrap=bootstrap, seed=seed)
+        rows = {name: _row(row["a"], row["b"], row) for name, row in paired["metrics"].items()}
+        labels = {label: _row(of["AP"]["a"], of["AP"]["b"], of["AP"]) for label, of in paired["labels"].items()}
+        return _change("paired", settings=settings, metrics=rows, labels=labels)
     lacking = lacking or "evaluate.bootstrap is 0"
     if unlike := _unlike(accepted["protocol"], metrics["protocol"], MEASURED_BY):
         names = ", ".join(entry["name"] for entry in unlike)
-        return _answer("not comparable", why=f"{lacking}, and it was measured otherwise: {names}", settings=settings)
+        return _change("not comparable", why=f"{lacking}, and it was measured otherwise: {names}", settings=settings)
     before, now = accepted["test"], metrics["test"]
     rows = {name: _row(before.get(name), value) for name, value in now.items()}
-    return _answer("as written", why=lacking, settings=settings, metrics=rows)
+    return _change("as written", why=lacking, settings=settings, metrics=rows)
 
 
-def _answer(how: str, *, why: str = "", settings: list | None = None, metrics: dict | None = None, labels=None) -> dict:
+def _change(how: str, *, why: str = "", settings: list | None = None, metrics: dict | None = None, labels=None) -> dict:
     return {"how": how, "why": why, "settings": settings or [], "metrics": metrics or {}, "labels": labels or {}}
 
 
@@ -122,7 +120,7 @@ def _not_covered(accepted: ScoredRun, run: ScoredRun) -> str:
     return ""
 
 
-def _judged_as(accepted: ScoredRun, run: ScoredRun) -> ScoredRun:
+def _evaluated_as(accepted: ScoredRun, run: ScoredRun) -> ScoredRun:
     """The accepted model's scores and thresholds with the images, labels, truth and protocol of `run`."""
     n, c = (
         np.array(_positions(new, old), np.int64)

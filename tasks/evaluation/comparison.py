@@ -1,4 +1,4 @@
-"""`python -m tasks compare A B`: is run B better than run A, or do they only differ by the luck of the test images?
+"""`python -m tasks compare A B`: is run B better than run A, or do they differ only by the chance of the test images?
 
 Axes: C labels, B resamples. Both runs are measured on the same bootstrap resamples of the same images, so what both
 find hard cancels out; the interval is that of the difference.
@@ -6,7 +6,7 @@ find hard cancels out; the interval is that of the difference.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics import METRICS
 from tasks.metrics.bootstrap import ends, percentile_interval, resample
 from tasks.metrics.f1 import per_label
-from tasks.metrics.protocols import Protocol, protocol_named
-from tasks.metrics.scored import Scored
+from tasks.metrics.protocols import Protocol
 
 MUST_AGREE = (
     *(field.name for field in fields(Protocol) if field.name != "source"),
@@ -34,18 +33,14 @@ def compare(a: ScoredRun, b: ScoredRun, *, bootstrap: int = 1000, seed: int = 0)
     bootstrap: resamples, at least 1; drawn by duplicate group where the runs hold one.  seed: of the resampling.
     Returns {"metrics": {name: row}, "labels": {label: {"AP": row, "F1": row}}, "bootstrap": how, "protocol": stamp of
     a}, a row being {"a", "b", "difference", "low", "high", "better"}: better is "a" or "b" where the interval leaves
-    out 0, else None. Of many labels some 5 % leave it out by luck alone.
+    out 0, else None. Of many labels some 5 % leave it out by chance.
     Raises ProtocolError when protocols, test images, labels or the truth differ, and says which.
     """
     assert bootstrap > 0, "an interval needs resamples"
     b = _aligned(a, b)
     _refuse_unlike_stamps(a.stamp, b.stamp)
     _refuse_other_truth(a, b)
-    protocol = protocol_named(a.stamp["name"])
-    scored = [
-        Scored(run.scores_NC, run.targets_NC, run.known_NC, run.thresholds_C, protocol, keep_order=True)
-        for run in (a, b)
-    ]
+    scored = [replace(run, stamp=a.stamp).scored(keep_order=True) for run in (a, b)]
     drawn_a, drawn_b = (resample(s, bootstrap, resample_by=a.group_ids, seed=seed) for s in scored)
     ap_2C = [s.ap_C for s in scored]
     f1_2C = [per_label(s.label_counts).f1 for s in scored]
@@ -107,6 +102,6 @@ def _refuse_other_truth(a: ScoredRun, b: ScoredRun) -> None:
     if unlike.any():
         n, c = (int(i) for i in np.argwhere(unlike)[0])
         raise ProtocolError(
-            f"the labels say different things in {int(unlike.sum())} cells, e.g. image '{a.image_ids[n]}', label "
+            f"the labels disagree on {int(unlike.sum())} (image, label) pairs, e.g. image '{a.image_ids[n]}', label "
             f"'{a.labels[c]}'. Score both runs against the same version of the labels."
         )

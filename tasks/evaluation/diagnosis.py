@@ -1,6 +1,6 @@
 """Where a model is wrong: reliability of its scores, its hardest mistakes, and which labels it takes for which.
 
-Axes: N images, C labels. Only known cells count.
+Axes: N images, C labels. Only known entries count.
 """
 
 from __future__ import annotations
@@ -9,23 +9,46 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics.calibration_error import NUM_BINS
+from tasks.metrics.f1 import decide
+
+KEPT_MISTAKES = 200  # generously, so that the report may show more without evaluating again
+
+
+def mistakes_of(run: ScoredRun, implications: Sequence[tuple[int, int]]) -> dict:
+    """mistakes.json: {"worst", "confused", "together"}, the three lists below with names instead of positions."""
+    image_ids, labels = run.image_ids, run.labels
+    entries = run.scores_NC, run.targets_NC, run.known_NC, run.thresholds_C
+    decided_NC = decide(run.scores_NC, run.thresholds_C)
+    gaps = cooccurrence_gaps(decided_NC, run.targets_NC, run.known_NC, implications=implications)
+    return {
+        "worst": [
+            {**mistake, "image_id": image_ids[mistake.pop("row")], "label": labels[mistake.pop("column")]}
+            for mistake in worst_mistakes(*entries, most=KEPT_MISTAKES)
+        ],
+        "confused": [
+            {**pair, "missed": labels[pair["missed"]], "taken_for": labels[pair["taken_for"]]}
+            for pair in confusions(*entries)
+        ],
+        "together": [{**pair, "a": labels[pair["a"]], "b": labels[pair["b"]]} for pair in gaps],
+    }
 
 
 def reliability(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> list[dict]:
     """Mean score and share of positives in 15 equal bins of the score over all labels; empty bins are left out.
 
     scores_NC: float (N, C) in [0, 1].  targets_NC: uint8 {0, 1}.  known_NC: bool.
-    Returns [{"score", "positives", "cells"}] from the lowest bin to the highest.
+    Returns [{"score", "positives", "pairs"}] from the lowest bin to the highest.
     """
     scores, targets = scores_NC[known_NC].astype(np.float64), targets_NC[known_NC]
     bins = np.minimum((scores * NUM_BINS).astype(int), NUM_BINS - 1)
-    cells = np.bincount(bins, minlength=NUM_BINS)
+    pairs = np.bincount(bins, minlength=NUM_BINS)
     score_sum = np.bincount(bins, scores, minlength=NUM_BINS)
     positive_sum = np.bincount(bins, targets, minlength=NUM_BINS)
     return [
-        {"score": score_sum[b] / cells[b], "positives": positive_sum[b] / cells[b], "cells": int(cells[b])}
-        for b in np.flatnonzero(cells)
+        {"score": score_sum[b] / pairs[b], "positives": positive_sum[b] / pairs[b], "pairs": int(pairs[b])}
+        for b in np.flatnonzero(pairs)
     ]
 
 

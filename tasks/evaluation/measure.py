@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from tasks.core.errors import TableError
+from tasks.evaluation.scored_run import ScoredRun
+from tasks.evaluation.scored_set import ScoredSet
 from tasks.metrics import METRICS, f1
 from tasks.metrics.protocols import PROTOCOLS, protocol_named
-from tasks.metrics.ranking import OperatingPoints
 from tasks.metrics.scored import Scored, group_accuracies
 
 
@@ -75,20 +80,74 @@ def evaluate(
     return result
 
 
+def measure_run(
+    tested: ScoredSet,
+    scores_NC: np.ndarray,
+    thresholds_C: np.ndarray,
+    *,
+    section: Any,
+    exclusive_groups: Mapping[str, Sequence[str]],
+    duplicate_groups: list[str],
+    seed: int,
+    stamp: Mapping[str, Any],
+) -> tuple[dict, ScoredRun]:
+    """The result at the fitted thresholds and, as "untuned_metrics", at 0.5; and the run for later comparisons.
+
+    scores_NC: float32 (N, C), as they are compared with thresholds_C, float64 (C,).
+    section: `evaluate` of params.yaml; its protocol, partition and bootstrap.
+    exclusive_groups: name -> its labels.  duplicate_groups: of each image.
+    stamp: threshold_rule and weights_kind, and whatever else the result follows from.
+    Raises TableError where there is no image to measure.
+    """
+    if not tested.image_ids:
+        raise TableError(
+            f"splits: no image of partition '{section.partition}' has a known label, so there is nothing to measure. "
+            "See split.test_folds and split.official_test in params.yaml."
+        )
+    arrays = scores_NC, *tested.truth, tested.labels, tested.image_ids
+    options = {"protocol": section.protocol, "groups": exclusive_groups, "seed": seed}
+    options["weights_kind"] = stamp["weights_kind"]
+    result = evaluate(
+        *arrays,
+        thresholds_C,
+        threshold_rule=stamp["threshold_rule"],
+        bootstrap=section.bootstrap,
+        resample_by=duplicate_groups,
+        **options,
+    )
+    half_C = np.full(len(tested.labels), 0.5)  # not the protocol's own threshold, which may be another
+    result["untuned_metrics"] = evaluate(*arrays, half_C, **options)["metrics"]
+    added = {name: value for name, value in stamp.items() if name not in result["protocol"]}
+    result["protocol"] |= {"partition": section.partition, **added, "truth_sha256": tested.states_sha256}
+    run = ScoredRun(
+        tested.image_ids, tested.labels, scores_NC, *tested.truth, thresholds_C, duplicate_groups, result["protocol"]
+    )
+    return result, run
+
+
+def metrics_of(scores_NC: np.ndarray, run: ScoredRun) -> dict:
+    """Metrics of other scores on the images, labels, thresholds and protocol of `run`."""
+    arrays = run.targets_NC, run.known_NC, run.labels, run.image_ids, run.thresholds_C
+    return evaluate(scores_NC, *arrays, protocol=run.stamp["name"])["metrics"]
+
+
+def per_label_table(result: Mapping[str, Any]) -> pa.Table:
+    """The labels of a result, one row each."""
+    return pa.Table.from_pylist([{"label": label, **row} for label, row in result["labels"].items()])
+
+
 SIDE_BY_SIDE = (
-    "mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1", "exact_match", "cell_accuracy", "top3_OF1", "top3_CF1"
+    "mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1", "exact_match", "hamming_accuracy", "top3_OF1", "top3_CF1"
 )  # fmt: skip
 
 
-def under_protocols(
-    scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, thresholds_C: np.ndarray
-) -> dict[str, dict]:
+def under_protocols(scored: Scored) -> dict[str, dict]:
     """{protocol: {metric: value}}: the same scores and thresholds as each published protocol would count them."""
-    found = {}
+    metrics = {}
     for name, protocol in PROTOCOLS.items():
-        scored = Scored(scores_NC, targets_NC, known_NC, thresholds_C, protocol)
-        found[name] = {metric: _number(METRICS[metric](scored)) for metric in SIDE_BY_SIDE}
-    return found
+        counted = replace(scored, protocol=protocol)
+        metrics[name] = {metric: _number(METRICS[metric](counted)) for metric in SIDE_BY_SIDE}
+    return metrics
 
 
 def label_table(scored: Scored, labels: Sequence[str]) -> dict[str, dict]:
@@ -110,24 +169,6 @@ def label_table(scored: Scored, labels: Sequence[str]) -> dict[str, dict]:
         "ECE": ece_C,
     }
     return {label: {name: _number(v[c]) for name, v in columns.items()} for c, label in enumerate(labels)}
-
-
-def precision_recall_curves(cuts: OperatingPoints, labels: Sequence[str], *, max_points: int = 200) -> dict[str, dict]:
-    """{label: {"threshold", "precision", "recall"}} from the strictest cut to the loosest, at most `max_points` each.
-
-    Every cut where the recall changes is exact; a longer curve is thinned evenly, keeping both ends.
-    """
-    curves = {}
-    for label, own in zip(labels, cuts.per_label(), strict=True):
-        kept = np.arange(own.start, own.stop)
-        if len(kept) > max_points:
-            kept = kept[np.linspace(0, len(kept) - 1, max_points).round().astype(int)]
-        curves[label] = {
-            "threshold": cuts.score_K[kept].tolist(),
-            "precision": cuts.precision_K[kept].tolist(),
-            "recall": cuts.recall_K[kept].tolist(),
-        }
-    return curves
 
 
 def _number(value: float) -> float | int | None:

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from tasks.core import tables
 from tasks.core.errors import TableError
+from tasks.metrics.protocols import protocol_named
+from tasks.metrics.scored import Scored
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class ScoredRun:
     thresholds_C: np.ndarray
     group_ids: list[str] | None
     stamp: dict
+
+    def scored(self, *, keep_order: bool = False) -> Scored:
+        """The arrays under the protocol that the stamp names. keep_order: for the bootstrap."""
+        arrays = self.scores_NC, self.targets_NC, self.known_NC, self.thresholds_C
+        return Scored(*arrays, protocol_named(self.stamp["name"]), keep_order=keep_order)
 
 
 def write_scored_run(path: Path, run: ScoredRun) -> None:

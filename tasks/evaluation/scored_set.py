@@ -1,30 +1,28 @@
-"""What `calibrate` and `evaluate` judge alike: scores of one partition beside its labels, made consistent.
+"""Scores of one partition beside its labels: what `calibrate` fits thresholds on and `evaluate` measures.
 
 Axes: N images, C labels.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.compute as pc
 
-from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
 from tasks.core.ledger import Ledger
-from tasks.core.prediction_table import Predictions, read_predictions
-from tasks.core.states import scores_of
-from tasks.core.workspace import Workspace
-from tasks.params import Params
-from tasks.taxonomy.relations import Relations, apply_implications, relations_of
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.core.prediction_table import Predictions
+from tasks.core.states import States
 
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """The labelled images of one partition. scores_NC: float32, as the model gave them.  targets_NC, known_NC: labels.
+    """The images of one partition with a known label. scores_NC: float32, as the model gave them.
 
+    targets_NC: uint8 {0, 1}.  known_NC: bool.
     num_unlabelled: images of the partition that were left out because no label of theirs is known.
     """
 
@@ -34,68 +32,78 @@ class ScoredSet:
     targets_NC: np.ndarray
     known_NC: np.ndarray
     num_unlabelled: int
+    states_sha256: str
+    """Of the states of these images and labels alone: labels of other images do not move it."""
 
-    def enter(self, stage: str, params: Params) -> None:
-        """Write the stage's ledger entry."""
+    @property
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """targets_NC, known_NC."""
+        return self.targets_NC, self.known_NC
+
+    def ledger(self, stage: str) -> Ledger:
+        """The stage's ledger entry."""
         ledger = Ledger(stage)
         ledger.num_in("images", len(self.image_ids) + self.num_unlabelled)
         ledger.dropped("images", self.num_unlabelled, "no known label")
         ledger.num_out("images", len(self.image_ids))
-        Workspace(params.paths).book(ledger)
+        return ledger
 
 
-def read_scores(params: Params) -> Predictions:
-    """Scores of every partition. Raises TableError where their labels are not those of the tables."""
-    predictions, labels = read_predictions(params.paths.predictions), Workspace(params.paths).vocabulary().labels
-    if unlike := [label for label in labels if label not in predictions.labels]:
-        raise TableError(
-            f"{params.paths.predictions}: no scores for label '{unlike[0]}'. "
-            f"{did_you_mean(unlike[0], predictions.labels)} Run `dvc repro predict`."
-        )
-    return predictions
+def scored_partition(
+    predictions: Predictions,
+    partition: str,
+    states_of: Callable[[list[str], list[str]], States],
+    vocabulary: Sequence[str],
+) -> ScoredSet:
+    """The images of the partition with a known label, columns in the order of the scores.
 
-
-def scored_partition(params: Params, predictions: Predictions, partition: str) -> ScoredSet:
-    """The images of `partition` with a known label, columns in the order of the scores."""
-    own = predictions.select(partition)
-    dense = Workspace(params.paths).states("cleaned", own.image_ids, own.labels)
-    kept = dense.has_known_labels()
-    ids = [own.image_ids[i] for i in kept]
-    targets_NC, known_NC = dense.targets_NC[kept], dense.known_NC[kept]
-    return ScoredSet(ids, own.labels, own.scores_NC[kept], targets_NC, known_NC, len(own.image_ids) - len(kept))
-
-
-def relations(params: Params, labels: list[str]) -> Relations:
-    """The taxonomy's relations among these columns, in whatever order they stand."""
-    return relations_of(read_taxonomy(params.paths.taxonomy), labels)
-
-
-def consistent(params: Params, scores_NC: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Scores in which no parent scores below what implies it, where `calibrate.apply_relations` asks for it."""
-    return apply_implications(scores_NC, relations(params, labels)) if params.calibrate.apply_relations else scores_NC
-
-
-def fused_labels(params: Params, labels: list[str]) -> dict[int, str]:
-    """Column -> origin of the proposals that the taxonomy wants it fused with."""
-    taxonomy = read_taxonomy(params.paths.taxonomy)
-    return {labels.index(label.id): label.fuse for label in taxonomy.labels if label.fuse and label.id in labels}
-
-
-def detected(params: Params, image_ids: list[str], labels: list[str], origins: dict[int, str]) -> np.ndarray:
-    """Scores of those origins, 0 where they say nothing; float64 (N, C), other columns 0.
-
-    Raises TableError for an origin that proposes nothing at all.
+    predictions: of every partition.  states_of: (image ids, labels) -> their states.  vocabulary: labels of the tables.
+    Raises TableError where a label of the vocabulary has no scores.
     """
-    proposals = tables.read_table(params.paths.mapped / "proposals.parquet", tables.LABELS)
-    scores_NC = np.zeros((len(image_ids), len(labels)))
-    for origin in sorted(set(origins.values())):
-        rows = proposals.filter(pc.equal(proposals["origin"], origin))
-        if not rows.num_rows:
-            known = sorted(set(proposals["origin"].to_pylist()))
-            raise TableError(
-                f"{params.paths.taxonomy}: fuse: no source proposes as '{origin}'. {did_you_mean(origin, known)} "
-                "Add a source with `use: proposals` and that `origin`."
-            )
-        columns = [c for c, name in origins.items() if name == origin]
-        scores_NC[:, columns] = scores_of(rows, image_ids, labels)[:, columns]
-    return scores_NC
+    if missing := [label for label in vocabulary if label not in predictions.labels]:
+        raise TableError(
+            f"predictions: no scores for label '{missing[0]}'. "
+            f"{did_you_mean(missing[0], predictions.labels)} Run `dvc repro predict`."
+        )
+    predictions = predictions.select(partition)
+    states = states_of(predictions.image_ids, predictions.labels)
+    kept = states.has_known_labels()
+    states = states.take(kept)
+    return ScoredSet(
+        states.image_ids,
+        states.labels,
+        predictions.scores_NC[kept],
+        states.targets_NC,
+        states.known_NC,
+        len(predictions.image_ids) - len(kept),
+        hashlib.sha256(states.states_NC.tobytes()).hexdigest(),
+    )
+
+
+class Relations(Protocol):
+    """(child, ancestor) columns, and columns (a, b) that exclude each other."""
+
+    implications: Sequence[tuple[int, int]]
+    exclusions: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """What is done to a model's scores before they are compared with thresholds; float32 (N, C) -> float32 (N, C).
+
+    calibrate: probability calibration.  relations: of the taxonomy, by column.
+    apply_implications: scores (N, C) -> scores in which no parent is below what implies it.
+    apply_relations: decisions, bool (N, C), and margins above the threshold, float (N, C) -> consistent decisions; what
+    it would change is measured, and it is never applied.
+    implies_scores: whether implications are applied to scores (`calibrate.apply_relations`).
+    """
+
+    calibrate: Callable[[np.ndarray], np.ndarray]
+    relations: Relations
+    apply_implications: Callable[[np.ndarray, Any], np.ndarray]
+    apply_relations: Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
+    implies_scores: bool
+
+    def __call__(self, scores_NC: np.ndarray) -> np.ndarray:
+        calibrated_NC = self.calibrate(scores_NC)
+        return self.apply_implications(calibrated_NC, self.relations) if self.implies_scores else calibrated_NC

@@ -1,6 +1,6 @@
-"""The same metrics on parts of the cells: where is the model better or worse than its headline says?
+"""The same metrics on parts of the test: where is the model better or worse than its headline says?
 
-Axes: N images, C labels. A slice is a set of (image, label) cells; unknown cells never count.
+Axes: N images, C labels. A slice is a set of (image, label) pairs; unknown ones never count.
 """
 
 from __future__ import annotations
@@ -28,30 +28,34 @@ OBJECT_SHARES = (0.01, 0.1)
 
 @dataclass(frozen=True)
 class Slice:
-    """One value of one property. cells_NC: bool, broadcastable to (N, C)."""
+    """One value of one property. entries_NC: bool, broadcastable to (N, C)."""
 
     by: str
     value: str
-    cells_NC: np.ndarray
+    entries_NC: np.ndarray
 
 
 def measure_slices(scored: Scored, slices: Iterable[Slice]) -> list[dict]:
     """[{"by", "value", "images", "labels", "positives", "metrics"}], slices without a known positive left out.
 
-    Counts are of the known cells of the slice. Unknown cells are left out whatever the protocol makes of them: it would
+    Counts are of the known pairs of the slice. Unknown ones are left out whatever the protocol makes of them: it would
     turn the rest of the set into negatives of the slice.
     """
     protocol = replace(scored.protocol, unknown_in_ap="ignored", unknown_in_f1="ignored")
     rows = []
     for part in slices:
-        counted_NC = scored.known_NC & part.cells_NC
+        counted_NC = scored.known_NC & part.entries_NC
         positives = int(np.count_nonzero(counted_NC & (scored.targets_NC == 1)))
         if not positives:
             continue
         n, c = np.flatnonzero(counted_NC.any(axis=1)), np.flatnonzero(counted_NC.any(axis=0))
-        cells = np.ix_(n, c)
+        own_entries = np.ix_(n, c)
         own = Scored(
-            scored.scores_NC[cells], scored.targets_NC[cells], counted_NC[cells], scored.thresholds_C[c], protocol
+            scored.scores_NC[own_entries],
+            scored.targets_NC[own_entries],
+            counted_NC[own_entries],
+            scored.thresholds_C[c],
+            protocol,
         )
         metrics = {name: METRICS[name](own) for name in SHOWN}
         rows.append(

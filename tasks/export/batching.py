@@ -56,7 +56,7 @@ class MicroBatcher:
             images_BHWC = np.stack([item.pixels_HWC for item in batch])
             try:
                 rows = list(zip(*await loop.run_in_executor(self._thread, self._score, images_BHWC), strict=True))
-            except Exception as error:  # told to everyone in the batch; the next batch starts afresh
+            except Exception as error:  # raised for everyone in the batch; the next batch starts afresh
                 for item in batch:
                     if not item.result.done():
                         item.result.set_exception(error)

@@ -1,10 +1,10 @@
 """A Tagger as one ONNX file: pixels in, scores and decisions out, and everything a reader must know in its metadata.
 
     images     uint8 (B, H, W, 3), RGB of the size in `preprocessing`; any B
-    scores     float32 (B, C) in [0, 1]; a label scores at least what its kinds score
+    scores     float32 (B, C) in [0, 1]; a label scores at least what its children score
     decisions  bool (B, C): that score reaches the label's threshold
 
-Axes: B images, C labels, H W pixels, P labels with kinds, K a label and its kinds.
+Axes: B images, C labels, H W pixels, P parents, K a parent and its descendants.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class _Exported(nn.Module):
         self.register_buffer("shift_C", -(model.mean / model.std).view(3))
         self.calibrated = Calibrated(manifest.probabilities) if manifest.probabilities else nn.Identity()
         num_labels = len(manifest.labels)
-        kinds = {c: [c] for _, c in manifest.implications}
+        descendants = {c: [c] for _, c in manifest.implications}
         for child, ancestor in manifest.implications:
-            kinds[ancestor].append(child)
-        width = max(map(len, kinds.values()), default=0)
-        padded = [own + own[:1] * (width - len(own)) for own in kinds.values()]
-        place = {ancestor: num_labels + p for p, ancestor in enumerate(kinds)}
-        self.register_buffer("kinds_PK", torch.tensor(padded, dtype=torch.long))
+            descendants[ancestor].append(child)
+        width = max(map(len, descendants.values()), default=0)
+        padded = [own + own[:1] * (width - len(own)) for own in descendants.values()]
+        place = {ancestor: num_labels + p for p, ancestor in enumerate(descendants)}
+        self.register_buffer("descendants_PK", torch.tensor(padded, dtype=torch.long))
         self.register_buffer("place_C", torch.tensor([place.get(c, c) for c in range(num_labels)]))
         self.register_buffer("thresholds_C", torch.from_numpy(_rounded_up(manifest.thresholds)))
 
@@ -59,12 +59,14 @@ class _Exported(nn.Module):
         return scores_BC, scores_BC >= self.thresholds_C
 
     def implied(self, scores_BC: Tensor) -> Tensor:
-        """Each label scores at least what its kinds score."""
-        if not len(self.kinds_PK):
+        """Each label scores at least what its descendants score."""
+        if not len(self.descendants_PK):
             return scores_BC
         # index_select becomes one Gather; indexing becomes transpositions around it, which OpenVINO 2026.4 gets wrong.
-        kinds_BPK = scores_BC.index_select(1, self.kinds_PK.flatten()).unflatten(1, self.kinds_PK.shape)
-        return torch.cat([scores_BC, kinds_BPK.amax(2)], 1).index_select(1, self.place_C)
+        descendants_BPK = scores_BC.index_select(1, self.descendants_PK.flatten()).unflatten(
+            1, self.descendants_PK.shape
+        )
+        return torch.cat([scores_BC, descendants_BPK.amax(2)], 1).index_select(1, self.place_C)
 
 
 def _rounded_up(thresholds: Sequence[float]) -> np.ndarray:
@@ -126,7 +128,7 @@ def _forget_how_it_was_made(graph: onnx.ModelProto) -> None:
 
 
 class Parity(NamedTuple):
-    """max_score_difference: over all images and labels.  unlike_decisions: cells.  num_images: compared."""
+    """max_score_difference: over all images and labels.  unlike_decisions: pairs that differ.  num_images: seen."""
 
     max_score_difference: float
     unlike_decisions: int
@@ -135,7 +137,7 @@ class Parity(NamedTuple):
 
 @torch.inference_mode()
 def parity(path: Path, model: Tagger, images_BHWC: np.ndarray, *, batch_size: int = 16) -> Parity:
-    """Hold the written file against torch on real images.
+    """Compare the written file with torch on real images.
 
     images_BHWC: uint8, as `preprocessing` leaves them. What torch's logits mean is worked out in numpy here, not by the
     module that was exported.
@@ -146,11 +148,23 @@ def parity(path: Path, model: Tagger, images_BHWC: np.ndarray, *, batch_size: in
         batch = images_BHWC[start : start + batch_size]
         scores_BC, decisions_BC = session.run(list(OUTPUTS), {INPUT: batch})
         logits_BC = model(torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))))
-        wanted_BC = _implied(calibrated(model.scores(logits_BC).numpy(), manifest.probabilities), manifest.implications)
-        decided_BC = wanted_BC >= np.asarray(manifest.thresholds, np.float64)
-        difference = max(difference, float(np.abs(scores_BC - wanted_BC).max()))
+        torch_BC = _implied(calibrated(model.scores(logits_BC).numpy(), manifest.probabilities), manifest.implications)
+        decided_BC = torch_BC >= np.asarray(manifest.thresholds, np.float64)
+        difference = max(difference, float(np.abs(scores_BC - torch_BC).max()))
         unlike += int((decisions_BC != decided_BC).sum())
     return Parity(difference, unlike, len(images_BHWC))
+
+
+def refuse_unlike_scores(path: Path, model: Tagger, images_BHWC: np.ndarray, *, tolerance: float) -> Parity:
+    """The file's parity with torch. Raises ModelError, and removes the file, where scores differ by more."""
+    result = parity(path, model, images_BHWC)
+    if result.max_score_difference > tolerance:
+        path.unlink()
+        raise ModelError(
+            f"export: scores of the ONNX file differ from torch's by up to {result.max_score_difference:.2g} on "
+            f"{result.num_images} images, export.tolerance is {tolerance:g}. Change export.opset or the head."
+        )
+    return result
 
 
 def _implied(scores_BC: np.ndarray, implications: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -52,8 +52,8 @@ def open_ir(path: Path, *, num_threads: int = 0) -> tuple[Callable[[np.ndarray],
     compiled = openvino.Core().compile_model(model, "CPU", options)
 
     def score(images_BHWC: np.ndarray) -> tuple[np.ndarray, ...]:
-        found = compiled.create_infer_request().infer({"images": images_BHWC})  # one request a call: threads share none
-        return found["scores"], found["decisions"]
+        outputs = compiled.create_infer_request().infer({"images": images_BHWC})  # threads share no request
+        return outputs["scores"], outputs["decisions"]
 
     return score, manifest
 

@@ -44,8 +44,8 @@ class Calibrated(nn.Module):
             logits_BC = torch.log(clipped_BC) - torch.log1p(-clipped_BC)
             out_BC = torch.where(self.logistic_C, torch.sigmoid(self.slope_C * logits_BC + self.intercept_C), out_BC)
         if self.any_stepped:
-            climbed_BCK = ((scores_BC.unsqueeze(2) - self.start_CK) / self.width_CK).clamp(0, 1)
-            out_BC = torch.where(self.stepped_C, self.lowest_C + (self.rise_CK * climbed_BCK).sum(2), out_BC)
+            travelled_BCK = ((scores_BC.unsqueeze(2) - self.start_CK) / self.width_CK).clamp(0, 1)
+            out_BC = torch.where(self.stepped_C, self.lowest_C + (self.rise_CK * travelled_BCK).sum(2), out_BC)
         return out_BC
 
 

@@ -144,8 +144,8 @@ class _Service:
         try:
             async with self.slots:
                 images = await self._receive(request)
-                found = await asyncio.gather(*(self._pixels(data) for _, data in images))
-            entries = await asyncio.gather(*map(self._entry, (name for name, _ in images), found))
+                pixels = await asyncio.gather(*(self._pixels(data) for _, data in images))
+            entries = await asyncio.gather(*map(self._entry, (name for name, _ in images), pixels))
         except HTTPException as error:
             self.responses[error.status_code] += 1
             raise

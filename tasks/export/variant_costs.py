@@ -1,48 +1,61 @@
-"""The files of `export.variants`, and what each costs against the exported one on the images that `evaluate` scored."""
+"""The files of `export.variants`, and what each costs against the exported one on the images that `evaluate` scored.
+
+Axes: N images, B images of a batch, C labels.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tasks.core import tables
-from tasks.evaluation.measure import evaluate
-from tasks.evaluation.scored_run import ScoredRun, read_scored_run
+from tasks.core.tables import sha256_of
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor
 from tasks.export.variants import VARIANTS
-from tasks.images.shards import ShardReader
 from tasks.nn.geometry import fit_to
-from tasks.params import Params
 
 BATCH_SIZE = 16
 """Images in memory at once; changes no result."""
 
+Images = Callable[[Sequence[str]], np.ndarray]
+"""image ids -> uint8 (B, H, W, 3), as the network takes them."""
+Measure = Callable[[np.ndarray], Mapping[str, float | None]]
+"""scores float32 (N, C) of the evaluated images -> their metrics."""
 
-def write_variants(params: Params, preprocessing: Preprocessing) -> dict[str, dict]:
-    """Write the folder `paths.variants`; {variant: what export.json says of it}.
 
-    Thresholds stay those of the exported file. Ranges of activations come from images that `evaluate` did not score.
-    """
-    folder = params.paths.variants
-    shutil.rmtree(folder, ignore_errors=True)  # no file of a variant that is not asked for any more
+def empty_folder(folder: Path) -> None:
+    """Make the folder, without the file of a variant that is not asked for any more."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if not params.export.variants:
-        return {}
-    evaluated = read_scored_run(params.paths.evaluation / "scored_run.parquet")
-    reader = ShardReader(params.paths.shards)
-    others = sorted(set(reader.index) - set(evaluated.image_ids))
-    calibration_ids = evenly(others, params.export.quantisation_images)
-    calibration_BHWC = network_images(reader, calibration_ids, preprocessing)
-    full = Scores(Predictor(params.paths.exported), reader, evaluated)
+
+
+def write_variants(
+    names: Sequence[str],
+    exported: Path,
+    folder: Path,
+    *,
+    images_of: Images,
+    quantisation_ids: Sequence[str],
+    evaluated_ids: Sequence[str],
+    measure: Measure,
+) -> dict[str, dict]:
+    """Write the variants of the file `exported` to `folder`; {variant: what export.json says of it}.
+
+    Thresholds stay those of the exported file.
+    quantisation_ids: images that ranges of activations come from; none that `evaluate` scored.
+    """
+    quantisation_BHWC = images_of(quantisation_ids)
+    full = Scores(Predictor(exported), images_of, evaluated_ids, measure)
     report = {}
-    for name in params.export.variants:
+    for name in names:
         path = folder / f"{name}{VARIANTS[name].suffix}"
-        VARIANTS[name].write(params.paths.exported, path, calibration_BHWC)
-        report[name] = cost(full, Scores(Predictor(path), reader, evaluated)) | {
-            "files": {file.name: tables.sha256_of(file) for file in sorted(folder.glob(f"{name}.*"))},
+        VARIANTS[name].write(exported, path, quantisation_BHWC)
+        report[name] = cost(full, Scores(Predictor(path), images_of, evaluated_ids, measure)) | {
+            "files": {file.name: sha256_of(file) for file in sorted(folder.glob(f"{name}.*"))},
             "size_bytes": sum(file.stat().st_size for file in folder.glob(f"{name}.*")),
         }
     return report
@@ -51,20 +64,11 @@ def write_variants(params: Params, preprocessing: Preprocessing) -> dict[str, di
 class Scores:
     """What a file says of the evaluated images: scores_NC, decisions_NC, and metrics under their protocol."""
 
-    def __init__(self, predictor: Predictor, reader: ShardReader, evaluated: ScoredRun) -> None:
-        ids, preprocessing = evaluated.image_ids, predictor.manifest.preprocessing
-        batches = (ids[start : start + BATCH_SIZE] for start in range(0, len(ids), BATCH_SIZE))
-        found = [predictor(network_images(reader, batch, preprocessing)) for batch in batches]
-        self.scores_NC, self.decisions_NC = (np.concatenate(part) for part in zip(*found, strict=True))
-        self.metrics = evaluate(
-            self.scores_NC,
-            evaluated.targets_NC,
-            evaluated.known_NC,
-            evaluated.labels,
-            ids,
-            evaluated.thresholds_C,
-            protocol=evaluated.stamp["name"],
-        )["metrics"]
+    def __init__(self, predictor: Predictor, images_of: Images, image_ids: Sequence[str], measure: Measure) -> None:
+        batches = (image_ids[start : start + BATCH_SIZE] for start in range(0, len(image_ids), BATCH_SIZE))
+        outputs = [predictor(images_of(batch)) for batch in batches]
+        self.scores_NC, self.decisions_NC = (np.concatenate(part) for part in zip(*outputs, strict=True))
+        self.metrics = measure(self.scores_NC)
 
 
 def cost(full: Scores, variant: Scores) -> dict:
@@ -80,8 +84,8 @@ def cost(full: Scores, variant: Scores) -> dict:
     }
 
 
-def network_images(reader: ShardReader, image_ids: Sequence[str], preprocessing: Preprocessing) -> np.ndarray:
-    """The stored images as the network takes them; uint8 (B, H, W, 3)."""
+def network_images(image_ids: Sequence[str], reader: Any, preprocessing: Preprocessing) -> np.ndarray:
+    """The stored images as the network takes them; uint8 (B, H, W, 3). reader: tasks.images.shards.ShardReader."""
     pixels = (reader[reader.index[image_id]] for image_id in image_ids)
     return np.stack([fit_to(stored, preprocessing.image_px, preprocessing.resize) for stored in pixels])
 

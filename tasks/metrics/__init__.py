@@ -33,7 +33,7 @@ METRICS: dict[str, Callable[[Scored], float]] = {
     "image_recall": _scored.image_recall,
     "image_F1": _scored.image_f1,
     "exact_match": _scored.exact_match,
-    "cell_accuracy": _scored.cell_accuracy,
+    "hamming_accuracy": _scored.hamming_accuracy,
     "top3_OF1": _scored.top3_overall_f1,
     "top3_CF1": _scored.top3_class_f1,
     "group_accuracy": _scored.group_accuracy,

@@ -1,10 +1,10 @@
 """Bootstrap intervals of headline metrics and of each label, by image or by duplicate group.
 
-Axes: N images, C labels, K cuts of a label, B resamples.
+Axes: N images, C labels, K operating points of a label, B resamples.
 
 A resample is a weight for each image: how often it was drawn. Weights change counts, not the order of scores, so the
-one sort serves every resample: a label's counts at its cuts are running sums of weights along its sorted images. An
-image drawn twice is one cut that counts twice.
+one sort serves every resample: a label's counts at its operating points are running sums of weights along its sorted
+images. An image drawn twice is one point that counts twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.metrics.ranking import OperatingPoints, Ranking
 from tasks.metrics.scored import Scored
 
 LEVEL = 0.95
-_BLOCK = 32  # resamples at a time: the weights of 41,151 images then fit in a second-level cache
+_BATCH_SIZE = 32  # resamples at a time: the weights of 41,151 images then fit in a second-level cache
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Resampled:
     f1_BC: np.ndarray
 
 
-def weight_blocks(
+def weight_batches(
     num_images: int, num_resamples: int, *, resample_by: Sequence[str] | None, seed: int
 ) -> Iterator[np.ndarray]:
     """How often each image is drawn, float32 (N, b) with b <= 32, until `num_resamples` were made.
@@ -46,27 +46,27 @@ def weight_blocks(
     unit_N = np.arange(num_images) if resample_by is None else np.asarray(resample_by)
     group_N = np.unique(unit_N, return_inverse=True)[1]
     num_groups = int(group_N.max(initial=-1)) + 1
-    for start in range(0, num_resamples, _BLOCK):
-        size = min(_BLOCK, num_resamples - start)
+    for start in range(0, num_resamples, _BATCH_SIZE):
+        size = min(_BATCH_SIZE, num_resamples - start)
         drawn = rng.integers(0, num_groups, (size, num_groups)) + num_groups * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * num_groups).reshape(size, num_groups)
         yield np.ascontiguousarray(times[:, group_N].T, np.float32)
 
 
 class WeightedCounts:
-    """Confusion counts at a label's cuts when images carry weights."""
+    """Confusion counts at a label's operating points when images carry weights."""
 
-    def __init__(self, ranking: Ranking, cuts: OperatingPoints, num_images: int) -> None:
-        """ranking: made with keep_order=True.  cuts: `ranking.cuts` or `ranking.ranked_cuts`."""
+    def __init__(self, ranking: Ranking, points: OperatingPoints, num_images: int) -> None:
+        """ranking: made with keep_order=True.  points: `ranking.points` or `ranking.ranked_points`."""
         assert ranking.order_CN is not None, "rank(..., keep_order=True)"
-        self.cuts = cuts
-        label_P = np.repeat(np.arange(cuts.num_labels), ranking.num_positives_C)
+        self.points = points
+        label_P = np.repeat(np.arange(points.num_labels), ranking.num_positives_C)
         positives = ranking.order_CN[label_P, ranking.rank_P - 1]
-        new_positives_K = np.diff(cuts.tp_K, prepend=0)
-        new_images_K = np.diff(cuts.predicted_K, prepend=0)
-        first_K = cuts.start_C1[:-1][np.diff(cuts.start_C1) > 0]
-        new_positives_K[first_K], new_images_K[first_K] = cuts.tp_K[first_K], cuts.predicted_K[first_K]
-        accepted_C = np.bincount(cuts.label_K, new_images_K, minlength=cuts.num_labels).astype(np.int64)
+        new_positives_K = np.diff(points.tp_K, prepend=0)
+        new_images_K = np.diff(points.predicted_K, prepend=0)
+        first_K = points.start_C1[:-1][np.diff(points.start_C1) > 0]
+        new_positives_K[first_K], new_images_K[first_K] = points.tp_K[first_K], points.predicted_K[first_K]
+        accepted_C = np.bincount(points.label_K, new_images_K, minlength=points.num_labels).astype(np.int64)
         accepted = np.concatenate([row[:n] for row, n in zip(ranking.order_CN, accepted_C, strict=True)])
         self._positives = _rows_of_images(positives, new_positives_K, num_images)
         self._images = _rows_of_images(accepted, new_images_K, num_images)
@@ -74,15 +74,15 @@ class WeightedCounts:
     def __call__(self, weights_NB: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """tp_KB, predicted_KB, num_positives_CB: float64 sums of weights. weights_NB: float32, whole numbers."""
         tp_KB, predicted_KB = self._running(self._positives @ weights_NB), self._running(self._images @ weights_NB)
-        num_positives_CB = np.zeros((self.cuts.num_labels, weights_NB.shape[1]))
-        present = np.diff(self.cuts.start_C1) > 0
-        num_positives_CB[present] = tp_KB[self.cuts.start_C1[1:][present] - 1]
+        num_positives_CB = np.zeros((self.points.num_labels, weights_NB.shape[1]))
+        present = np.diff(self.points.start_C1) > 0
+        num_positives_CB[present] = tp_KB[self.points.start_C1[1:][present] - 1]
         return tp_KB, predicted_KB, num_positives_CB
 
     def _running(self, new_KB: np.ndarray) -> np.ndarray:
         """Running sums that start anew at each label; float64 holds them exactly."""
         total_KB = np.empty(new_KB.shape, np.float64)
-        for own in self.cuts.per_label():
+        for own in self.points.per_label():
             np.cumsum(new_KB[own], axis=0, out=total_KB[own])
         return total_KB
 
@@ -98,17 +98,17 @@ def resample(
     scored: Scored, num_resamples: int, *, resample_by: Sequence[str] | None = None, seed: int = 0
 ) -> Resampled:
     """Metrics of `num_resamples` bootstrap resamples. `scored` must have been made with keep_order=True."""
-    # Sparse, because few cells are decided or positive; a product then costs what these cost, not N x C.
-    cells = [sparse.csr_matrix(cells_NC.T, dtype=np.float32) for cells_NC in scored.f1_cells]
+    # Sparse, because few entries are decided or positive; a product then costs what these cost, not N x C.
+    entries = [sparse.csr_matrix(entries_NC.T, dtype=np.float32) for entries_NC in scored.f1_entries]
     image_f1_N = f1.f1_of_images(scored.image_counts)
-    weighted_counts = WeightedCounts(scored.ranking, scored.ap_cuts, len(scored.scores_NC))
+    weighted_counts = WeightedCounts(scored.ranking, scored.ap_points, len(scored.scores_NC))
     form = AVERAGE_PRECISIONS[scored.protocol.average_precision]
-    blocks = []
-    for weights_NB in weight_blocks(len(scored.scores_NC), num_resamples, resample_by=resample_by, seed=seed):
+    batches = []
+    for weights_NB in weight_batches(len(scored.scores_NC), num_resamples, resample_by=resample_by, seed=seed):
         tp_KB, predicted_KB, positives_CB = weighted_counts(weights_NB)
-        own_cuts = zip(scored.ap_cuts.per_label(), positives_CB, strict=True)
-        ap_BC = np.stack([form(tp_KB[own], predicted_KB[own], positives_B) for own, positives_B in own_cuts], axis=1)
-        counts = scored.guarded(f1.Counts(*((matrix @ weights_NB).T.astype(np.float64) for matrix in cells)))
+        own_points = zip(scored.ap_points.per_label(), positives_CB, strict=True)
+        ap_BC = np.stack([form(tp_KB[own], predicted_KB[own], positives_B) for own, positives_B in own_points], axis=1)
+        counts = scored.guarded(f1.Counts(*((matrix @ weights_NB).T.astype(np.float64) for matrix in entries)))
         overall, by_class = f1.overall(counts), scored.class_f1(counts)
         headline = {
             "mAP": mean_over_labels(ap_BC, scored.protocol.absent_labels),
@@ -116,11 +116,11 @@ def resample(
             **dict(zip(("CP", "CR", "CF1"), by_class, strict=True)),
             "image_F1": ratio(image_f1_N @ weights_NB, weights_NB.sum(axis=0), otherwise=np.nan),
         }
-        blocks.append(Resampled(headline, ap_BC, f1.per_label(counts).f1))
+        batches.append(Resampled(headline, ap_BC, f1.per_label(counts).f1))
     return Resampled(
-        {name: np.concatenate([block.headline[name] for block in blocks]) for name in blocks[0].headline},
-        np.concatenate([block.ap_BC for block in blocks]),
-        np.concatenate([block.f1_BC for block in blocks]),
+        {name: np.concatenate([batch.headline[name] for batch in batches]) for name in batches[0].headline},
+        np.concatenate([batch.ap_BC for batch in batches]),
+        np.concatenate([batch.f1_BC for batch in batches]),
     )
 
 

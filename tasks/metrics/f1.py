@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tasks.metrics.arithmetic import AbsentLabels, harmonic, mean_over_labels, ratio
-from tasks.metrics.blocks import map_blocks
+from tasks.metrics.batches import map_batches
 
-_BLOCK = 512  # images at a time, where rows are ranked
+_BATCH_SIZE = 512  # images at a time, where rows are ranked
 
 
 class PRF(NamedTuple):
@@ -54,28 +54,28 @@ def _as_float32_bound(thresholds_C: np.ndarray, *, strict: bool) -> np.ndarray:
 
 
 def count(decided_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, axis: Literal[0, 1]) -> Counts:
-    """Counts over known cells, summed over images (axis 0 -> per label) or over labels (axis 1 -> per image)."""
-    return counts_along(counted_cells(decided_NC, targets_NC, known_NC), axis=axis)
+    """Counts over known entries, summed over images (axis 0 -> per label) or over labels (axis 1 -> per image)."""
+    return counts_along(counted_entries(decided_NC, targets_NC, known_NC), axis=axis)
 
 
-def counted_cells(decided_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Which known cells are true positives, predictions, positives; three bool (N, C)."""
+def counted_entries(decided_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Which known entries are true positives, predictions, positives; three bool (N, C)."""
     if known_NC.all():
         return decided_NC & targets_NC.view(bool), decided_NC, targets_NC.view(bool)
     positive_NC = known_NC & targets_NC.view(bool)
     return decided_NC & positive_NC, decided_NC & known_NC, positive_NC
 
 
-def counts_along(cells: tuple[np.ndarray, ...], *, axis: Literal[0, 1]) -> Counts:
-    """Counts of `counted_cells`."""
-    return Counts(*(np.count_nonzero(cells_NC, axis=axis) for cells_NC in cells))
+def counts_along(entries: tuple[np.ndarray, ...], *, axis: Literal[0, 1]) -> Counts:
+    """Counts of `counted_entries`."""
+    return Counts(*(np.count_nonzero(entries_NC, axis=axis) for entries_NC in entries))
 
 
 # ---------------------------------------------------------------- definitions
 
 
 def overall(counts: Counts) -> PRF:
-    """OP, OR, OF1: all cells in one pot (micro)."""
+    """OP, OR, OF1: all entries together (micro)."""
     tp, predicted, positives = (v.sum(axis=-1) for v in (counts.tp, counts.predicted, counts.positives))
     precision, recall = ratio(tp, predicted), ratio(tp, positives)
     return PRF(precision, recall, harmonic(precision, recall))
@@ -103,7 +103,7 @@ CLASS_F1: dict[str, Callable[[Counts, AbsentLabels], PRF]] = {"harmonic": class_
 
 
 def f1_of_images(counts_of_images: Counts) -> np.ndarray:
-    """F1 of each image, float64 (N,); 0 where an image has no true positive, even if nothing was to be found."""
+    """F1 of each image, float64 (N,); 0 where an image has no true positive, even if there was nothing to predict."""
     return ratio(2 * counts_of_images.tp, counts_of_images.predicted + counts_of_images.positives)
 
 
@@ -138,7 +138,7 @@ def top_k(scores_NC: np.ndarray, known_NC: np.ndarray, k: int = 3) -> np.ndarray
             left[index, best[:, nth]] = -np.inf
         return best
 
-    return np.concatenate(map_blocks(best_of, len(scores_NC), _BLOCK))
+    return np.concatenate(map_batches(best_of, len(scores_NC), _BATCH_SIZE))
 
 
 def count_chosen(columns_Nk: np.ndarray, targets_NC: np.ndarray, positives_C: np.ndarray) -> Counts:

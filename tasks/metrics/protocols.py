@@ -16,7 +16,7 @@ from tasks.metrics.arithmetic import AbsentLabels
 from tasks.metrics.ranking import Ties
 
 Unknown = Literal["ignored", "absent", "present"]
-"""What an unknown (image, label) cell counts as."""
+"""What an unknown (image, label) pair counts as."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Protocol:
 
     average_precision: a key of AVERAGE_PRECISIONS.
     ties: how images with equal scores are ranked in average precision.
-    unknown_in_ap, unknown_in_f1: what an unknown cell counts as; the codes differ between the two.
+    unknown_in_ap, unknown_in_f1: what an unknown entry counts as; the codes differ between the two.
     absent_labels: what a label without a known positive does to mAP and to CP, CR, CF1.
     threshold: decision threshold on probabilities where none were fitted.
     strict: a label is predicted when score > threshold (True) or score >= threshold (False).

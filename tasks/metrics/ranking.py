@@ -1,6 +1,6 @@
 """One sort a label, and all that average precision, ROC-AUC, curves and thresholds need of it.
 
-Axes: N images, C labels, P positives of all labels (label by label, best score first), K cuts (likewise).
+Axes: N images, C labels, P positives of all labels (label by label, best score first), K operating points (likewise).
 
 A label's negatives matter only through how many of them stand above each positive, so the sorted matrix is reduced to
 one entry a positive. Operating points between two positives' scores are dropped: they keep the
@@ -16,24 +16,24 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.metrics.blocks import map_blocks
+from tasks.metrics.batches import map_batches
 
 Ties = Literal["grouped", "earlier_first", "later_first"]
-"""Equal scores: one cut for the whole group (scikit-learn), or ranked by image order, first or last image first."""
+"""Equal scores: one operating point for all of them (scikit-learn), or ranked by image order, first or last first."""
 
-_BLOCK = 32  # labels sorted at a time
-_PIECE = 512  # images transposed at a time
+_LABELS_AT_ONCE = 32  # sorted
+_IMAGES_AT_ONCE = 512  # transposed
 _UNKNOWN = np.uint64(0xFFFF_FFFF_FFFF_FFFE)  # sorts behind every score; its lowest bit says "not a positive"
 
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """Confusion counts of each label at its cuts, from the strictest to the loosest. A cut at s accepts scores >= s.
+    """Confusion counts of each label at its thresholds, the strictest first. A point at s accepts scores >= s.
 
-    start_C1: int64 (C + 1); the cuts of label c are entries start_C1[c]:start_C1[c + 1]; none without a known positive.
+    start_C1: int64 (C + 1); the points of label c are entries start_C1[c]:start_C1[c + 1]; none without a positive.
     score_K: float32, the lowest accepted score.  lower_K: float32, the next lower score, -inf where there is none.
     tp_K, predicted_K: accepted positives, accepted known images (counts; sums of weights when resampled).
-    above_K: known images with a higher score than the cut's own.
+    above_K: known images with a higher score than the point's own.
     num_positives_C, num_known_C: per label, same unit as tp_K.
     """
 
@@ -52,7 +52,7 @@ class OperatingPoints:
 
     @cached_property
     def label_K(self) -> np.ndarray:
-        """Label index of each cut, int64 (K,)."""
+        """Label index of each operating point, int64 (K,)."""
         return np.repeat(np.arange(self.num_labels), np.diff(self.start_C1))
 
     @cached_property
@@ -67,7 +67,7 @@ class OperatingPoints:
         return np.divide(self.tp_K, positives, out=np.zeros(len(self.tp_K)), where=positives > 0)
 
     def per_label(self) -> Iterator[slice]:
-        """Where each label's cuts stand in the arrays of axis K."""
+        """Where each label's operating points stand in the arrays of axis K."""
         for start, stop in zip(self.start_C1[:-1], self.start_C1[1:], strict=True):
             yield slice(int(start), int(stop))
 
@@ -109,16 +109,16 @@ class Ranking:
         return ends
 
     @cached_property
-    def cuts(self) -> OperatingPoints:
-        """One cut a distinct score of a positive: the cuts that a threshold can make."""
-        return self._cuts(self.ends_group_P, self.upto_P, self.above_P)
+    def points(self) -> OperatingPoints:
+        """One for each distinct score of a positive: those that a threshold can make."""
+        return self._points(self.ends_group_P, self.upto_P, self.above_P)
 
     @cached_property
-    def ranked_cuts(self) -> OperatingPoints:
-        """One cut a positive, as if no two images tied: what code built on `argsort` measures."""
-        return self._cuts(np.ones(len(self.rank_P), bool), self.rank_P, self.rank_P - 1)
+    def ranked_points(self) -> OperatingPoints:
+        """One for each positive, as if no two images tied: what code built on `argsort` measures."""
+        return self._points(np.ones(len(self.rank_P), bool), self.rank_P, self.rank_P - 1)
 
-    def _cuts(self, keep_P: np.ndarray, predicted_P: np.ndarray, above_P: np.ndarray) -> OperatingPoints:
+    def _points(self, keep_P: np.ndarray, predicted_P: np.ndarray, above_P: np.ndarray) -> OperatingPoints:
         return OperatingPoints(
             np.concatenate([[0], np.cumsum(keep_P)])[self.start_C1],
             self.score_P[keep_P],
@@ -143,7 +143,7 @@ def rank(
 
     scores_NC: float32 (N, C), finite.  targets_NC: uint8 {0, 1}.  known_NC: bool.
     later_first: of images with equal scores the later one ranks first (the earlier one otherwise).
-    keep_order: keep the sorted image indices too (4 bytes a cell), for `bootstrap`.
+    keep_order: keep the sorted image indices too (4 bytes an entry), for `bootstrap`.
     Time is one sort of 64-bit integers a label; memory beside the inputs is `order_CN`.
     """
     num_images, num_labels = scores_NC.shape
@@ -155,19 +155,19 @@ def rank(
     all_known = bool(known_NC.all())
     num_known_C = np.count_nonzero(known_NC, axis=0)
 
-    def ranked(block: slice) -> tuple[np.ndarray, ...]:
-        keys = _packed(scores_NC[:, block], targets_NC[:, block], index_N)
+    def ranked(batch: slice) -> tuple[np.ndarray, ...]:
+        keys = _packed(scores_NC[:, batch], targets_NC[:, batch], index_N)
         if not all_known:
-            keys[~known_NC[:, block].T] = _UNKNOWN
+            keys[~known_NC[:, batch].T] = _UNKNOWN
         keys.sort(axis=1)
         if order is not None:
-            order[block] = (keys & np.uint64(0xFFFF_FFFF)) >> np.uint64(1)
-        return _positives(keys, num_known_C[block])
+            order[batch] = (keys & np.uint64(0xFFFF_FFFF)) >> np.uint64(1)
+        return _positives(keys, num_known_C[batch])
 
-    blocks = map_blocks(ranked, num_labels, _BLOCK)
+    batches = map_batches(ranked, num_labels, _LABELS_AT_ONCE)
     if order is not None and later_first:
         np.subtract(np.uint32(num_images - 1), order, out=order)
-    columns = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+    columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     score, lower, ranks, above, upto, num_positives = columns
     start_C1 = np.concatenate([[0], np.cumsum(num_positives)]).astype(np.int64)
     return Ranking(start_C1, score, lower, ranks, above, upto, num_positives, num_known_C, order)
@@ -191,8 +191,8 @@ def _packed(scores: np.ndarray, targets: np.ndarray, index_N: np.ndarray) -> np.
 def _transposed(matrix: np.ndarray, dtype: type) -> np.ndarray:
     """A transposed copy, made of pieces that fit a first-level cache, which is faster than copying `.T` at once."""
     out = np.empty(matrix.shape[::-1], dtype)
-    for start in range(0, len(matrix), _PIECE):
-        out[:, start : start + _PIECE] = matrix[start : start + _PIECE].T
+    for start in range(0, len(matrix), _IMAGES_AT_ONCE):
+        out[:, start : start + _IMAGES_AT_ONCE] = matrix[start : start + _IMAGES_AT_ONCE].T
     return out
 
 
@@ -245,9 +245,9 @@ def _ties_with_a_neighbour(keys_CN: np.ndarray, label_P: np.ndarray, position_P:
 def rank_pooled(
     scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, keep_order: bool = False
 ) -> Ranking:
-    """All cells as one label: what one threshold for every label can reach. Arguments as for `rank`.
+    """All entries as one label: what one threshold for every label can reach. Arguments as for `rank`.
 
-    `order_CN` then is (1, N x C) and names the image of each cell, so an image stands in it once for each known label.
+    `order_CN` then is (1, N x C) and names the image of each entry, so an image stands in it once for each known label.
     """
     columns = (np.ascontiguousarray(v).reshape(-1, 1) for v in (scores_NC, targets_NC, known_NC))
     ranking = rank(*columns, keep_order=keep_order)

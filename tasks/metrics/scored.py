@@ -1,4 +1,4 @@
-"""One set of scores held against one set of labels: what the metrics share, computed once.
+"""One set of scores compared with one set of labels: what the metrics share, computed once.
 
 Axes: N images, C labels.
 """
@@ -26,7 +26,7 @@ class Scored:
     scores_NC: float32 (N, C), finite.  targets_NC: uint8 {0, 1}.  known_NC: bool; an unknown target means nothing.
     thresholds_C: float64 (C,).
     groups: name of an exclusive group -> its columns.
-    keep_order: keep what `bootstrap` needs (4 bytes a cell).
+    keep_order: keep what `bootstrap` needs (4 bytes an entry).
     """
 
     scores_NC: np.ndarray
@@ -45,7 +45,7 @@ class Scored:
         assert self.known_NC.dtype == bool, self.known_NC.dtype
         assert self.thresholds_C.shape == shape[1:], self.thresholds_C.shape
         assert np.isfinite(self.scores_NC).all(), "scores must be finite"
-        assert self.targets_NC.max(initial=0) <= 1, "targets are 0 or 1; unknown is said by known_NC"
+        assert self.targets_NC.max(initial=0) <= 1, "targets are 0 or 1; known_NC marks the unknown"
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -55,23 +55,23 @@ class Scored:
         return rank(self.scores_NC, targets, known, later_first=later_first, keep_order=self.keep_order)
 
     @cached_property
-    def ap_cuts(self) -> OperatingPoints:
-        """The cuts that the protocol's average precision sums over."""
-        return self.ranking.cuts if self.protocol.ties == "grouped" else self.ranking.ranked_cuts
+    def ap_points(self) -> OperatingPoints:
+        """The operating points that the protocol's average precision sums over."""
+        return self.ranking.points if self.protocol.ties == "grouped" else self.ranking.ranked_points
 
     @cached_property
     def ap_C(self) -> np.ndarray:
         """Average precision of each label, NaN where it has no positive."""
-        return average_precisions(self.ap_cuts, self.protocol.average_precision)
+        return average_precisions(self.ap_points, self.protocol.average_precision)
 
     @cached_property
     def roc_auc_C(self) -> np.ndarray:
         """ROC-AUC of each label, NaN where it lacks positives or negatives."""
-        return roc_auc(self.ranking.cuts)
+        return roc_auc(self.ranking.points)
 
     @cached_property
     def brier_ece_C(self) -> tuple[np.ndarray, np.ndarray]:
-        """Brier score and ECE of each label over its known cells."""
+        """Brier score and ECE of each label over its known entries."""
         return brier_and_ece(self.scores_NC, self.targets_NC, self.known_NC)
 
     @cached_property
@@ -85,19 +85,19 @@ class Scored:
         return f1.decide(self.scores_NC, self.thresholds_C, strict=self.protocol.strict)
 
     @cached_property
-    def f1_cells(self) -> tuple[np.ndarray, ...]:
+    def f1_entries(self) -> tuple[np.ndarray, ...]:
         """True positives, predictions and positives, three bool (N, C)."""
-        return f1.counted_cells(self.decided_NC, *self.f1_labels)
+        return f1.counted_entries(self.decided_NC, *self.f1_labels)
 
     @cached_property
     def label_counts(self) -> f1.Counts:
-        """Counts of each label, with the protocol's reading of unknown cells and of labels that are never predicted."""
-        return self.guarded(f1.counts_along(self.f1_cells, axis=0))
+        """Counts of each label, with the protocol's reading of unknown entries and never predicted labels."""
+        return self.guarded(f1.counts_along(self.f1_entries, axis=0))
 
     @cached_property
     def image_counts(self) -> f1.Counts:
         """Counts of each image."""
-        return f1.counts_along(self.f1_cells, axis=1)
+        return f1.counts_along(self.f1_entries, axis=1)
 
     @cached_property
     def top3_counts(self) -> f1.Counts:
@@ -118,7 +118,7 @@ class Scored:
 
 
 def resolve_unknown(targets_NC: np.ndarray, known_NC: np.ndarray, unknown: Unknown) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and known mask after unknown cells were left alone, or made absent or present."""
+    """Targets and known mask after unknown entries were left alone, or made absent or present."""
     if unknown == "ignored" or known_NC.all():
         return targets_NC, known_NC
     filled = np.where(known_NC, targets_NC, np.uint8(unknown == "present"))
@@ -145,12 +145,12 @@ def mean_average_precision_present_only(scored: Scored) -> float:
 
 def mean_envelope_ap(scored: Scored) -> float:
     """mAP with the area under the precision envelope."""
-    return float(mean_over_labels(average_precisions(scored.ap_cuts, "envelope"), scored.protocol.absent_labels))
+    return float(mean_over_labels(average_precisions(scored.ap_points, "envelope"), scored.protocol.absent_labels))
 
 
 def mean_eleven_point_ap(scored: Scored) -> float:
     """mAP with VOC 2007's eleven points."""
-    return float(mean_over_labels(average_precisions(scored.ap_cuts, "eleven_point"), scored.protocol.absent_labels))
+    return float(mean_over_labels(average_precisions(scored.ap_points, "eleven_point"), scored.protocol.absent_labels))
 
 
 def overall_precision(scored: Scored) -> float:
@@ -213,8 +213,8 @@ def exact_match(scored: Scored) -> float:
     return f1.exact_match(scored.decided_NC, *scored.f1_labels)
 
 
-def cell_accuracy(scored: Scored) -> float:
-    """Share of known (image, label) cells decided right; OTX 1 calls it accuracy-mlc."""
+def hamming_accuracy(scored: Scored) -> float:
+    """Share of known (image, label) pairs decided right; OTX 1 calls it accuracy-mlc."""
     counts = scored.image_counts
     wrong = (counts.predicted + counts.positives - 2 * counts.tp).sum()
     num_known = np.count_nonzero(scored.f1_labels[1])
@@ -233,8 +233,8 @@ def top3_class_f1(scored: Scored) -> float:
 
 def group_accuracies(scored: Scored) -> dict[str, float]:
     """Share of images on which each exclusive group is decided right."""
-    cells = scored.scores_NC, scored.targets_NC, scored.known_NC
-    return {name: f1.group_accuracy(*cells, columns) for name, columns in scored.groups.items()}
+    arrays = scored.scores_NC, scored.targets_NC, scored.known_NC
+    return {name: f1.group_accuracy(*arrays, columns) for name, columns in scored.groups.items()}
 
 
 def group_accuracy(scored: Scored) -> float:

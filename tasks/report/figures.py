@@ -57,7 +57,7 @@ def _figure(width: float = 6.2, height: float = 3.6) -> tuple[Figure, matplotlib
 def precision_recall(curves: dict[str, dict], overall: dict, average_precision: dict[str, float | None]) -> str:
     """Precision against recall: all labels together in bold, the labels with the lowest AP as thin lines.
 
-    curves: {label: {"precision": […], "recall": […]}}.  overall: the same for all cells together.
+    curves: {label: {"precision": […], "recall": […]}}.  overall: the same for all labels together.
     """
     figure, axes = _figure()
     known = sorted((ap, label) for label, ap in average_precision.items() if ap is not None)
@@ -74,11 +74,11 @@ def precision_recall(curves: dict[str, dict], overall: dict, average_precision: 
 
 @matplotlib.rc_context(STYLE)
 def reliability(bins: Sequence[dict]) -> str:
-    """Share of positives against mean score; dot area follows the number of cells."""
+    """Share of positives against mean score; dot area follows the number of (image, label) pairs."""
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--")
-    cells = np.asarray([b["cells"] for b in bins], float)
-    size = 20 + 160 * np.sqrt(cells / cells.max()) if len(cells) else []
+    pairs = np.asarray([b["pairs"] for b in bins], float)
+    size = 20 + 160 * np.sqrt(pairs / pairs.max()) if len(pairs) else []
     axes.plot([b["score"] for b in bins], [b["positives"] for b in bins], color=BLUE, linewidth=1.2)
     axes.scatter(
         [b["score"] for b in bins], [b["positives"] for b in bins], s=size, color=BLUE, alpha=0.5, linewidths=0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.report.page import Findings, unknown_cells
-from tasks.report.variant_table import variant_sentences
+from tasks.core.formatting import number
+from tasks.report.page import Findings, unknown_labels
+from tasks.report.variant_table import variant_messages
 
 
 def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
@@ -14,8 +15,8 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
     labels = findings.result["labels"]
     weak = sorted((row["AP"], label) for label, row in labels.items() if row["AP"] is not None)[:5]
     rows = [
-        f"| {_cell(findings.display_names.get(label, label))} | {_shown(row['AP'])} | {_shown(row['precision'])} | {_shown(row['recall'])} "
-        f"| {_shown(findings.thresholds['labels'][label]['threshold'])} | {row['positives']} / {row['known']} |"
+        f"| {_escaped(findings.display_names.get(label, label))} | {number(row['AP'])} | {number(row['precision'])} | {number(row['recall'])} "
+        f"| {number(findings.thresholds['labels'][label]['threshold'])} | {row['positives']} / {row['known']} |"
         for label, row in labels.items()
     ]
     return "\n".join(
@@ -32,22 +33,22 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
             "## Data",
             "",
             f"Sources: {', '.join(sources)}. Licences and attribution stand per image in the `images` table.",
-            f"Test images: {protocol['num_images']}; {unknown_cells(protocol)}.",
+            f"Test images: {protocol['num_images']}; {unknown_labels(protocol)}.",
             "",
             "## How well it works",
             "",
-            f"mAP {_shown(metrics['mAP'])}, overall F1 {_shown(metrics['OF1'])}, per-label F1 {_shown(metrics['CF1'])}, "
-            f"exact match {_shown(metrics['exact_match'])}, calibration error {_shown(metrics['ECE'])} (protocol `{protocol['name']}`).",
+            f"mAP {number(metrics['mAP'])}, overall F1 {number(metrics['OF1'])}, per-label F1 {number(metrics['CF1'])}, "
+            f"exact match {number(metrics['exact_match'])}, calibration error {number(metrics['ECE'])} (protocol `{protocol['name']}`).",
             "",
             "| label | AP | precision | recall | threshold | present / known |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            *(f"- As {name}: {sentence}." for name, sentence in variant_sentences(findings.export).items()),
-            *([""] if variant_sentences(findings.export) else []),
+            *(f"- As {name}: {message}." for name, message in variant_messages(findings.export).items()),
+            *([""] if variant_messages(findings.export) else []),
             "## Limits",
             "",
-            f"Weakest labels: {', '.join(f'{findings.display_names.get(h, h)} ({_shown(ap)})' for ap, h in weak)}.",
+            f"Weakest labels: {', '.join(f'{findings.display_names.get(h, h)} ({number(ap)})' for ap, h in weak)}.",
             *(
                 [
                     f"No positive in the test images, so nothing is known of: {', '.join(protocol['labels_without_positives'])}."
@@ -61,10 +62,6 @@ def render_model_card(findings: Findings, sources: Sequence[str]) -> str:
     )
 
 
-def _cell(name: str) -> str:
-    """A name inside a table of Markdown, where a bar ends the cell."""
+def _escaped(name: str) -> str:
+    """A name inside a table of Markdown, where a bar ends the column."""
     return name.replace("|", "\\|")
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
+from tasks.core.formatting import interval, number, percent
 from tasks.report import figures, judgement
-from tasks.report.judgement import number as _number
-from tasks.report.variant_table import variant_sentences
+from tasks.report.variant_table import variant_messages
 
 SECTIONS = (
     ("change", "What changed"),
@@ -60,7 +60,7 @@ class Findings:
     worst_mistakes: int
 
 
-def render_page(findings: Findings) -> str:
+def render_report(findings: Findings) -> str:
     """The page as one HTML string that needs nothing else."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     protocol, drift = findings.result["protocol"], findings.findings["drift"]
@@ -70,13 +70,13 @@ def render_page(findings: Findings) -> str:
         lead=_lead(findings),
         sections=SECTIONS,
         cards=_cards(findings),
-        protocol_sentence=_protocol_sentence(protocol),
+        protocol_message=protocol_message(protocol),
         partition=protocol.get("partition", "test"),
-        change_sentence=judgement.change_sentence(findings.change),
+        change_message=judgement.change_message(findings.change),
         change_tables=judgement.change_tables(findings.change, findings.display_names),
         slices=judgement.slice_table(findings.findings["slices"]),
         protocols=judgement.protocol_table(findings.findings["under_protocols"], protocol["name"]),
-        drift_sentence=judgement.drift_sentence(drift, findings.findings["drift_from"], protocol["partition"]),
+        drift_message=judgement.drift_message(drift, findings.findings["drift_from"], protocol["partition"]),
         drift=judgement.drift_table(drift, findings.display_names),
         switches=judgement.switch_tables(findings.findings),
         label_columns=LABEL_COLUMNS,
@@ -84,7 +84,7 @@ def render_page(findings: Findings) -> str:
         curves=_curve_figures(findings),
         shots=_shots(findings),
         confused=judgement.confused_tables(findings.mistakes, findings.display_names),
-        data_sentence=_data_sentence(findings),
+        data_message=_data_message(findings),
         data_figures=_data_figures(findings),
         data_tables=_data_tables(findings),
         ledger=_ledger_rows(findings.ledger),
@@ -107,14 +107,14 @@ def _cards(findings: Findings) -> list[dict]:
         ("exact_match", "Exact match"),
         ("ECE", "Calibration error"),
     ):
-        detail = _interval(intervals.get(name))
+        detail = interval(intervals.get(name))
         if name in ("OF1", "CF1", "image_F1"):
-            detail = f"{_number(untuned[name])} at threshold 0.5"
-        cards.append({"name": title, "value": _number(metrics[name]), "detail": detail})
+            detail = f"{number(untuned[name])} at threshold 0.5"
+        cards.append({"name": title, "value": number(metrics[name]), "detail": detail})
     cleaning = findings.metrics.get("cleaning") or {}
     if cleaning:
-        detail = f"of {cleaning['planted']} planted errors, at precision {_number(cleaning['precision'], 2)}"
-        cards.append({"name": "Errors repaired", "value": f"{100 * cleaning['recall']:.0f} %", "detail": detail})
+        detail = f"of {cleaning['planted']} planted errors, at precision {number(cleaning['precision'], 2)}"
+        cards.append({"name": "Errors repaired", "value": percent(cleaning["recall"]), "detail": detail})
     return cards
 
 
@@ -134,25 +134,26 @@ ABSENT_LABELS = {
     "zero": "counted as 0 in the means",
     "undefined": "which leave the means undefined",
 }
-UNKNOWN_CELLS = {"ignored": "left out", "absent": "counted as negatives", "present": "counted as positives"}
+UNKNOWN_LABELS = {"ignored": "left out", "absent": "counted as negatives", "present": "counted as positives"}
 
 
-def _protocol_sentence(protocol: dict) -> str:
+def protocol_message(protocol: dict) -> str:
+    """How the figures were measured, in one line of the page. protocol: stamp of the result."""
     absent = protocol["labels_without_positives"]
     fate = ABSENT_LABELS[protocol["absent_labels"]]
     listed = f" Labels without a positive here, {fate}: {', '.join(absent[:12])}." if absent else ""
     return (
         f"Measured under protocol “{protocol['name']}”: average precision over {protocol['average_precision'].replace('_', ' ')}, "
-        f"{unknown_cells(protocol)}, thresholds by {protocol['threshold_rule']}. Intervals are 95 %, resampling whole duplicate groups.{listed}"
+        f"{unknown_labels(protocol)}, thresholds by {protocol['threshold_rule']}. Intervals are 95 %, resampling whole duplicate groups.{listed}"
     )
 
 
-def unknown_cells(protocol: Mapping) -> str:
-    """What the protocol of a result makes of cells that nobody has stated, as a part of a sentence."""
-    in_ap, in_f1 = (UNKNOWN_CELLS[protocol[field]] for field in ("unknown_in_ap", "unknown_in_f1"))
+def unknown_labels(protocol: Mapping) -> str:
+    """What the protocol of a result makes of unknown (image, label) pairs, as a part of a message."""
+    in_ap, in_f1 = (UNKNOWN_LABELS[protocol[field]] for field in ("unknown_in_ap", "unknown_in_f1"))
     if in_ap == in_f1:
-        return f"unknown cells are {in_ap}"
-    return f"unknown cells are {in_ap} in average precision and {in_f1} in precision, recall and F1"
+        return f"unknown labels are {in_ap}"
+    return f"unknown labels are {in_ap} in average precision and {in_f1} in precision, recall and F1"
 
 
 # ---------------------------------------------------------------- labels
@@ -166,30 +167,30 @@ LABEL_COLUMNS = [
     {"name": "F1", "kind": "number", "title": "at the label's threshold"},
     {"name": "threshold", "kind": "number", "title": "decided present at or above it"},
     {"name": "its 95 %", "kind": "text", "title": "interval of the threshold"},
-    {"name": "present", "kind": "number", "title": "positives / known cells in this partition"},
+    {"name": "present", "kind": "number", "title": "positives / known labels in this partition"},
     {"name": "note", "kind": "text", "title": "why the threshold is not the label's own"},
 ]
 
 
 def _label_row(findings: Findings, label: str, row: dict) -> list[dict]:
     threshold = findings.thresholds["labels"][label]
-    interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
+    ap_interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
     return [
-        _cell(findings.display_names.get(label, label), text=True),
-        _cell(row["AP"], bar=True),
-        _cell(_interval(interval), text=True),
-        _cell(row["precision"], bar=True),
-        _cell(row["recall"], bar=True),
-        _cell(row["F1"], bar=True),
-        _cell(threshold["threshold"]),
-        _cell(_interval([threshold.get("low"), threshold.get("high")]), text=True),
+        _label_td(findings.display_names.get(label, label), text=True),
+        _label_td(row["AP"], bar=True),
+        _label_td(interval(ap_interval), text=True),
+        _label_td(row["precision"], bar=True),
+        _label_td(row["recall"], bar=True),
+        _label_td(row["F1"], bar=True),
+        _label_td(threshold["threshold"]),
+        _label_td(interval([threshold.get("low"), threshold.get("high")]), text=True),
         {"shown": f"{row['positives']} / {row['known']}", "sort": row["positives"], "bar": None, "text": False},
-        _cell(threshold.get("reason") or "", text=True),
+        _label_td(threshold.get("reason") or "", text=True),
     ]
 
 
-def _cell(value: float | str | None, *, bar: bool = False, text: bool = False) -> dict:
-    shown = value if text else _number(value)
+def _label_td(value: float | str | None, *, bar: bool = False, text: bool = False) -> dict:
+    shown = value if text else number(value)
     return {
         "shown": shown,
         "sort": "" if value is None else value,
@@ -260,7 +261,7 @@ def _shots(findings: Findings) -> list[dict]:
     return shots
 
 
-def _data_sentence(findings: Findings) -> str:
+def _data_message(findings: Findings) -> str:
     duplicates, cleaning = findings.duplicates, findings.cleaning
     done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in cleaning["actions"].items())
     return (
@@ -272,10 +273,10 @@ def _data_sentence(findings: Findings) -> str:
 def _data_tables(findings: Findings) -> list[dict]:
     rows = [
         [
-            judgement.cell(source),
-            judgement.cell(name if name == shown else f"{name} ({shown})", text=True),
-            judgement.cell(f"{u['rows']:,}"),
-            judgement.cell(", ".join(u["nearest"]), text=True),
+            judgement.td(source),
+            judgement.td(name if name == shown else f"{name} ({shown})", text=True),
+            judgement.td(f"{u['rows']:,}"),
+            judgement.td(", ".join(u["nearest"]), text=True),
         ]
         for source, report in findings.coverage["sources"].items()
         for u in report["unmapped"]
@@ -318,7 +319,7 @@ def _ledger_rows(entries: Sequence[dict]) -> list[dict]:
 
 def _provenance(findings: Findings) -> list[tuple[str, str]]:
     export = {f"export {key}": value for key, value in findings.export.items() if not isinstance(value, (dict, list))}
-    export |= {f"export {name}": sentence for name, sentence in variant_sentences(findings.export).items()}
+    export |= {f"export {name}": message for name, message in variant_messages(findings.export).items()}
     protocol = {
         key: ", ".join(value) if isinstance(value, list) else value
         for key, value in findings.result["protocol"].items()
@@ -327,12 +328,3 @@ def _provenance(findings: Findings) -> list[tuple[str, str]]:
         (key.replace("_", " "), "–" if value in ("", None) else str(value))
         for key, value in {**protocol, **export}.items()
     ]
-
-
-# ---------------------------------------------------------------- numbers
-
-
-def _interval(bounds: Sequence[float | None] | None) -> str:
-    if not bounds or bounds[0] is None or bounds[1] is None:
-        return ""
-    return f"{bounds[0]:.3f} – {bounds[1]:.3f}"

@@ -4,41 +4,56 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks.evaluation.scored_set import consistent, detected, fused_labels, read_scores, scored_partition
+from tasks.core.workspace import Workspace
+from tasks.evaluation.scored_set import scored_partition
 from tasks.params import Params
+from tasks.taxonomy.relations import apply_implications, relations_of
 from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds import RULES
 from tasks.thresholds.document import Fused, write_thresholds
 from tasks.thresholds.fitting import fit
-from tasks.thresholds.fusion import fit_blends, fuse
+from tasks.thresholds.fusion import detector_scores, fit_blends, fuse
 from tasks.thresholds.probability_calibration import calibrate
 
 
 def run(params: Params) -> None:
     """Scores and cleaned labels of the calibration partition (or of train, as the paper does) -> thresholds.json."""
-    section = params.calibrate
-    judged = scored_partition(params, read_scores(params), section.fit_on)
-    labels, truth = judged.labels, (judged.targets_NC, judged.known_NC)
-    calibration = calibrate(judged.scores_NC, *truth, section.probabilities)
-    scores_NC = consistent(params, calibration(judged.scores_NC), labels)
-    targets = {label.id: label.deliver for label in read_taxonomy(params.paths.taxonomy).labels if label.deliver}
-    rule = section.rule.build(RULES, where="params.yaml: calibrate.rule", deliver=[targets.get(h) for h in labels])
+    workspace, section, taxonomy = Workspace(params.paths), params.calibrate, read_taxonomy(params.paths.taxonomy)
+    predictions, states_of = workspace.predictions(), partial(workspace.states, "cleaned")
+    scored = scored_partition(predictions, section.fit_on, states_of, workspace.vocabulary().labels)
+
+    # probability calibration, then the taxonomy's implications
+    calibration = calibrate(scored.scores_NC, *scored.truth, section.probabilities)
+    scores_NC = calibration(scored.scores_NC)
+    if section.apply_relations:
+        scores_NC = apply_implications(scores_NC, relations_of(taxonomy, scored.labels))
+
+    # thresholds of the model alone
+    targets = {label.id: label.deliver for label in taxonomy.labels if label.deliver}
+    rule = section.rule.build(
+        RULES, where="params.yaml: calibrate.rule", delivery_targets=[targets.get(label) for label in scored.labels]
+    )
     settings = section.model_dump(include={"min_support", "shrinkage", "bootstrap"})
     fit_thresholds = partial(fit, rule, **settings, seed=params.seed)
+    fitted = fit_thresholds(scores_NC, *scored.truth)
 
+    # thresholds of the labels that the taxonomy fuses with a detector
     fusion = {}
-    if origins := fused_labels(params, labels):
-        detected_NC = detected(params, judged.image_ids, labels, origins)
-        blends = fit_blends(scores_NC, detected_NC, *truth, list(origins))
-        fitted = fit_thresholds(fuse(scores_NC, detected_NC, blends), *truth)
-        fusion = {c: Fused(origins[c], blend, float(fitted.values_C[c])) for c, blend in blends.items()}
+    column = {label: c for c, label in enumerate(scored.labels)}
+    origins = {column[label.id]: label.fuse for label in taxonomy.labels if label.fuse and label.id in column}
+    if origins:
+        detector_NC = detector_scores(workspace.read("mapped.proposals"), scored.image_ids, scored.labels, origins)
+        blends = fit_blends(scores_NC, detector_NC, *scored.truth, list(origins))
+        fused = fit_thresholds(fuse(scores_NC, detector_NC, blends), *scored.truth)
+        fusion = {c: Fused(origins[c], blend, float(fused.values_C[c])) for c, blend in blends.items()}
+
     write_thresholds(
-        params.paths.thresholds,
-        fit_thresholds(scores_NC, *truth),
-        labels,
+        workspace.path("thresholds"),
+        fitted,
+        scored.labels,
         rule=section.rule.name,
         fit_on=section.fit_on,
         calibration=calibration,
         fusion=fusion,
     )
-    judged.enter("calibrate", params)
+    workspace.book(scored.ledger("calibrate"))

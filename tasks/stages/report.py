@@ -2,64 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import json
-
-import yaml
-
-from tasks.core import tables
+from tasks.core.tables import write_text
 from tasks.core.workspace import Workspace
 from tasks.images.shards import ShardReader
 from tasks.params import Params
+from tasks.report.inputs import learning_curve_rows, ledger_entries
 from tasks.report.model_card import render_model_card
-from tasks.report.page import Findings, render_page
+from tasks.report.page import Findings, render_report
 from tasks.report.pictures import data_uri
 
 
 def run(params: Params) -> None:
-    """Gather the findings, render page and card."""
-    findings = gather(params)
-    tables.write_text(params.paths.report, render_page(findings))
-    tables.write_text(params.paths.model_card, render_model_card(findings, list(params.sources)))
-
-
-def gather(params: Params) -> Findings:
-    """Everything the page shows; pictures only of the mistakes that it shows."""
-    paths, words = params.paths, Workspace(params.paths).vocabulary()
-    mistakes = tables.read_json(paths.evaluation / "mistakes.json")
-    reader = ShardReader(paths.shards)
-    shown = {m["image_id"] for m in mistakes["worst"][: params.report.worst_mistakes]}
-    return Findings(
-        title=params.report.title,
-        result=tables.read_json(paths.evaluation / "result.json"),
-        findings=tables.read_json(paths.evaluation / "findings.json"),
-        change=tables.read_json(paths.evaluation / "change.json"),
-        curves=tables.read_json(paths.evaluation / "curves.json"),
+    """Gather what the stages wrote, with pictures of the mistakes that are shown; render report and card."""
+    workspace, section = Workspace(params.paths), params.report
+    vocabulary, mistakes = workspace.vocabulary(), workspace.read("evaluation.mistakes")
+    shown = {mistake["image_id"] for mistake in mistakes["worst"][: section.worst_mistakes]}
+    reader = ShardReader(params.paths.shards)
+    findings = Findings(
+        title=section.title,
+        result=workspace.read("evaluation.result"),
+        findings=workspace.read("evaluation.findings"),
+        change=workspace.read("evaluation.change"),
+        curves=workspace.read("evaluation.curves"),
         mistakes=mistakes,
-        metrics=tables.read_json(paths.metrics),
-        thresholds=tables.read_json(paths.thresholds),
-        learning=read_learning_curves(params),
-        coverage=tables.read_json(paths.coverage_report),
-        duplicates=tables.read_json(paths.duplicates_report),
-        cleaning=tables.read_json(paths.cleaning_report),
-        resampling=tables.read_json(paths.resampling_report),
-        export=tables.read_json(paths.export_report),
-        ledger=ledger_entries(params),
-        display_names=dict(zip(words.labels, words.display_names, strict=True)),
-        pictures={i: data_uri(reader[reader.index[i]]) for i in sorted(shown)},
-        worst_mistakes=params.report.worst_mistakes,
+        metrics=workspace.read("metrics"),
+        thresholds=workspace.read("thresholds"),
+        learning=learning_curve_rows(params.paths.learning_curves),
+        coverage=workspace.read("coverage_report"),
+        duplicates=workspace.read("duplicates_report"),
+        cleaning=workspace.read("cleaning_report"),
+        resampling=workspace.read("resampling_report"),
+        export=workspace.read("export_report"),
+        ledger=ledger_entries(params.paths.ledger),
+        display_names=dict(zip(vocabulary.labels, vocabulary.display_names, strict=True)),
+        pictures={image_id: data_uri(reader[reader.index[image_id]]) for image_id in sorted(shown)},
+        worst_mistakes=section.worst_mistakes,
     )
-
-
-def read_learning_curves(params: Params) -> list[dict]:
-    """Rows of the CSV with numbers, None where empty."""
-    with params.paths.learning_curves.open(encoding="utf-8", newline="") as file:
-        return [{k: None if v == "" else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def ledger_entries(params: Params) -> list[dict]:
-    """Entries in the order of dvc.yaml."""
-    with open("dvc.yaml", encoding="utf-8") as file:
-        order = list(yaml.safe_load(file)["stages"])
-    entries = [json.loads(p.read_text(encoding="utf-8")) for p in params.paths.ledger.glob("*.json")]
-    return sorted(entries, key=lambda e: (order.index(e["stage"].split("@")[0]), e["stage"]))
+    write_text(params.paths.report, render_report(findings))
+    write_text(params.paths.model_card, render_model_card(findings, list(params.sources)))

@@ -1,12 +1,12 @@
 """Decision thresholds: one number a label, fitted on scores of images the model did not train on. A label is predicted
 when its score >= threshold.
 
-RULES maps a name to a class made with options and called as `rule(cuts, pooled) -> Thresholds`, where `cuts` are the
-confusion counts of each label at every useful score and `pooled` those of all labels together (tasks.metrics.ranking).
+RULES maps a name to a class made with options and called as `rule(points, pooled) -> Thresholds`, where `points` are
+the operating points of each label and `pooled` those of all labels taken as one (tasks.metrics.ranking).
 `fitting.fit` adds what every rule needs: minimum support, shrinkage, intervals.
 
-To add one: write the class in `rules.py`, set `promises=True` in its result if moving a threshold would break what it
-guarantees, and add one line here.
+To add one: write the class in `rules.py`, set `keeps_target=True` in its result if moving a threshold would
+miss the target that it was fitted for, and add one line here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import numpy as np
 from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
 from tasks.thresholds.fitting import FittedThresholds
-from tasks.thresholds.fusion import Blend
+from tasks.thresholds.fusion import Blend, fuse
 from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
 from tasks.thresholds.rules import six_digits
 
@@ -41,7 +41,7 @@ class Fused:
 class SavedThresholds:
     """values_C: float64 (C,) in the order asked for, +inf = never predicted.  rule, fit_on: where they came from.
 
-    calibration: what to do to scores before they are held against the thresholds.
+    calibration: what to do to scores before they are compared with the thresholds.
     fusion: position of a label -> how it is fused with a detector, where the taxonomy asks for it.
     """
 
@@ -51,6 +51,17 @@ class SavedThresholds:
     calibration: Calibration
     fusion: Mapping[int, Fused]
 
+    @property
+    def fusion_origins(self) -> dict[int, str]:
+        """Position of a fused label -> origin of the detector's proposals."""
+        return {c: fused.origin for c, fused in self.fusion.items()}
+
+    def fused(self, scores_NC: np.ndarray, detector_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (N, C) and thresholds (C,) with the detector where a label is fused, those given elsewhere."""
+        thresholds_C = self.values_C.copy()
+        thresholds_C[list(self.fusion)] = [fused.threshold for fused in self.fusion.values()]
+        return fuse(scores_NC, detector_NC, {c: fused.blend for c, fused in self.fusion.items()}), thresholds_C
+
 
 def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict[str, dict]:
     """The "labels" part of thresholds.json, JSON-ready."""
@@ -58,7 +69,7 @@ def thresholds_by_label(fitted: FittedThresholds, labels: Sequence[str]) -> dict
         label: {
             "threshold": _finite(fitted.values_C[c]),
             "support": int(fitted.support_C[c]),
-            "shrinkage_weight": six_digits(fitted.own_weight_C[c]),
+            "shrinkage_weight": six_digits(fitted.shrinkage_weight_C[c]),
             "low": _finite(six_digits(fitted.low_C[c])),
             "high": _finite(six_digits(fitted.high_C[c])),
             "reason": fitted.reasons[c],
@@ -86,8 +97,7 @@ def write_thresholds(
     """
     document = {"rule": rule, "fit_on": fit_on, "labels": thresholds_by_label(fitted, labels)}
     if calibration and calibration.method != "none":
-        maps = [one_map and one_map.as_dict() for one_map in calibration.maps]
-        by_label = dict(zip(labels, maps, strict=True))
+        by_label = dict(zip(labels, calibration.as_dicts(), strict=True))
         document["probabilities"] = {"method": calibration.method, "labels": by_label}
     if fusion:
         document["fusion"] = {
@@ -107,7 +117,7 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
     for label in labels:
         if label not in entries:
             near = did_you_mean(label, entries)
-            raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `calibrate` again.")
+            raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `dvc repro calibrate`.")
     values = [entries[label]["threshold"] for label in labels]
     values_C = np.array([np.inf if value is None else value for value in values], np.float64)
     calibration = uncalibrated(len(labels))
@@ -120,13 +130,13 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
 
 def _fusion(document: dict, labels: Sequence[str]) -> dict[int, Fused]:
     saved = document.get("fusion", {})
-    found = {}
+    fusion = {}
     for c, label in enumerate(labels):
         if label in saved:
             entry = dict(saved[label])
             origin, threshold = entry.pop("origin"), entry.pop("threshold")
-            found[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
-    return found
+            fusion[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
+    return fusion
 
 
 def _finite(value: float) -> float | None:

@@ -14,6 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.errors import TableError, did_you_mean
+from tasks.core.states import scores_of
+from tasks.thresholds.probability_calibration import logit, softened_targets
 
 FLOOR = 0.01
 """Score of an image on which the detector found nothing, and the least that any image has: low, but no certainty."""
@@ -32,7 +38,7 @@ class Blend:
 
     def __call__(self, own_N: np.ndarray, detected_N: np.ndarray) -> np.ndarray:
         """float32 (N,) in [0, 1]. own_N: the model's scores.  detected_N: the detector's, 0 where it found nothing."""
-        z = self.model * _logit(own_N, 1e-6) + self.detector * _logit(detected_N, FLOOR) + self.intercept
+        z = self.model * logit(own_N) + self.detector * logit(detected_N, FLOOR) + self.intercept
         return (1 / (1 + np.exp(-z))).astype(np.float32)
 
     def as_dict(self) -> dict[str, float]:
@@ -41,18 +47,17 @@ class Blend:
 
 
 def fit_blend(own_N: np.ndarray, detected_N: np.ndarray, targets_N: np.ndarray) -> Blend | None:
-    """The blend of one label from its known cells; None with too few positives or negatives.
+    """The blend of one label from its known entries; None with too few positives or negatives.
 
     own_N, detected_N: float in [0, 1].  targets_N: uint8 {0, 1}.
     """
     from scipy.optimize import minimize
 
     num_positives = int(targets_N.sum())
-    num_negatives = len(targets_N) - num_positives
-    if min(num_positives, num_negatives) < MIN_SUPPORT:
+    if min(num_positives, len(targets_N) - num_positives) < MIN_SUPPORT:
         return None
-    softened_N = np.where(targets_N == 1, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
-    inputs_N3 = np.stack([_logit(own_N, 1e-6), _logit(detected_N, FLOOR), np.ones(len(targets_N))], axis=1)
+    softened_N = softened_targets(targets_N)
+    inputs_N3 = np.stack([logit(own_N), logit(detected_N, FLOOR), np.ones(len(targets_N))], axis=1)
 
     def loss(weights_3: np.ndarray) -> tuple[float, np.ndarray]:
         z = inputs_N3 @ weights_3
@@ -79,14 +84,31 @@ def fit_blends(
     return blends
 
 
+def detector_scores(
+    proposals: pa.Table, image_ids: Sequence[str], labels: Sequence[str], origins: Mapping[int, str]
+) -> np.ndarray:
+    """Scores of the detectors for the columns that are fused, 0 where they found nothing; float64 (N, C), others 0.
+
+    proposals: LABELS with their origins.  origins: column -> origin of the proposals that it is fused with.
+    Raises TableError for an origin that proposes nothing at all.
+    """
+    scores_NC = np.zeros((len(image_ids), len(labels)))
+    for origin in sorted(set(origins.values())):
+        rows = proposals.filter(pc.equal(proposals["origin"], origin))
+        if not rows.num_rows:
+            known = sorted(set(proposals["origin"].to_pylist()))
+            raise TableError(
+                f"taxonomy: fuse: no source proposes as '{origin}'. {did_you_mean(origin, known)} "
+                "Add a source with `use: proposals` and that `origin`."
+            )
+        columns = [c for c, name in origins.items() if name == origin]
+        scores_NC[:, columns] = scores_of(rows, image_ids, labels)[:, columns]
+    return scores_NC
+
+
 def fuse(scores_NC: np.ndarray, detected_NC: np.ndarray, blends: Mapping[int, Blend]) -> np.ndarray:
     """A copy of scores_NC in which each column of `blends` is fused."""
     fused_NC = scores_NC.copy()
     for c, blend in blends.items():
         fused_NC[:, c] = blend(scores_NC[:, c], detected_NC[:, c])
     return fused_NC
-
-
-def _logit(scores_N: np.ndarray, smallest: float) -> np.ndarray:
-    clipped = np.clip(scores_N.astype(np.float64), smallest, 1 - smallest)
-    return np.log(clipped) - np.log1p(-clipped)

@@ -28,7 +28,7 @@ class Logistic:
     intercept: float
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-(self.slope * _logit(scores) + self.intercept)))
+        return 1 / (1 + np.exp(-(self.slope * logit(scores) + self.intercept)))
 
     def as_dict(self) -> dict:
         """JSON-ready; `map_from_dict` reads it back."""
@@ -108,11 +108,15 @@ class Calibration:
                 calibrated[:, c] = one_map(scores_NC[:, c])
         return calibrated
 
+    def as_dicts(self) -> list[dict | None]:
+        """One map a label, JSON-ready; [] where nothing is calibrated."""
+        return [] if self.method == "none" else [one_map and one_map.as_dict() for one_map in self.maps]
+
 
 def calibrate(
     scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, method: str, *, min_support: int = 10
 ) -> Calibration:
-    """Fit one map a label on known cells.
+    """Fit one map a label on known entries.
 
     scores_NC: float32 (N, C) in [0, 1], of images the model did not train on.  targets_NC: uint8 {0, 1}.
     known_NC: bool.  method: a key of CALIBRATORS, or "none".
@@ -134,20 +138,25 @@ def uncalibrated(num_labels: int) -> Calibration:
     return Calibration([None] * num_labels, "none")
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
-    clipped = np.clip(scores.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+def logit(scores: np.ndarray, smallest: float = _SMALLEST) -> np.ndarray:
+    """log(p / (1 - p)), float64, of scores that are kept `smallest` away from 0 and 1."""
+    clipped = np.clip(scores.astype(np.float64), smallest, 1 - smallest)
     return np.log(clipped) - np.log1p(-clipped)
+
+
+def softened_targets(targets_N: np.ndarray) -> np.ndarray:
+    """(P + 1) / (P + 2) for each of P positives, 1 / (Q + 2) for each of Q negatives. Source: Platt 1999."""
+    num_positives = int(targets_N.sum())
+    num_negatives = len(targets_N) - num_positives
+    return np.where(targets_N == 1, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
 
 
 def _fit_logistic(scores_N: np.ndarray, targets_N: np.ndarray, *, free_intercept: bool) -> Logistic:
     """Least cross-entropy over slope >= 0 and, when free, the intercept."""
     from scipy.optimize import minimize
 
-    logits = _logit(scores_N)
-    num_positives = int(targets_N.sum())
-    softened = np.where(
-        targets_N == 1, (num_positives + 1) / (num_positives + 2), 1 / (len(targets_N) - num_positives + 2)
-    )
+    logits = logit(scores_N)
+    softened = softened_targets(targets_N)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         z = parameters[0] * logits + parameters[1]

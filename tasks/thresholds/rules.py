@@ -1,9 +1,9 @@
-"""Threshold rules: from the confusion counts at each cut to one threshold a label.
+"""Threshold rules: from the confusion counts at each operating point to one threshold a label.
 
-Axes: C labels, K cuts. A rule is made with its options and called as `rule(cuts, pooled)`: `cuts` are those of each
-label, `pooled` those of all labels taken as one. Called as `rule(pooled, pooled)` it gives the common threshold that
-rare labels fall back to. A decision is score >= threshold, and a chosen cut becomes a threshold half-way down to the
-next lower known score, so that it does not hang on one image's exact score.
+Axes: C labels, K operating points. A rule is made with its options and called as `rule(points, pooled)`: `points` are
+those of each label, `pooled` those of all labels taken as one. Called as `rule(pooled, pooled)` it gives the common
+threshold that rare labels fall back to. A decision is score >= threshold, and a chosen point becomes a threshold
+half-way down to the next lower known score, so that it does not hang on one image's exact score.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class Thresholds:
 
     values_C: float64 (C,); +inf = never predicted.  support_C: known positives it was fitted on.
     reasons: why the value is not what the rule asked for, '' where it is.
-    promises: the rule keeps a target (precision, recall), so its values must not be moved towards another threshold.
+    keeps_target: fitted to reach a delivery target (precision, recall), so values must not be moved towards others.
     """
 
     values_C: np.ndarray
     support_C: np.ndarray
     reasons: list[str]
-    promises: bool = False
+    keeps_target: bool = False
 
 
 class Rule(Protocol):
     """What RULES makes."""
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds: ...
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds: ...
 
 
 class Target(Protocol):
-    """Precision and recall that one label must reach, in (0, 1]; the taxonomy's `deliver:`."""
+    """The delivery target of one label, `deliver:` in the taxonomy: precision and recall to be reached, in (0, 1]."""
 
     precision: float
     recall: float
@@ -55,14 +55,14 @@ class Fixed:
     _: KW_ONLY
     threshold: float = 0.5
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        values_C = np.full(cuts.num_labels, float(self.threshold))
-        return Thresholds(values_C, cuts.num_positives_C, [""] * cuts.num_labels, promises=True)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        values_C = np.full(points.num_labels, float(self.threshold))
+        return Thresholds(values_C, points.num_positives_C, [""] * points.num_labels, keeps_target=True)
 
 
 @dataclass(frozen=True)
 class FBeta:
-    """Each label's best F-beta over every cut; recall counts beta > 0 times as much as precision."""
+    """Each label's best F-beta over every operating point; recall counts beta > 0 times as much as precision."""
 
     _: KW_ONLY
     beta: float = 1.0
@@ -70,41 +70,41 @@ class FBeta:
     def __post_init__(self) -> None:
         _check("beta", self.beta, self.beta > 0, "above 0")
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
         b2 = self.beta**2
-        weighted = b2 * cuts.num_positives_C[cuts.label_K] + cuts.predicted_K
-        return _at_best(cuts, ratio((1 + b2) * cuts.tp_K, weighted))
+        weighted = b2 * points.num_positives_C[points.label_K] + points.predicted_K
+        return _at_best(points, ratio((1 + b2) * points.tp_K, weighted))
 
 
 @dataclass(frozen=True)
 class PerLabelF1:
-    """Each label's best F1 over every cut. (Prokofiev and Sovrasov's "grid" is every distinct score, too.)"""
+    """Each label's best F1 over every point. (Prokofiev and Sovrasov's "grid" is every distinct score, too.)"""
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        return FBeta()(cuts, pooled)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        return FBeta()(points, pooled)
 
 
 @dataclass(frozen=True)
 class GlobalF1:
     """One threshold for all labels, the best for OF1."""
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        values_C = np.full(cuts.num_labels, FBeta()(pooled, pooled).values_C[0])
-        return Thresholds(values_C, cuts.num_positives_C, [""] * cuts.num_labels)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        values_C = np.full(points.num_labels, FBeta()(pooled, pooled).values_C[0])
+        return Thresholds(values_C, points.num_positives_C, [""] * points.num_labels)
 
 
 @dataclass(frozen=True)
 class TargetPrecision:
-    """The most recall with precision >= its target; where no cut reaches it, the cut nearest to it.
+    """The most recall with precision >= its target; where no point reaches it, the nearest one.
 
-    deliver: targets of single labels; `precision` holds for the others.
+    delivery_targets: targets of single labels; `precision` holds for the others.
     precision: in (0, 1].
-    confidence: in [0.5, 1). A cut reaches the target when the one-sided lower bound of its precision does (Wilson).
+    confidence: in [0.5, 1). A point reaches the target when the one-sided lower bound of its precision does (Wilson).
     0.975 is the lower end of the usual 95 % interval, 0.5 takes the observed precision as it is; docs/thresholds.md
-    has how often either keeps its promise on new images.
+    has how often either reaches the target on new images.
     """
 
-    deliver: Sequence[Target | None] | None = None
+    delivery_targets: Sequence[Target | None] | None = None
     _: KW_ONLY
     precision: float = 0.9
     confidence: float = 0.975
@@ -113,30 +113,30 @@ class TargetPrecision:
         _check("precision", self.precision, 0 < self.precision <= 1, "in (0, 1]")
         _check("confidence", self.confidence, 0.5 <= self.confidence < 1, "in [0.5, 1)")
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        target_C = _targets("precision", self.precision, self.deliver, cuts, pooled)
-        bound_K = precision_lower_bound(cuts.tp_K, cuts.predicted_K, confidence=self.confidence)
-        reached_K = bound_K >= target_C[cuts.label_K]
-        chosen = _at_best(cuts, np.where(reached_K, 1 + cuts.recall_K, bound_K))
-        reasons = [f"precision {target:g} not reached; the nearest cut" for target in target_C]
-        return _because(replace(chosen, promises=True), ~_any(cuts, reached_K), reasons)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        target_C = _targets("precision", self.precision, self.delivery_targets, points, pooled)
+        bound_K = precision_lower_bound(points.tp_K, points.predicted_K, confidence=self.confidence)
+        reached_K = bound_K >= target_C[points.label_K]
+        chosen = _at_best(points, np.where(reached_K, 1 + points.recall_K, bound_K))
+        reasons = [f"precision {target:g} not reached; the nearest operating point" for target in target_C]
+        return _because(replace(chosen, keeps_target=True), ~_any(points, reached_K), reasons)
 
 
 @dataclass(frozen=True)
 class TargetRecall:
-    """The most precision with recall >= its target. deliver, recall: as precision in TargetPrecision."""
+    """The most precision with recall >= its target. delivery_targets, recall: as precision in TargetPrecision."""
 
-    deliver: Sequence[Target | None] | None = None
+    delivery_targets: Sequence[Target | None] | None = None
     _: KW_ONLY
     recall: float = 0.9
 
     def __post_init__(self) -> None:
         _check("recall", self.recall, 0 < self.recall <= 1, "in (0, 1]")
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        target_C = _targets("recall", self.recall, self.deliver, cuts, pooled)
-        reached_K = cuts.recall_K >= target_C[cuts.label_K]
-        return replace(_at_best(cuts, np.where(reached_K, cuts.precision_K, -1.0)), promises=True)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        target_C = _targets("recall", self.recall, self.delivery_targets, points, pooled)
+        reached_K = points.recall_K >= target_C[points.label_K]
+        return replace(_at_best(points, np.where(reached_K, points.precision_K, -1.0)), keeps_target=True)
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ class PrecisionRecallTarget:
     """The album pipeline's 90/50 rule: the most recall with precision >= its target, if that recall reaches its own.
 
     A label that cannot have both is "not deliverable"; it gets its best-F1 threshold, so that it can be looked at.
-    deliver, precision, recall: as in TargetPrecision.
+    delivery_targets, precision, recall: as in TargetPrecision.
     confidence: as there, but 0.5 unless asked: the published rule reads the curve as it is.
     """
 
-    deliver: Sequence[Target | None] | None = None
+    delivery_targets: Sequence[Target | None] | None = None
     _: KW_ONLY
     precision: float = 0.9
     recall: float = 0.5
@@ -158,19 +158,19 @@ class PrecisionRecallTarget:
         TargetPrecision(precision=self.precision, confidence=self.confidence)
         TargetRecall(recall=self.recall)
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        precision_C = _targets("precision", self.precision, self.deliver, cuts, pooled)
-        recall_C = _targets("recall", self.recall, self.deliver, cuts, pooled)
-        bound_K = precision_lower_bound(cuts.tp_K, cuts.predicted_K, confidence=self.confidence)
-        both_K = (bound_K >= precision_C[cuts.label_K]) & (cuts.recall_K >= recall_C[cuts.label_K])
-        chosen = _at_best(cuts, np.where(both_K, cuts.recall_K, -1.0))
-        missed_C = ~_any(cuts, both_K)
-        values_C = np.where(missed_C, FBeta()(cuts, pooled).values_C, chosen.values_C)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        precision_C = _targets("precision", self.precision, self.delivery_targets, points, pooled)
+        recall_C = _targets("recall", self.recall, self.delivery_targets, points, pooled)
+        bound_K = precision_lower_bound(points.tp_K, points.predicted_K, confidence=self.confidence)
+        both_K = (bound_K >= precision_C[points.label_K]) & (points.recall_K >= recall_C[points.label_K])
+        chosen = _at_best(points, np.where(both_K, points.recall_K, -1.0))
+        missed_C = ~_any(points, both_K)
+        values_C = np.where(missed_C, FBeta()(points, pooled).values_C, chosen.values_C)
         reasons = [
-            f"not deliverable: no cut has precision {p:g} and recall {r:g}; best F1 instead"
+            f"not deliverable: no operating point has precision {p:g} and recall {r:g}; best F1 instead"
             for p, r in zip(precision_C, recall_C, strict=True)
         ]
-        return _because(replace(chosen, values_C=values_C, promises=True), missed_C, reasons)
+        return _because(replace(chosen, values_C=values_C, keeps_target=True), missed_C, reasons)
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,11 @@ class ExpectedCost:
         _check("false_positive", self.false_positive, self.false_positive >= 0, "0 or more")
         _check("false_negative", self.false_negative, self.false_negative >= 0, "0 or more")
 
-    def __call__(self, cuts: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
-        saved_K = self.false_negative * cuts.tp_K - self.false_positive * (cuts.predicted_K - cuts.tp_K)
-        chosen, never_C = _at_best(cuts, saved_K), ~_any(cuts, saved_K > 0)
+    def __call__(self, points: OperatingPoints, pooled: OperatingPoints) -> Thresholds:
+        saved_K = self.false_negative * points.tp_K - self.false_positive * (points.predicted_K - points.tp_K)
+        chosen, never_C = _at_best(points, saved_K), ~_any(points, saved_K > 0)
         chosen = replace(chosen, values_C=np.where(never_C, np.inf, chosen.values_C))
-        return _because(chosen, never_C, ["cheapest never predicted"] * cuts.num_labels)
+        return _because(chosen, never_C, ["cheapest never predicted"] * points.num_labels)
 
 
 def precision_lower_bound(tp: np.ndarray, predicted: np.ndarray, *, confidence: float) -> np.ndarray:
@@ -206,17 +206,17 @@ def precision_lower_bound(tp: np.ndarray, predicted: np.ndarray, *, confidence: 
     return (p + z * z / (2 * n) - z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
 
 
-# ---------------------------------------------------------------- from a cut to a threshold
+# ---------------------------------------------------------------- from an operating point to a threshold
 
 
-def _at_best(cuts: OperatingPoints, value_K: np.ndarray) -> Thresholds:
-    """The threshold at each label's cut with the highest value, the strictest of equals; +inf without cuts."""
-    values_C = np.full(cuts.num_labels, np.inf)
-    for c, own in enumerate(cuts.per_label()):
+def _at_best(points: OperatingPoints, value_K: np.ndarray) -> Thresholds:
+    """The threshold at each label's point with the highest value, the strictest of equals; +inf without points."""
+    values_C = np.full(points.num_labels, np.inf)
+    for c, own in enumerate(points.per_label()):
         if own.stop > own.start:
             best = own.start + int(np.argmax(value_K[own]))
-            values_C[c] = between(float(cuts.lower_K[best]), float(cuts.score_K[best]))
-    return Thresholds(values_C, cuts.num_positives_C, [""] * cuts.num_labels)
+            values_C[c] = between(float(points.lower_K[best]), float(points.score_K[best]))
+    return Thresholds(values_C, points.num_positives_C, [""] * points.num_labels)
 
 
 def between(lower: float, score: float) -> float:
@@ -231,8 +231,8 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _any(cuts: OperatingPoints, flag_K: np.ndarray) -> np.ndarray:
-    return np.bincount(cuts.label_K, flag_K, minlength=cuts.num_labels) > 0
+def _any(points: OperatingPoints, flag_K: np.ndarray) -> np.ndarray:
+    return np.bincount(points.label_K, flag_K, minlength=points.num_labels) > 0
 
 
 def _because(thresholds: Thresholds, where_C: np.ndarray, reasons_C: Sequence[str]) -> Thresholds:
@@ -241,14 +241,18 @@ def _because(thresholds: Thresholds, where_C: np.ndarray, reasons_C: Sequence[st
 
 
 def _targets(
-    name: str, default: float, deliver: Sequence[Target | None] | None, cuts: OperatingPoints, pooled: OperatingPoints
+    name: str,
+    default: float,
+    delivery_targets: Sequence[Target | None] | None,
+    points: OperatingPoints,
+    pooled: OperatingPoints,
 ) -> np.ndarray:
     """Target of each label, float64 (C,); the default for all labels pooled."""
-    if deliver is None or cuts is pooled:
-        return np.full(cuts.num_labels, default)
-    return np.array([default if target is None else getattr(target, name) for target in deliver], np.float64)
+    if delivery_targets is None or points is pooled:
+        return np.full(points.num_labels, default)
+    return np.array([default if target is None else getattr(target, name) for target in delivery_targets], np.float64)
 
 
-def _check(name: str, value: float, holds: bool, wanted: str) -> None:
+def _check(name: str, value: float, holds: bool, range_: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {wanted}, found {value}")
+        raise ValueError(f"{name} must be {range_}, found {value}")

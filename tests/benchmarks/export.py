@@ -66,8 +66,8 @@ def photographs() -> Photographs:
 
 
 def objects(xml: bytes) -> set[str]:
-    found = ElementTree.fromstring(xml).iter("object")
-    return {o.findtext("name") for o in found if o.findtext("difficult") != "1"}
+    objects = ElementTree.fromstring(xml).iter("object")
+    return {o.findtext("name") for o in objects if o.findtext("difficult") != "1"}
 
 
 def export_mobilenet(photos: Photographs, path: Path) -> None:

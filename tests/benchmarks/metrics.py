@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from tasks.evaluation.measure import label_table, precision_recall_curves
+from tasks.evaluation.curves import precision_recall_curves
+from tasks.evaluation.measure import label_table
 from tasks.metrics import METRICS, PROTOCOLS, Scored
 from tasks.metrics.bootstrap import resample
 from tasks.thresholds.rules import PerLabelF1
@@ -38,8 +39,8 @@ def everything(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarr
     for metric in METRICS.values():
         metric(scored)
     label_table(scored, labels)
-    PerLabelF1()(scored.ranking.cuts, scored.ranking.cuts)
-    precision_recall_curves(scored.ranking.cuts, labels)
+    PerLabelF1()(scored.ranking.points, scored.ranking.points)
+    precision_recall_curves(scored.ranking.points, labels)
     return scored.ap_C
 
 

@@ -17,20 +17,20 @@ from tests.benchmarks.thresholds import read_detector
 
 ROWS = (
     *("mAP", "mAP_envelope", "mAP_11_point", "OP", "OR", "OF1", "CP", "CR", "CF1", "CF1_harmonic", "CF1_mean"),
-    *("image_F1", "exact_match", "cell_accuracy", "top3_OF1", "top3_CF1"),
+    *("image_F1", "exact_match", "hamming_accuracy", "top3_OF1", "top3_CF1"),
 )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the tables as Markdown."""
     argparse.ArgumentParser(prog="protocols", description=__doc__.splitlines()[0]).parse_args(argv)
-    held = read_detector()
-    cells, num_labels = (held.scores_NC, held.targets_NC, held.known_NC), len(held.labels)
+    aligned = read_detector()
+    arrays, num_labels = (aligned.scores_NC, aligned.targets_NC, aligned.known_NC), len(aligned.labels)
     for title, own_threshold in (("Each with its own threshold", True), ("All at 0.5", False)):
         columns = {}
         for name, protocol in PROTOCOLS.items():
             threshold = protocol.threshold if own_threshold else 0.5
-            scored = Scored(*cells, np.full(num_labels, threshold), protocol)
+            scored = Scored(*arrays, np.full(num_labels, threshold), protocol)
             columns[name] = {row: METRICS[row](scored) for row in ROWS}
         print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
         for row in ROWS:
@@ -39,15 +39,15 @@ def main(argv: list[str] | None = None) -> None:
     base = PROTOCOLS["tagwright"]
     choices = {
         "as it is": {},
-        "unknown cells absent": {"unknown_in_ap": "absent"},
-        "unknown cells present": {"unknown_in_ap": "present"},
+        "unknown labels absent": {"unknown_in_ap": "absent"},
+        "unknown labels present": {"unknown_in_ap": "present"},
         "tied images ranked, earlier first": {"ties": "earlier_first"},
         "tied images ranked, later first": {"ties": "later_first"},
         "area under the envelope": {"average_precision": "envelope"},
         "eleven points": {"average_precision": "eleven_point"},
     }
     for title, changes in choices.items():
-        scored = Scored(*cells, np.full(num_labels, 0.5), replace(base, **changes))
+        scored = Scored(*arrays, np.full(num_labels, 0.5), replace(base, **changes))
         print(f"| {title} | {METRICS['mAP'](scored):.4f} |")
 
 

@@ -1,4 +1,4 @@
-"""Thresholds fitted on one half of a real detector's scores, judged on the other: the tables of docs/thresholds.md.
+"""Thresholds fitted on one half of a real detector's scores, tested on the other: the tables of docs/thresholds.md.
 
     python -m tests.benchmarks.thresholds [--halves 20]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.commands.score import Held, hold, read_long_labels, read_long_scores
+from tasks.evaluation.external_scores import AlignedScores, align_scores, read_long_labels, read_long_scores
 from tasks.metrics import f1
 from tasks.metrics.average_precision import average_precisions
 from tasks.metrics.calibration_error import brier_and_ece
@@ -38,36 +38,36 @@ CONTESTANTS = {
 TARGETS, CONFIDENCES = (0.8, 0.9, 0.95), (0.5, 0.9, 0.95, 0.975)
 
 
-def read_detector(folder: Path = KITS) -> Held:
+def read_detector(folder: Path = KITS) -> AlignedScores:
     """The detector's scores beside VOC's labels; objects marked difficult are unknown."""
-    return hold(
+    return align_scores(
         read_long_scores(folder / "voc2007_test_detector_a.parquet"),
         read_long_labels(folder / "voc2007_test_labels.parquet"),
         absent_if_missing=False,
     )
 
 
-def rescaled(held: Held, spread: float) -> Held:
+def rescaled(aligned: AlignedScores, spread: float) -> AlignedScores:
     """Every label ranked as before on a scale of its own: scores to a random power from 1 / spread to spread."""
-    exponent_C = np.exp(np.random.default_rng(1).uniform(-np.log(spread), np.log(spread), len(held.labels)))
-    return replace(held, scores_NC=(held.scores_NC**exponent_C).astype(np.float32))
+    exponent_C = np.exp(np.random.default_rng(1).uniform(-np.log(spread), np.log(spread), len(aligned.labels)))
+    return replace(aligned, scores_NC=(aligned.scores_NC**exponent_C).astype(np.float32))
 
 
-def divisions(held: Held, num: int, share: float) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """`num` random divisions: the cells to fit on and the cells to test, each scores, targets, known."""
-    cells = (held.scores_NC, held.targets_NC, held.known_NC)
+def divisions(aligned: AlignedScores, num: int, share: float) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """`num` random divisions: the images to fit on and those to test, each scores, targets, known."""
+    arrays = (aligned.scores_NC, aligned.targets_NC, aligned.known_NC)
     for seed in range(num):
-        order = np.random.default_rng(seed).permutation(len(held.image_ids))
+        order = np.random.default_rng(seed).permutation(len(aligned.image_ids))
         fitted, tested = np.split(order, [round(share * len(order))])
-        yield [m[fitted] for m in cells], [m[tested] for m in cells]
+        yield [m[fitted] for m in arrays], [m[tested] for m in arrays]
 
 
-def f1_by_rule(held: Held, num: int, share: float) -> dict[str, dict[str, float]]:
+def f1_by_rule(aligned: AlignedScores, num: int, share: float) -> dict[str, dict[str, float]]:
     """Mean over divisions of OF1, mean F1 of labels, and mean F1 of rare labels, for each of CONTESTANTS."""
     overall: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     per_label: dict[str, list[np.ndarray]] = {name: [] for name in CONTESTANTS}
     rare: list[np.ndarray] = []
-    for to_fit, to_test in divisions(held, num, share):
+    for to_fit, to_test in divisions(aligned, num, share):
         fitted: dict[str, FittedThresholds] = {name: fit_one(*to_fit) for name, fit_one in CONTESTANTS.items()}
         rare.append(fitted["per label, best F1"].support_C < RARE)
         for name, thresholds in fitted.items():
@@ -86,43 +86,43 @@ def f1_by_rule(held: Held, num: int, share: float) -> dict[str, dict[str, float]
     }
 
 
-def precision_kept(held: Held, num: int, target: float, confidence: float) -> dict[str, float]:
-    """How often a label's target precision, said to be reached on one half, is reached on the other.
+def precision_kept(aligned: AlignedScores, num: int, target: float, confidence: float) -> dict[str, float]:
+    """How often a label's target precision, reached on one half, is reached on the other.
 
     kept: precision on the other half >= target.  kept_within: its 95 % Wilson interval reaches the target.
-    said: share of labels said to reach it.  recall: mean recall of these on the other half.
+    reached: share of labels that reach it.  recall: mean recall of these on the other half.
     """
     rule = TargetPrecision(precision=target, confidence=confidence)
-    kept, within, said, recall = [], [], [], []
-    for to_fit, to_test in divisions(held, num, 0.5):
+    kept, within, reached, recall = [], [], [], []
+    for to_fit, to_test in divisions(aligned, num, 0.5):
         thresholds = fit(rule, *to_fit)
-        promised = np.array([not reason for reason in thresholds.reasons])
+        reaches = np.array([not reason for reason in thresholds.reasons])
         counts = f1.count(f1.decide(to_test[0], thresholds.values_C), *to_test[1:], axis=0)
         precision, label_recall, _ = f1.per_label(counts)
         upper = 1 - precision_lower_bound(counts.predicted - counts.tp, counts.predicted, confidence=0.975)
-        kept.extend(precision[promised] >= target)
-        within.extend(upper[promised] >= target)
-        recall.extend(label_recall[promised])
-        said.extend(promised)
+        kept.extend(precision[reaches] >= target)
+        within.extend(upper[reaches] >= target)
+        recall.extend(label_recall[reaches])
+        reached.extend(reaches)
     return {
         "kept": float(np.mean(kept)),
         "kept_within": float(np.mean(within)),
-        "said": float(np.mean(said)),
+        "reached": float(np.mean(reached)),
         "recall": float(np.mean(recall)),
     }
 
 
-def calibrated(held: Held, num: int) -> dict[str, dict[str, float]]:
+def calibrated(aligned: AlignedScores, num: int) -> dict[str, dict[str, float]]:
     """Mean over labels and divisions of ECE, Brier score and AP on one half, scores calibrated on the other."""
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *CALIBRATORS)}
-    for to_fit, to_test in divisions(held, num, 0.5):
-        for name, rows in found.items():
+    rows_of: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *CALIBRATORS)}
+    for to_fit, to_test in divisions(aligned, num, 0.5):
+        for name, rows in rows_of.items():
             scores_NC = calibrate(*to_fit, name)(to_test[0])
             brier_C, ece_C = brier_and_ece(scores_NC, *to_test[1:])
-            ap_C = average_precisions(rank(scores_NC, *to_test[1:]).cuts, "all_ranks")
+            ap_C = average_precisions(rank(scores_NC, *to_test[1:]).points, "all_ranks")
             rows.append((float(ece_C.mean()), float(brier_C.mean()), float(np.nanmean(ap_C))))
     return {
-        name: dict(zip(("ECE", "Brier", "mAP"), np.mean(rows, axis=0), strict=True)) for name, rows in found.items()
+        name: dict(zip(("ECE", "Brier", "mAP"), np.mean(rows, axis=0), strict=True)) for name, rows in rows_of.items()
     }
 
 
@@ -140,24 +140,24 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="thresholds", description=__doc__.splitlines()[0])
     parser.add_argument("--halves", type=int, default=20, help="random divisions")
     num = parser.parse_args(argv).halves
-    held = read_detector()
+    aligned = read_detector()
     for share in (0.5, 0.2, 0.1):
-        print_f1(f"Fitted on {share:.0%} of the images", f1_by_rule(held, num, share), num)
+        print_f1(f"Fitted on {share:.0%} of the images", f1_by_rule(aligned, num, share), num)
     for share in (0.5, 0.1):
-        rows = f1_by_rule(rescaled(held, 3), num, share)
+        rows = f1_by_rule(rescaled(aligned, 3), num, share)
         print_f1(f"The same, each label's scores to a random power of 1/3 to 3, fitted on {share:.0%}", rows, num)
     print(f"\nProbabilities, calibrated on one half, tested on the other ({num} divisions)\n")
     print("| method | ECE | Brier score | mAP |\n|---|---|---|---|")
-    for name, row in calibrated(held, num).items():
+    for name, row in calibrated(aligned, num).items():
         print(f"| {name} | {row['ECE']:.4f} | {row['Brier']:.4f} | {row['mAP']:.4f} |")
     print(f"\nTarget precision, fitted on one half, tested on the other ({num} divisions)\n")
-    print("| target | confidence | labels said to reach it | precision kept | kept within its interval | recall |")
+    print("| target | confidence | labels that reach it | precision kept | kept within its interval | recall |")
     print("|---|---|---|---|---|---|")
     for target in TARGETS:
         for confidence in CONFIDENCES:
-            row = precision_kept(held, num, target, confidence)
+            row = precision_kept(aligned, num, target, confidence)
             print(
-                f"| {target} | {confidence} | {row['said']:.1%} | {row['kept']:.1%} | {row['kept_within']:.1%} "
+                f"| {target} | {confidence} | {row['reached']:.1%} | {row['kept']:.1%} | {row['kept_within']:.1%} "
                 f"| {row['recall']:.3f} |"
             )
 

@@ -18,16 +18,16 @@ NETWORK, CATEGORIES = "ssdlite320_mobilenet_v3_large", ["__background__", "cat",
 
 
 class Found(torch.nn.Module):
-    """Says what it was told to find, and looks at the picture as torchvision's detectors do."""
+    """Detects what it was made with, and looks at the picture as torchvision's detectors do."""
 
-    def __init__(self, **found: list[float]) -> None:
+    def __init__(self, **boxes: list[float]) -> None:
         super().__init__()
-        self.found = [(CATEGORIES.index(name), score) for name, scores in found.items() for score in scores]
+        self.boxes = [(CATEGORIES.index(name), score) for name, scores in boxes.items() for score in scores]
 
     def forward(self, images):
         assert images[0].shape == (3, 20, 30)
         assert images[0].max() <= 1
-        labels, scores = zip(*self.found, strict=True) if self.found else ((), ())
+        labels, scores = zip(*self.boxes, strict=True) if self.boxes else ((), ())
         return [{"labels": torch.tensor(labels), "scores": torch.tensor(scores, dtype=torch.float64)}]
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.commands.score import SCORES, STATES, hold, read_long_labels, read_long_scores, score, score_run
+from tasks.commands.score import score_run
 from tasks.core.errors import ProtocolError, TableError
 from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.evaluation.external_scores import SCORES, STATES, align_scores, read_long_labels, read_long_scores
 
 SCORE_ROWS = [("1", "cat", 0.9), ("1", "dog", 0.2), ("2", "dog", 0.7), ("3", "cat", 0.6), ("extra", "cat", 0.5)]
 STATE_ROWS = [("1", "cat", 1), ("1", "dog", 0), ("2", "cat", -1), ("2", "dog", 1), ("3", "cat", 0), ("4", "dog", 1)]
@@ -26,6 +27,10 @@ def tables_of(score_rows=SCORE_ROWS, state_rows=STATE_ROWS):
     return long(score_rows, SCORES), long(state_rows, STATES)
 
 
+def score(predictions, labels, **options):
+    return score_run(predictions, labels, **options)[0]
+
+
 def with_row(rows, *row):
     return [*rows, row]
 
@@ -34,17 +39,17 @@ def with_row(rows, *row):
 
 
 def test_missing_scores_are_zero_missing_states_unknown_and_the_images_are_those_of_the_labels():
-    held = hold(*tables_of(), absent_if_missing=False)
-    assert (held.image_ids, held.labels) == (["1", "2", "3", "4"], ["cat", "dog"])
-    np.testing.assert_array_equal(held.scores_NC, np.float32([[0.9, 0.2], [0, 0.7], [0.6, 0], [0, 0]]))
-    np.testing.assert_array_equal(held.known_NC, [[1, 1], [0, 1], [1, 0], [0, 1]])
-    np.testing.assert_array_equal(held.targets_NC[held.known_NC], [1, 0, 1, 0, 1])
+    aligned = align_scores(*tables_of(), absent_if_missing=False)
+    assert (aligned.image_ids, aligned.labels) == (["1", "2", "3", "4"], ["cat", "dog"])
+    np.testing.assert_array_equal(aligned.scores_NC, np.float32([[0.9, 0.2], [0, 0.7], [0.6, 0], [0, 0]]))
+    np.testing.assert_array_equal(aligned.known_NC, [[1, 1], [0, 1], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(aligned.targets_NC[aligned.known_NC], [1, 0, 1, 0, 1])
 
 
 def test_absent_if_missing_fills_pairs_without_a_row_but_not_those_said_to_be_unknown():
-    held = hold(*tables_of(), absent_if_missing=True)
-    np.testing.assert_array_equal(held.known_NC, [[1, 1], [0, 1], [1, 1], [1, 1]])
-    assert held.targets_NC.sum() == 3
+    aligned = align_scores(*tables_of(), absent_if_missing=True)
+    np.testing.assert_array_equal(aligned.known_NC, [[1, 1], [0, 1], [1, 1], [1, 1]])
+    assert aligned.targets_NC.sum() == 3
 
 
 def test_the_answer_says_how_many_images_were_tested_and_how_many_were_not():
@@ -57,17 +62,17 @@ def test_the_answer_says_how_many_images_were_tested_and_how_many_were_not():
 
 
 def test_the_answer_is_json_with_map_ap_f1_thresholds_supports_and_protocol():
-    said = json.loads(json.dumps(score(*tables_of(), bootstrap=10), allow_nan=False))
+    result = json.loads(json.dumps(score(*tables_of(), bootstrap=10), allow_nan=False))
     # cat: images 1 yes 0.9, 3 no 0.6 -> AP 1.  dog: 2 yes 0.7, 1 no 0.2, 4 yes 0 -> (1 + 2/3) / 2.
-    assert said["labels"]["cat"]["AP"] == 1
-    assert said["labels"]["dog"]["AP"] == pytest.approx((1 + 2 / 3) / 2)
-    assert said["metrics"]["mAP"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
+    assert result["labels"]["cat"]["AP"] == 1
+    assert result["labels"]["dog"]["AP"] == pytest.approx((1 + 2 / 3) / 2)
+    assert result["metrics"]["mAP"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
     # At 0.5: predicted cat on 1 (right) and 3 (wrong), dog on 2 (right); dog on 4 is missed.
-    assert (said["metrics"]["OP"], said["metrics"]["OR"]) == pytest.approx((2 / 3, 2 / 3))
-    assert said["labels"]["dog"]["positives"] == 2
-    assert said["thresholds"]["dog"]["threshold"] == 0.5
-    assert said["protocol"]["name"] == "tagwright"
-    assert said["protocol"]["num_images"] == 4
+    assert (result["metrics"]["OP"], result["metrics"]["OR"]) == pytest.approx((2 / 3, 2 / 3))
+    assert result["labels"]["dog"]["positives"] == 2
+    assert result["thresholds"]["dog"]["threshold"] == 0.5
+    assert result["protocol"]["name"] == "tagwright"
+    assert result["protocol"]["num_images"] == 4
 
 
 def test_the_order_of_rows_does_not_matter():
@@ -96,23 +101,23 @@ def test_thresholds_are_fitted_on_the_named_images_and_tested_on_the_others():
 
 
 def test_options_of_a_rule_are_stamped():
-    said = score(
+    result = score(
         *made_up(),
         threshold_rule="f_beta",
         threshold_options={"beta": 2},
         fit_on_ids=[str(i) for i in range(50)],
     )
-    assert said["protocol"]["threshold_rule"] == "f_beta(beta=2)"
+    assert result["protocol"]["threshold_rule"] == "f_beta(beta=2)"
 
 
 def test_the_real_detector_reaches_its_stated_map(real_data):
     folder = real_data / "predictions"
-    said = score(
+    result = score(
         read_long_scores(folder / "voc2007_test_detector_a.parquet"),
         read_long_labels(folder / "voc2007_test_labels.parquet"),
     )
-    assert round(said["metrics"]["mAP"], 4) == 0.9104
-    assert said["images"]["tested"] == 4952
+    assert round(result["metrics"]["mAP"], 4) == 0.9104
+    assert result["images"]["tested"] == 4952
 
 
 # ---------------------------------------------------------------- tables that do not fit
@@ -121,7 +126,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("score_rows", "state_rows", "said"),
+    ("score_rows", "state_rows", "message"),
     [
         ([], STATE_ROWS, "predictions: the table has no rows"),
         (SCORE_ROWS, [], "labels: the table has no rows"),
@@ -148,10 +153,10 @@ NAN, INF = float("nan"), float("inf")
         ([("a/1.jpg", "cat", 0.5), ("a/1.jpg", "dog", 0.5)], STATE_ROWS, "no image in common: 'a/1.jpg' and '1'"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused_in_one_line(score_rows, state_rows, said):
+def test_a_table_that_does_not_fit_is_refused_in_one_line(score_rows, state_rows, message):
     with pytest.raises(TableError) as caught:
         score(*tables_of(score_rows, state_rows))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -163,7 +168,7 @@ def test_a_label_that_is_never_predicted_scores_zero_and_a_foreign_one_is_listed
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"protocol": "als"}, ProtocolError, "Did you mean 'asl'?"),
         ({"threshold_rule": "global"}, ProtocolError, "threshold rule 'global' is unknown. Did you mean 'global_f1'?"),
@@ -184,10 +189,10 @@ def test_a_label_that_is_never_predicted_scores_zero_and_a_foreign_one_is_listed
         ),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_in_one_line(options, error, said):
+def test_an_option_that_makes_no_sense_is_refused_in_one_line(options, error, message):
     with pytest.raises(error) as caught:
         score(*tables_of(), **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -244,7 +249,7 @@ def test_a_predictions_table_of_the_pipeline_is_read_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("none.csv", None, "none.csv: no such file"),
         ("empty.csv", "", "empty.csv: the file is empty"),
@@ -263,13 +268,13 @@ def test_a_predictions_table_of_the_pipeline_is_read_too(tmp_path):
         ("s.parquet", "PAR1 no", "not a readable Parquet file"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(tmp_path, name, content, said):
+def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(tmp_path, name, content, message):
     path = tmp_path / name
     if content is not None:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(TableError) as caught:
         read_long_scores(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 

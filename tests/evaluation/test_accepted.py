@@ -12,15 +12,15 @@ from tasks.core.errors import GateError, TableError
 from tasks.evaluation.accepted import accept, compare_with_accepted, read_accepted
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.measure import evaluate
+from tasks.evaluation.regression_gate import check_gate
 from tasks.evaluation.scored_run import ScoredRun, write_scored_run
-from tasks.stages.gate import check_gate
 from tests.evaluation.test_comparison import a_run
 
 
 def metrics_of(run: ScoredRun, **stamp) -> dict:
-    cells = (run.scores_NC, run.targets_NC, run.known_NC)
-    found = evaluate(*cells, run.labels, run.image_ids, run.thresholds_C)["metrics"]
-    return {"test": {name: found[name] for name in ("mAP", "OF1", "ECE")}, "protocol": {**run.stamp, **stamp}}
+    entries = (run.scores_NC, run.targets_NC, run.known_NC)
+    metrics = evaluate(*entries, run.labels, run.image_ids, run.thresholds_C)["metrics"]
+    return {"test": {name: metrics[name] for name in ("mAP", "OF1", "ECE")}, "protocol": {**run.stamp, **stamp}}
 
 
 def change(before: ScoredRun, now: ScoredRun, *, kept=True, bootstrap=50, stamp=(), **now_stamp) -> dict:
@@ -32,36 +32,36 @@ def change(before: ScoredRun, now: ScoredRun, *, kept=True, bootstrap=50, stamp=
 
 def test_before_the_first_acceptance_there_is_nothing_to_compare_and_the_gate_is_open():
     run = a_run()
-    said = compare_with_accepted({}, None, metrics_of(run), run, bootstrap=50, seed=0)
-    assert said["how"] == "nothing accepted"
-    assert "every run passes" in check_gate(said, metric="mAP", tolerance=0)
+    result = compare_with_accepted({}, None, metrics_of(run), run, bootstrap=50, seed=0)
+    assert result["how"] == "nothing accepted"
+    assert "every run passes" in check_gate(result, metric="mAP", tolerance=0)
 
 
 def test_with_the_accepted_scores_the_comparison_is_paired():
     before, now = a_run(noise=0.6), a_run(noise=0.4, seed=1)
-    said = change(before, now)
+    result = change(before, now)
     paired = compare(before, now, bootstrap=50)
-    assert said["how"] == "paired"
+    assert result["how"] == "paired"
     for name, row in paired["metrics"].items():
-        told = {"before": row["a"], "now": row["b"], **{k: row[k] for k in ("difference", "low", "high")}}
-        assert said["metrics"][name] == told
-    assert said["labels"]["dog"]["difference"] == paired["labels"]["dog"]["AP"]["difference"]
+        expected = {"before": row["a"], "now": row["b"], **{k: row[k] for k in ("difference", "low", "high")}}
+        assert result["metrics"][name] == expected
+    assert result["labels"]["dog"]["difference"] == paired["labels"]["dog"]["AP"]["difference"]
 
 
-def test_the_accepted_model_is_judged_by_todays_labels_images_and_protocol():
+def test_the_accepted_model_is_evaluated_on_todays_labels_images_and_protocol():
     before, now = a_run(noise=0.6), a_run(noise=0.6, num_images=290)
     now = replace(now, scores_NC=before.scores_NC[:290])  # the same model
     now.targets_NC[7] ^= 1  # a person corrected the labels of an image, ten others left the test
-    said = change(before, now, stamp={"name": "asl"})
-    assert said["how"] == "paired"
-    assert said["metrics"]["mAP"]["difference"] == 0
+    result = change(before, now, stamp={"name": "asl"})
+    assert result["how"] == "paired"
+    assert result["metrics"]["mAP"]["difference"] == 0
 
 
 def test_without_the_accepted_scores_the_figures_are_those_written_then():
     before, now = a_run(noise=0.6), a_run(noise=0.4, seed=1)
-    said = change(before, now, kept=False)
-    assert (said["how"], said["why"]) == ("as written", "its scores were not kept")
-    row = said["metrics"]["mAP"]
+    result = change(before, now, kept=False)
+    assert (result["how"], result["why"]) == ("as written", "its scores were not kept")
+    row = result["metrics"]["mAP"]
     assert row["difference"] == pytest.approx(row["now"] - row["before"])
     assert row["low"] is None
 
@@ -70,34 +70,34 @@ def test_without_the_accepted_scores_the_figures_are_those_written_then():
     ("stamp", "named"), [({"name": "asl"}, "name"), ({"truth_sha256": "f00"}, "truth_sha256"), ({"ties": "x"}, "ties")]
 )
 def test_without_the_accepted_scores_figures_measured_otherwise_are_not_compared_and_the_gate_refuses(stamp, named):
-    said = change(a_run(), a_run(seed=1), kept=False, stamp=stamp)
-    assert said["how"] == "not comparable"
-    assert said["metrics"] == {}
+    result = change(a_run(), a_run(seed=1), kept=False, stamp=stamp)
+    assert result["how"] == "not comparable"
+    assert result["metrics"] == {}
     with pytest.raises(GateError, match=f"measured otherwise: {named}.*tasks accept"):
-        check_gate(said, metric="mAP", tolerance=1)
+        check_gate(result, metric="mAP", tolerance=1)
 
 
 def test_images_that_the_accepted_model_never_scored_are_counted():
-    said = change(a_run(num_images=290), a_run(), stamp={"images_sha256": "f00"})
-    assert said["why"].startswith("it has no scores for 10 of today's 300 images")
+    result = change(a_run(num_images=290), a_run(), stamp={"images_sha256": "f00"})
+    assert result["why"].startswith("it has no scores for 10 of today's 300 images")
 
 
 def test_settings_of_the_model_may_differ_and_are_listed():
-    said = change(a_run(), a_run(threshold_rule="per_label_f1"), model_sha256="b", stamp={"model_sha256": "a"})
-    assert said["how"] == "paired"
-    assert said["settings"] == [
+    result = change(a_run(), a_run(threshold_rule="per_label_f1"), model_sha256="b", stamp={"model_sha256": "a"})
+    assert result["how"] == "paired"
+    assert result["settings"] == [
         {"name": "threshold_rule", "before": "fixed", "now": "per_label_f1"},
         {"name": "model_sha256", "before": "a", "now": "b"},
     ]
 
 
 def test_the_gate_refuses_what_is_worse_by_more_than_the_tolerance_and_passes_the_rest():
-    said = change(a_run(noise=0.3), a_run(noise=0.6, seed=1))
-    lost = -said["metrics"]["mAP"]["difference"]
+    result = change(a_run(noise=0.3), a_run(noise=0.6, seed=1))
+    lost = -result["metrics"]["mAP"]["difference"]
     assert lost > 0
     with pytest.raises(GateError, match=rf"gate: mAP .* worse by {lost:.4f}, 95 % interval -.* The report shows"):
-        check_gate(said, metric="mAP", tolerance=lost - 1e-9)
-    assert "tolerance" in check_gate(said, metric="mAP", tolerance=lost)
+        check_gate(result, metric="mAP", tolerance=lost - 1e-9)
+    assert "tolerance" in check_gate(result, metric="mAP", tolerance=lost)
 
 
 def test_an_accepted_run_is_read_back(tmp_path):

@@ -13,17 +13,17 @@ SCORES = np.float32([[0.2, 0.9, 0.9], [0.9, 0.8, 0.9], [0.9, 0.9, 0.4], [0.6, 0.
 HALF = np.full(3, 0.5)
 
 
-def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_cells_are_none():
-    found = [(m["row"], m["column"], m["kind"]) for m in worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=9)]
-    assert found == [
+def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_entries_are_none():
+    positions = [(m["row"], m["column"], m["kind"]) for m in worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=9)]
+    assert positions == [
         (0, 1, "false positive"), (0, 0, "false negative"), (3, 0, "false positive"), (2, 2, "false negative")
     ]  # fmt: skip
 
 
 def test_a_label_that_is_never_predicted_is_missed_by_what_its_score_lacks_to_one():
     never_cat = np.array([np.inf, 0.5, 0.5])  # cat: 0.2, 0.9, 0.9 on the three images with one
-    found = worst_mistakes(SCORES, TARGETS, KNOWN, never_cat, most=9)
-    assert [(m["row"], m["column"]) for m in found] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
+    mistakes = worst_mistakes(SCORES, TARGETS, KNOWN, never_cat, most=9)
+    assert [(m["row"], m["column"]) for m in mistakes] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
 
 
 def test_a_missed_label_is_taken_for_the_one_claimed_in_its_place():

@@ -32,7 +32,7 @@ def test_ks_is_scipys():
     assert row["KS"] == pytest.approx(ks_2samp(before[:, 0], now[:, 0]).statistic)
 
 
-def test_a_shift_is_notable_and_luck_is_not():
+def test_a_shift_is_notable_and_chance_is_not():
     labels, thresholds = [str(c) for c in range(40)], np.full(40, 0.5)
     still = score_drift(scores(200, num_labels=40), scores(300, num_labels=40, seed=1), thresholds, labels)
     moved = score_drift(scores(200, num_labels=40), scores(300, num_labels=40, shift=1, seed=1), thresholds, labels)
@@ -40,19 +40,19 @@ def test_a_shift_is_notable_and_luck_is_not():
     assert all(row["notable"] for row in moved.values())
 
 
-def test_without_drift_psi_exceeds_its_luck_in_about_5_percent_of_labels():
+def test_without_drift_psi_exceeds_chance_in_about_5_percent_of_labels():
     num = 2000
     rows = [
         score_drift(scores(400, num_labels=1, seed=s), scores(600, num_labels=1, seed=num + s), np.array([0.5]), ["a"])
         for s in range(num)
     ]
-    assert 0.03 < np.mean([row["a"]["PSI"] > row["a"]["PSI_by_luck"] for row in rows]) < 0.07
+    assert 0.03 < np.mean([row["a"]["PSI"] > row["a"]["PSI_by_chance"] for row in rows]) < 0.07
 
 
 def test_tied_scores_make_fewer_bins():
     same = np.zeros((50, 1), np.float32)
     assert score_drift(same, same, np.array([0.5]), ["a"])["a"] == {
-        "PSI": 0.0, "PSI_by_luck": pytest.approx(0, abs=1), "KS": 0.0, "predicted_before": 0.0, "predicted": 0.0,
+        "PSI": 0.0, "PSI_by_chance": pytest.approx(0, abs=1), "KS": 0.0, "predicted_before": 0.0, "predicted": 0.0,
         "notable": False,
     }  # fmt: skip
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import ProtocolError
-from tasks.evaluation.measure import evaluate, precision_recall_curves
+from tasks.evaluation.curves import precision_recall_curves
+from tasks.evaluation.measure import evaluate
 from tasks.metrics import METRICS
 from tasks.metrics.ranking import rank
 
@@ -23,18 +24,20 @@ def result(**options):
 
 
 def test_the_result_is_json_with_every_metric_and_every_label():
-    said = json.loads(json.dumps(result(bootstrap=20), allow_nan=False))
-    assert list(said["metrics"]) == list(METRICS)
-    assert list(said["labels"]) == LABELS
-    assert said["labels"]["dog"]["positives"] == 1
-    assert said["labels"]["dog"]["known"] == 3
+    measured = json.loads(json.dumps(result(bootstrap=20), allow_nan=False))
+    assert list(measured["metrics"]) == list(METRICS)
+    assert list(measured["labels"]) == LABELS
+    assert measured["labels"]["dog"]["positives"] == 1
+    assert measured["labels"]["dog"]["known"] == 3
 
 
 def test_a_label_without_positives_is_listed_and_undefined():
-    said = result()
-    assert said["protocol"]["labels_without_positives"] == ["chat ô"]
-    assert said["labels"]["chat ô"]["AP"] is None
-    assert said["metrics"]["mAP"] == pytest.approx((said["labels"]["cat"]["AP"] + said["labels"]["dog"]["AP"]) / 2)
+    measured = result()
+    assert measured["protocol"]["labels_without_positives"] == ["chat ô"]
+    assert measured["labels"]["chat ô"]["AP"] is None
+    assert measured["metrics"]["mAP"] == pytest.approx(
+        (measured["labels"]["cat"]["AP"] + measured["labels"]["dog"]["AP"]) / 2
+    )
 
 
 def test_without_thresholds_the_protocols_own_is_used_and_stamped():
@@ -43,9 +46,9 @@ def test_without_thresholds_the_protocols_own_is_used_and_stamped():
 
 
 def test_an_infinite_threshold_is_never_predicted_and_null_in_json():
-    said = result(thresholds_C=np.array([np.inf, 0.5, 0.5]), threshold_rule="by hand")
-    assert said["labels"]["cat"]["threshold"] is None
-    assert said["labels"]["cat"]["predicted"] == 0
+    measured = result(thresholds_C=np.array([np.inf, 0.5, 0.5]), threshold_rule="by hand")
+    assert measured["labels"]["cat"]["threshold"] is None
+    assert measured["labels"]["cat"]["predicted"] == 0
 
 
 def test_exclusive_groups_are_named_by_their_labels():
@@ -71,8 +74,8 @@ def test_an_unknown_protocol_is_refused():
         result(protocol="coco")
 
 
-def test_curves_run_from_the_strictest_cut_to_the_loosest():
-    curves = precision_recall_curves(rank(SCORES, TARGETS, KNOWN).cuts, LABELS)
+def test_curves_run_from_the_strictest_point_to_the_loosest():
+    curves = precision_recall_curves(rank(SCORES, TARGETS, KNOWN).points, LABELS)
     # cat: known 0.9 yes, 0.4 no, 0.1 yes -> precision 1, 2/3 at recall 1/2, 1.
     assert curves["cat"]["recall"] == [0.5, 1.0]
     assert curves["cat"]["precision"] == pytest.approx([1, 2 / 3])
@@ -81,7 +84,7 @@ def test_curves_run_from_the_strictest_cut_to_the_loosest():
 
 def test_a_long_curve_is_thinned_and_keeps_both_ends():
     scores = np.linspace(0, 1, 1000, dtype=np.float32)[:, None]
-    cuts = rank(scores, np.ones((1000, 1), np.uint8), np.ones((1000, 1), bool)).cuts
-    curve = precision_recall_curves(cuts, ["x"], max_points=50)["x"]
+    points = rank(scores, np.ones((1000, 1), np.uint8), np.ones((1000, 1), bool)).points
+    curve = precision_recall_curves(points, ["x"], max_points=50)["x"]
     assert len(curve["recall"]) == 50
     assert (curve["recall"][0], curve["recall"][-1]) == (0.001, 1.0)

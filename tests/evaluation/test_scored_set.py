@@ -63,9 +63,9 @@ def home(folder: Path, *, fuse: str = "", seed: int = 0, **sections: dict) -> Pa
          "origin": "review:ana" if n < 60 else "annotation"}
         for n in range(NUM_IMAGES) for c in range(4)
     ]  # fmt: skip
-    found = [n for n in range(NUM_IMAGES) if rng.random() < (0.9 if targets_NC[n, 2] else 0.05)]
+    detected = [n for n in range(NUM_IMAGES) if rng.random() < (0.9 if targets_NC[n, 2] else 0.05)]
     proposals = [
-        {"image_id": ids[n], "label": "key", "state": 1, "confidence": 0.8, "origin": "detector:yolo"} for n in found
+        {"image_id": ids[n], "label": "key", "state": 1, "confidence": 0.8, "origin": "detector:yolo"} for n in detected
     ]
     objects = [  # images are (64 + n) x 4000 px
         {"image_id": ids[n], "label": "key", "area_px": (64 + n) * 4000 * (0.001 if small_N[n] else 0.2)}
@@ -98,7 +98,7 @@ def home(folder: Path, *, fuse: str = "", seed: int = 0, **sections: dict) -> Pa
     return params
 
 
-def judged(params: Params) -> tuple[dict, dict, dict]:
+def evaluated(params: Params) -> tuple[dict, dict, dict]:
     """metrics.json, findings.json, change.json."""
     calibrate.run(params)
     evaluate.run(params)
@@ -109,7 +109,7 @@ def judged(params: Params) -> tuple[dict, dict, dict]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> tuple[Params, tuple[dict, dict, dict]]:
     params = home(tmp_path_factory.mktemp("plain"))
-    return params, judged(params)
+    return params, evaluated(params)
 
 
 def test_relations_hold_by_name_whatever_the_order_of_the_columns(plain):
@@ -131,7 +131,7 @@ def test_relations_are_measured_on_and_off(plain):
 
 def test_at_one_half_is_measured_there_though_the_protocol_has_a_threshold_of_its_own(tmp_path):
     params = home(tmp_path, evaluate={"protocol": "asl"})  # 0.8
-    metrics, _, _ = judged(params)
+    metrics, _, _ = evaluated(params)
     run = read_scored_run(params.paths.evaluation / "scored_run.parquet")
     decided_NC, targets_NC = run.scores_NC > 0.5, run.targets_NC == 1
     of1 = 2 * (decided_NC & targets_NC).sum() / (decided_NC.sum() + targets_NC.sum())
@@ -141,11 +141,11 @@ def test_at_one_half_is_measured_there_though_the_protocol_has_a_threshold_of_it
 def test_slices_cut_by_source_image_size_review_rarity_and_object_size(plain):
     _, (_, findings, _) = plain
     values = {by: [s["value"] for s in findings["slices"] if s["by"] == by] for by in (
-        "source", "image size", "answered by a person", "rarity"
+        "source", "image size", "reviewed by a person", "rarity"
     )}  # fmt: skip
     assert values["source"] == ["source 0", "source 1", "source 2"]
     assert values["image size"] == ["under 128 px", "128 to 256 px", "256 to 512 px"]
-    assert values["answered by a person"] == ["no", "yes"]
+    assert values["reviewed by a person"] == ["no", "yes"]
     assert values["rarity"] == ["rare (≤ 10 training images)"]  # this set has no training images
     sizes = {s["value"]: s["metrics"] for s in findings["slices"] if s["by"] == "object size"}
     assert list(sizes) == ["under 1% of the image", "10% of the image or more"]
@@ -167,7 +167,7 @@ def test_without_switches_nothing_of_them_is_written(plain):
 
 
 def test_a_detector_that_sees_small_objects_helps_the_label_that_the_taxonomy_names(tmp_path, plain):
-    metrics, findings, _ = judged(home(tmp_path, fuse="detector:yolo"))
+    metrics, findings, _ = evaluated(home(tmp_path, fuse="detector:yolo"))
     key = findings["fusion"]["labels"]["key"]
     assert key["on"]["AP"] > key["off"]["AP"] + 0.1
     assert key["on"]["F1"] > key["off"]["F1"]
@@ -183,22 +183,22 @@ def test_a_detector_that_nobody_has_is_named_with_the_nearest(tmp_path):
 
 
 def test_calibrated_probabilities_are_measured_before_and_after(tmp_path):
-    metrics, _, _ = judged(home(tmp_path, calibrate={"probabilities": "platt"}))
+    metrics, _, _ = evaluated(home(tmp_path, calibrate={"probabilities": "platt"}))
     assert metrics["probabilities"]["after"]["brier"] < metrics["probabilities"]["before"]["brier"]
     assert metrics["protocol"]["probabilities"] == "platt"
 
 
 def test_a_worse_model_is_refused_by_the_gate_and_its_evaluation_stays(tmp_path):
     params = home(tmp_path, gate={"tolerance": 0.01})
-    judged(params)
+    evaluated(params)
     gate.run(params)
     assert json.loads(params.paths.gate.read_text())["passed"]
     accept(params.paths.metrics, params.paths.evaluation, params.paths.accepted)
-    found = read_predictions(params.paths.predictions)
-    noise = np.random.default_rng(5).random(found.scores_NC.shape).astype(np.float32)
-    worse = Predictions(found.image_ids, found.partitions, LABELS, noise, "bad", "ema")
+    original = read_predictions(params.paths.predictions)
+    noise = np.random.default_rng(5).random(original.scores_NC.shape).astype(np.float32)
+    worse = Predictions(original.image_ids, original.partitions, LABELS, noise, "bad", "ema")
     write_predictions(params.paths.predictions, worse)
-    metrics, _, change = judged(params)
+    metrics, _, change = evaluated(params)
     assert change["how"] == "paired"
     assert change["metrics"]["mAP"]["now"] == pytest.approx(metrics["test"]["mAP"], abs=1e-6)
     assert change["settings"] == [{"name": "model_sha256", "before": "f00", "now": "bad"}]
@@ -210,24 +210,24 @@ def test_a_worse_model_is_refused_by_the_gate_and_its_evaluation_stays(tmp_path)
 
 def test_an_accepted_run_is_held_against_one_under_another_name(tmp_path):
     params = home(tmp_path)
-    judged(params)
+    evaluated(params)
     accept(params.paths.metrics, params.paths.evaluation, params.paths.accepted)
-    found = read_scored_run(params.paths.accepted / "scored_run.parquet")
+    original = read_scored_run(params.paths.accepted / "scored_run.parquet")
     write_scored_run(
         params.paths.accepted / "scored_run.parquet",
-        replace(found, labels=["padlock" if label == "key" else label for label in found.labels]),
+        replace(original, labels=["padlock" if label == "key" else label for label in original.labels]),
     )
     text = params.paths.taxonomy.read_text(encoding="utf-8")
     params.paths.taxonomy.write_text(text + "migrations:\n  - rename: {padlock: key}\n", encoding="utf-8")
-    _, _, change = judged(params)
+    _, _, change = evaluated(params)
     assert change["how"] == "paired"
     assert change["metrics"]["mAP"]["difference"] == 0
 
 
 def test_without_a_labelled_test_image_there_is_nothing_to_measure(tmp_path):
     params = home(tmp_path)
-    found = read_predictions(params.paths.predictions)
-    write_predictions(params.paths.predictions, found.select("calibration"))
+    original = read_predictions(params.paths.predictions)
+    write_predictions(params.paths.predictions, original.select("calibration"))
     calibrate.run(params)
     with pytest.raises(TableError, match=r"no image of partition 'test' has a known label"):
         evaluate.run(params)

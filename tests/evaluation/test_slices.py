@@ -35,16 +35,16 @@ def test_a_slice_of_images_measures_those_images_alone():
 
 def test_a_slice_of_labels_measures_those_labels_alone():
     (row,) = measure_slices(scored(), [Slice("rarity", "rare", np.array([[True, False]]))])
-    # label x: 0.9 yes, 0.7 no, 0.4 no, 0.1 yes -> AP (1 + 2/4) / 2; at 0.5 one of two is right, one of two found.
+    # label x: 0.9 yes, 0.7 no, 0.4 no, 0.1 yes -> AP (1 + 2/4) / 2; at 0.5 one of two is right, one of two predicted.
     assert (row["labels"], row["positives"]) == (1, 2)
     assert row["metrics"]["mAP"] == pytest.approx(0.75)
     assert (row["metrics"]["OP"], row["metrics"]["OR"]) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_cells_outside_of_the_slice_are_no_negatives_of_it_under_any_protocol(protocol):
-    cells = np.array([[True, True], [False, True], [False, True], [True, True]])
-    (row,) = measure_slices(scored(protocol=protocol), [Slice("some", "cells", cells)])
+def test_entries_outside_of_the_slice_are_no_negatives_of_it_under_any_protocol(protocol):
+    entries = np.array([[True, True], [False, True], [False, True], [True, True]])
+    (row,) = measure_slices(scored(protocol=protocol), [Slice("some", "entries", entries)])
     assert row["metrics"]["mAP"] == pytest.approx(1)  # what outscores a positive of x lies outside
 
 
@@ -56,13 +56,13 @@ def test_a_slice_without_a_known_positive_is_left_out():
 
 def test_labels_are_rare_up_to_10_training_images_and_common_up_to_100():
     rare, common, frequent = by_rarity([10, 11, 100, 101])
-    assert rare.cells_NC.tolist() == [[True, False, False, False]]
-    assert common.cells_NC.tolist() == [[False, True, True, False]]
-    assert frequent.cells_NC.tolist() == [[False, False, False, True]]
+    assert rare.entries_NC.tolist() == [[True, False, False, False]]
+    assert common.entries_NC.tolist() == [[False, True, True, False]]
+    assert frequent.entries_NC.tolist() == [[False, False, False, True]]
 
 
 def test_image_size_is_the_shorter_side_in_fixed_bands():
-    bands = {s.value: s.cells_NC[:, 0].tolist() for s in by_short_side([64, 128, 255, 4000])}
+    bands = {s.value: s.entries_NC[:, 0].tolist() for s in by_short_side([64, 128, 255, 4000])}
     assert bands["under 128 px"] == [True, False, False, False]
     assert bands["128 to 256 px"] == [False, True, True, False]
     assert bands["1024 px or more"] == [False, False, False, True]
@@ -71,6 +71,6 @@ def test_image_size_is_the_shorter_side_in_fixed_bands():
 def test_objects_of_one_size_stand_against_all_negatives():
     share = np.array([[0.005, np.nan], [np.nan, 0.05], [np.nan, np.nan], [0.5, np.nan]])
     tiny, middling, large = by_object_size(share, TARGETS)
-    assert tiny.cells_NC.tolist() == [[True, True], [True, False], [True, True], [False, False]]
-    assert middling.cells_NC[:, 1].tolist() == [True, True, True, False]
-    assert large.cells_NC[:, 0].tolist() == [False, True, True, True]
+    assert tiny.entries_NC.tolist() == [[True, True], [True, False], [True, True], [False, False]]
+    assert middling.entries_NC[:, 1].tolist() == [True, True, True, False]
+    assert large.entries_NC[:, 0].tolist() == [False, True, True, True]

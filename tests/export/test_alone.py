@@ -23,11 +23,11 @@ import importlib.machinery, runpy, sys
 class Bare(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        found = super().find_spec(name, path, target)
-        place = (found and found.origin) or ""
+        spec = super().find_spec(name, path, target)
+        place = (spec and spec.origin) or ""
         if "site-packages" in place and name.split(".")[0] not in {INSTALLED}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-        return found
+        return spec
 sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, Bare]
 runpy.run_module("tasks", run_name="__main__", alter_sys=True)
 """

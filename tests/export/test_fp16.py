@@ -27,9 +27,9 @@ def test_images_score_nearly_the_same_in_halves(files):
 def test_weights_are_halves_up_to_the_last_layer_and_scores_are_single_all_the_way(files):
     model = onnx.load(files[1])
     onnx.checker.check_model(model, full_check=True)
-    kinds = {w.name: w.data_type for w in model.graph.initializer}
-    assert onnx.TensorProto.FLOAT16 in kinds.values()
-    singles = {name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT}
+    types = {w.name: w.data_type for w in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types.values()
+    singles = {name for name, type_ in types.items() if type_ == onnx.TensorProto.FLOAT}
     assert singles
     assert all(name.endswith("_fp32") for name in singles)
     assert len(files[1].read_bytes()) < len(files[0].read_bytes())

@@ -29,10 +29,10 @@ def outputs(path: Path, images_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_scores_as_in_torch(tmp_path, head):
     model = toy.tagger(head)
-    found = parity(toy.exported(tmp_path, model), model, toy.pixels(5), batch_size=3)
-    assert found.max_score_difference < 1e-4
-    assert found.unlike_decisions == 0
-    assert found.num_images == 5
+    result = parity(toy.exported(tmp_path, model), model, toy.pixels(5), batch_size=3)
+    assert result.max_score_difference < 1e-4
+    assert result.unlike_decisions == 0
+    assert result.num_images == 5
 
 
 @pytest.mark.parametrize(("head", "backbone"), [("linear", "test_resnet"), ("ml_decoder", "test_vit")])
@@ -113,9 +113,9 @@ def test_two_exports_of_the_same_model_are_the_same_bytes(plain, tmp_path):
 
 
 def test_parity_notices_another_models_scores(plain):
-    found = parity(plain, toy.tagger(seed=1), toy.pixels())
-    assert found.max_score_difference > 0.01
-    assert found.unlike_decisions > 0
+    result = parity(plain, toy.tagger(seed=1), toy.pixels())
+    assert result.max_score_difference > 0.01
+    assert result.unlike_decisions > 0
 
 
 def test_an_opset_that_cannot_express_the_network_names_one_that_can(tmp_path):

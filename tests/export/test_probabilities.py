@@ -22,9 +22,9 @@ def test_the_graph_computes_what_numpy_does():
     scores = np.random.default_rng(0).random((200, 5)).astype(np.float32)
     scores[0], scores[1] = 0, 1
     scores[2:6, 2] = STEPS["scores"]
-    found = Calibrated(MAPS)(torch.from_numpy(scores)).numpy()
-    np.testing.assert_allclose(found, calibrated(scores, MAPS), atol=5e-5)
-    np.testing.assert_array_equal(found[:, [1, 3]], scores[:, [1, 3]])
+    by_torch = Calibrated(MAPS)(torch.from_numpy(scores)).numpy()
+    np.testing.assert_allclose(by_torch, calibrated(scores, MAPS), atol=5e-5)
+    np.testing.assert_array_equal(by_torch[:, [1, 3]], scores[:, [1, 3]])
 
 
 @pytest.mark.parametrize("method", ["platt", "temperature", "isotonic"])
@@ -49,5 +49,5 @@ def test_the_file_scores_as_torch_after_calibration(tmp_path):
 
 def test_the_manifest_tells_of_calibration_only_where_there_is_any():
     assert "probabilities" not in toy.manifest().as_metadata()
-    told = toy.manifest(probabilities=MAPS)
-    assert Manifest.from_metadata(told.as_metadata()).probabilities == MAPS
+    manifest = toy.manifest(probabilities=MAPS)
+    assert Manifest.from_metadata(manifest.as_metadata()).probabilities == MAPS

@@ -57,11 +57,11 @@ def test_awkward_images_get_a_label_or_an_error_and_do_not_disturb_the_rest(mode
     plain = [folder / f"{n}.jpg" for n in range(9)]
     odd = [next(folder.glob(f"{name}.*"), folder / name) for name in ODD]
     mixed = [path for pair in zip(plain[:7], odd, strict=True) for path in pair] + plain[7:]
-    found = {entry["path"]: entry for entry in entries(model, mixed)}
+    entry_of = {entry["path"]: entry for entry in entries(model, mixed)}
     alone = {entry["path"]: entry for entry in entries(model, plain)}
-    assert len(found) == 16
-    assert {path: found[path] for path in alone} == alone
-    errors = {name: found[str(path)].get("error", "") for name, path in zip(ODD, odd, strict=True)}
+    assert len(entry_of) == 16
+    assert {path: entry_of[path] for path in alone} == alone
+    errors = {name: entry_of[str(path)].get("error", "") for name, path in zip(ODD, odd, strict=True)}
     assert [name for name in ODD if not errors[name]] == ["cmyk", "one_pixel", "wide"]
     assert "truncated or damaged" in errors["truncated"]
     assert "decompression bomb" in errors["bomb"]
@@ -70,8 +70,8 @@ def test_awkward_images_get_a_label_or_an_error_and_do_not_disturb_the_rest(mode
 
 
 def test_a_batch_without_a_readable_image_has_only_errors(model, folder):
-    found = entries(model, [folder / "text.png"] * 5 + [folder / "0.jpg"])
-    assert ["error" in entry for entry in found] == [True] * 5 + [False]
+    rows = entries(model, [folder / "text.png"] * 5 + [folder / "0.jpg"])
+    assert ["error" in entry for entry in rows] == [True] * 5 + [False]
 
 
 def test_decisions_are_those_of_torch_on_the_pixels_of_the_shards(tmp_path, folder):
@@ -124,8 +124,8 @@ def lines(model, arguments, stdin=()) -> list[dict]:
 
 def test_the_command_writes_one_line_of_json_an_image_and_logs_the_throughput(model, folder, caplog):
     caplog.set_level("INFO", logger="tasks.export")
-    found = lines(model, [folder / "1.jpg", folder / "text.png", folder / "2.jpg"])
-    assert [sorted(entry) for entry in found] == [["labels", "path"], ["error", "path"], ["labels", "path"]]
+    rows = lines(model, [folder / "1.jpg", folder / "text.png", folder / "2.jpg"])
+    assert [sorted(entry) for entry in rows] == [["labels", "path"], ["error", "path"], ["labels", "path"]]
     assert "3 images in" in caplog.text
     assert "1 could not be read" in caplog.text
 
@@ -140,10 +140,10 @@ def test_a_folder_is_searched_to_the_bottom_and_only_images_are_taken(tmp_path):
 def test_globs_files_and_standard_input_mix(tmp_path):
     for name in ("a.jpg", "b.jpg", "odd[1].jpg"):
         (tmp_path / name).touch()
-    found = list(
+    paths = list(
         list_images([str(tmp_path / "?.jpg"), "-", str(tmp_path / "odd[1].jpg")], ["x y.jpg\n", "\n", "z.png\r\n"])
     )
-    assert found == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), "x y.jpg", "z.png", str(tmp_path / "odd[1].jpg")]
+    assert paths == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), "x y.jpg", "z.png", str(tmp_path / "odd[1].jpg")]
 
 
 @pytest.mark.parametrize(("argument", "text"), [("", "no images in it"), ("*.jpg", "matches no image")])

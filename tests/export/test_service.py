@@ -72,8 +72,8 @@ def test_several_files_get_an_entry_each_in_order_and_a_bad_one_does_not_disturb
     ids=["empty", "html", "postscript", "truncated", "bomb", "too many pixels", "too long a side", "too many bytes"],
 )
 def test_what_is_not_scored_gets_a_4xx_that_says_why(client, body, status, text):
-    found, detail = refusal(client.post("/predict", content=body))
-    assert found == status
+    refused_with, detail = refusal(client.post("/predict", content=body))
+    assert refused_with == status
     assert text in detail
 
 

@@ -13,12 +13,12 @@ import torch
 import yaml
 from sklearn.metrics import average_precision_score
 
-from tasks.core.errors import ModelError
+from tasks.core.errors import ModelError, TableError
 from tasks.evaluation.scored_run import ScoredRun, write_scored_run
 from tasks.export import variants
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor, open_session
-from tasks.export.variant_costs import cost, network_images, write_variants
+from tasks.export.variant_costs import cost, network_images
 from tasks.images.shards import ShardReader, write_shards
 from tasks.nn.backbone import build_backbone
 from tasks.nn.geometry import fit_to
@@ -107,7 +107,7 @@ def test_a_label_without_a_threshold_is_named(exported, tmp_path):
     path = tmp_path / "thresholds.json"
     path.write_text('{"labels": {"cat": {"threshold": 0.5}}}', encoding="utf-8")
     changed = exported.model_copy(update={"paths": exported.paths.model_copy(update={"thresholds": path})})
-    with pytest.raises(ModelError, match="no threshold for label 'animal'"):
+    with pytest.raises(TableError, match="no threshold for label 'animal'"):
         export.run(changed)
 
 
@@ -183,9 +183,9 @@ def test_ranges_never_come_from_evaluated_images_and_stale_variants_go(with_vari
 
     monkeypatch.setitem(variants.VARIANTS, "int8", variants.Variant(".onnx", spy))
     params = with_variants.model_copy(update={"export": with_variants.export.model_copy(update={"variants": ["int8"]})})
-    preprocessing = Preprocessing(24, (32, 32), "letterbox")
-    report = write_variants(params, preprocessing)
-    others = network_images(ShardReader(params.paths.shards), ["s/6", "s/7"], preprocessing)
+    export.run(params)
+    report = json.loads(params.paths.export_report.read_text(encoding="utf-8"))["variants"]
+    others = network_images(["s/6", "s/7"], ShardReader(params.paths.shards), Preprocessing(24, (32, 32), "letterbox"))
     assert np.array_equal(seen[0], others)
     assert (report["int8"]["mAP_points_lost"], report["int8"]["unlike_decisions"]) == (0, 0)
     assert [p.name for p in params.paths.variants.iterdir()] == ["int8.onnx"]
@@ -195,5 +195,5 @@ def test_where_nothing_is_known_present_the_cost_in_map_is_unknown():
     scores = SimpleNamespace(
         scores_NC=np.zeros((2, 3)), decisions_NC=np.zeros((2, 3), bool), metrics={"mAP": None, "OF1": 0.5}
     )
-    found = cost(scores, scores)
-    assert (found["mAP"], found["mAP_points_lost"], found["OF1_points_lost"]) == (None, None, 0)
+    lost = cost(scores, scores)
+    assert (lost["mAP"], lost["mAP_points_lost"], lost["OF1_points_lost"]) == (None, None, 0)

@@ -19,47 +19,48 @@ TARGETS = np.array([[1], [0], [1], [0]], np.uint8)  # hits at ranks 1 and 3: pre
 
 
 def test_all_ranks_sums_precision_at_each_positive():
-    assert average_precisions(rank(SCORES, TARGETS, ALL).cuts) == pytest.approx([(1 + 2 / 3) / 2])
+    assert average_precisions(rank(SCORES, TARGETS, ALL).points) == pytest.approx([(1 + 2 / 3) / 2])
 
 
 def test_the_envelope_lifts_precision_to_the_best_at_a_higher_recall():
     targets = np.array([[0], [1], [1], [0]], np.uint8)  # precision 1/2 at rank 2, 2/3 at rank 3; envelope 2/3 for both
-    cuts = rank(SCORES, targets, ALL).cuts
-    assert average_precisions(cuts, "all_ranks") == pytest.approx([(1 / 2 + 2 / 3) / 2])
-    assert average_precisions(cuts, "envelope") == pytest.approx([2 / 3])
+    points = rank(SCORES, targets, ALL).points
+    assert average_precisions(points, "all_ranks") == pytest.approx([(1 / 2 + 2 / 3) / 2])
+    assert average_precisions(points, "envelope") == pytest.approx([2 / 3])
 
 
 def test_eleven_points_average_the_envelope_at_tenths_of_recall():
     # Recall 1/2 reached with precision 1: points 0..0.5 (six) give 1; the other five the envelope at recall 1, 2/3.
-    assert average_precisions(rank(SCORES, TARGETS, ALL).cuts, "eleven_point") == pytest.approx([(6 + 5 * 2 / 3) / 11])
+    points = rank(SCORES, TARGETS, ALL).points
+    assert average_precisions(points, "eleven_point") == pytest.approx([(6 + 5 * 2 / 3) / 11])
 
 
-def test_ties_are_one_cut_when_grouped_and_ranked_otherwise():
+def test_ties_are_one_point_when_grouped_and_ranked_otherwise():
     scores, targets = np.float32([[0.5], [0.5], [0.1], [0.1]]), np.array([[1], [0], [0], [1]], np.uint8)
     first, last = rank(scores, targets, ALL), rank(scores, targets, ALL, later_first=True)
-    assert average_precisions(first.cuts) == pytest.approx([(1 / 2 + 2 / 4) / 2])
-    assert average_precisions(first.ranked_cuts) == pytest.approx([(1 / 1 + 2 / 4) / 2])
-    assert average_precisions(last.ranked_cuts) == pytest.approx([(1 / 2 + 2 / 3) / 2])
+    assert average_precisions(first.points) == pytest.approx([(1 / 2 + 2 / 4) / 2])
+    assert average_precisions(first.ranked_points) == pytest.approx([(1 / 1 + 2 / 4) / 2])
+    assert average_precisions(last.ranked_points) == pytest.approx([(1 / 2 + 2 / 3) / 2])
 
 
 @pytest.mark.parametrize("form", AVERAGE_PRECISIONS)
 def test_a_label_without_positives_is_undefined(form):
-    cuts = rank(SCORES, np.zeros((4, 1), np.uint8), ALL).cuts
-    assert np.isnan(average_precisions(cuts, form)).all()
-    assert np.isnan(roc_auc(cuts)).all()
+    points = rank(SCORES, np.zeros((4, 1), np.uint8), ALL).points
+    assert np.isnan(average_precisions(points, form)).all()
+    assert np.isnan(roc_auc(points)).all()
 
 
 @pytest.mark.parametrize("form", AVERAGE_PRECISIONS)
 def test_a_perfect_ranking_scores_one(form):
     targets = np.array([[1], [1], [0], [0]], np.uint8)
-    assert average_precisions(rank(SCORES, targets, ALL).cuts, form) == pytest.approx([1.0])
+    assert average_precisions(rank(SCORES, targets, ALL).points, form) == pytest.approx([1.0])
 
 
 @given(cases())
-def test_grouped_average_precision_and_roc_auc_equal_scikit_learn_on_the_known_cells(case):
+def test_grouped_average_precision_and_roc_auc_equal_scikit_learn_on_the_known_entries(case):
     scores, targets, known = case
-    cuts = rank(scores, targets, known).cuts
-    ap, auc = average_precisions(cuts), roc_auc(cuts)
+    points = rank(scores, targets, known).points
+    ap, auc = average_precisions(points), roc_auc(points)
     for c in range(scores.shape[1]):
         s, t = scores[known[:, c], c], targets[known[:, c], c]
         if t.any():
@@ -73,8 +74,8 @@ def test_grouped_average_precision_and_roc_auc_equal_scikit_learn_on_the_known_c
 @given(cases())
 def test_every_form_equals_its_slow_definition(case):
     scores, targets, known = case
-    cuts = rank(scores, targets, known).cuts
-    envelope, eleven = average_precisions(cuts, "envelope"), average_precisions(cuts, "eleven_point")
+    points = rank(scores, targets, known).points
+    envelope, eleven = average_precisions(points, "envelope"), average_precisions(points, "eleven_point")
     for c in range(scores.shape[1]):
         s, t = scores[known[:, c], c], targets[known[:, c], c]
         if not t.any():
@@ -88,8 +89,8 @@ def test_every_form_equals_its_slow_definition(case):
 
 @given(cases())
 def test_the_envelope_is_never_below_all_ranks(case):
-    cuts = rank(*case).cuts
-    below, above = average_precisions(cuts), average_precisions(cuts, "envelope")
+    points = rank(*case).points
+    below, above = average_precisions(points), average_precisions(points, "envelope")
     assert (np.isnan(below) | (above >= below - 1e-12)).all()
 
 
@@ -104,5 +105,5 @@ def test_torchmetrics_agrees():
         theirs = functional.multilabel_average_precision(
             torch.from_numpy(scores), torch.from_numpy(targets).long(), 7, average=None
         )
-    ours = average_precisions(rank(scores, targets, np.ones(scores.shape, bool)).cuts)
+    ours = average_precisions(rank(scores, targets, np.ones(scores.shape, bool)).points)
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.metrics import METRICS, PROTOCOLS, Scored
-from tasks.metrics.bootstrap import WeightedCounts, intervals, percentile_interval, resample, weight_blocks
+from tasks.metrics.bootstrap import WeightedCounts, intervals, percentile_interval, resample, weight_batches
 from tasks.metrics.ranking import rank_pooled
 
 
@@ -22,9 +22,9 @@ def scored(data, protocol="tagwright"):
 
 
 def weights(num_images, num_resamples, resample_by=None, seed=0):
-    blocks = list(weight_blocks(num_images, num_resamples, resample_by=resample_by, seed=seed))
-    assert all(block.shape[1] <= 32 for block in blocks)
-    return np.concatenate(blocks, axis=1)
+    batches = list(weight_batches(num_images, num_resamples, resample_by=resample_by, seed=seed))
+    assert all(batch.shape[1] <= 32 for batch in batches)
+    return np.concatenate(batches, axis=1)
 
 
 def test_every_resample_draws_as_many_images_as_there_are():
@@ -58,20 +58,20 @@ def test_every_protocol_resamples_its_own_definitions(protocol):
         copy = scored(tuple(m[np.repeat(np.arange(60), drawn[:, b].astype(int))] for m in data), protocol)
         for name in ("OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1"):
             assert resampled.headline[name][b] == pytest.approx(METRICS[name](copy), abs=1e-12), name
-        # Copies of an image are one cut when weighted, and take a rank each when ranked by position.
+        # Copies of an image are one operating point when weighted, and take a rank each when ranked by position.
         assert resampled.headline["mAP"][b] == pytest.approx(METRICS["mAP"](copy), abs=0.03)
 
 
 def test_pooled_counts_of_a_resample_equal_those_of_the_drawn_images():
     data = made_up()
     pooled, drawn = rank_pooled(*data, keep_order=True), weights(60, 8)
-    tp, predicted, positives = WeightedCounts(pooled, pooled.cuts, 60)(drawn)
+    tp, predicted, positives = WeightedCounts(pooled, pooled.points, 60)(drawn)
     for b in range(8):
-        cells = np.repeat(np.arange(60), drawn[:, b].astype(int))
-        s, t = (m[cells][data[2][cells]] for m in data[:2])
+        images = np.repeat(np.arange(60), drawn[:, b].astype(int))
+        s, t = (m[images][data[2][images]] for m in data[:2])
         assert positives[0, b] == t.sum()
-        for k, cut in enumerate(pooled.cuts.score_K):
-            assert (predicted[k, b], tp[k, b]) == ((s >= cut).sum(), t[s >= cut].sum())
+        for k, score in enumerate(pooled.points.score_K):
+            assert (predicted[k, b], tp[k, b]) == ((s >= score).sum(), t[s >= score].sum())
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_images():
@@ -79,10 +79,10 @@ def test_intervals_hold_the_value_and_shrink_with_more_images():
     few, many = scored(made_up(60)), scored(made_up(3000))
     widths = []
     for data in (few, many):
-        said = intervals(data, labels, 200)
-        low, high = said["metrics"]["mAP"]
+        result = intervals(data, labels, 200)
+        low, high = result["metrics"]["mAP"]
         assert low <= METRICS["mAP"](data) <= high
-        assert said["drawn_by"] == "image"
+        assert result["drawn_by"] == "image"
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
 
@@ -102,8 +102,8 @@ def test_copies_of_images_narrow_the_interval_unless_drawn_by_group():
 def test_a_label_that_is_never_drawn_has_no_interval():
     scores, targets, known = made_up()
     targets[:, 2] = 0
-    said = intervals(scored((scores, targets, known)), list("abcde"), 20)
-    assert said["labels"]["c"] == {"AP": None, "F1": None}
+    result = intervals(scored((scores, targets, known)), list("abcde"), 20)
+    assert result["labels"]["c"] == {"AP": None, "F1": None}
 
 
 def test_percentiles_leave_out_undefined_resamples_and_hold_infinite_ones():

@@ -19,7 +19,7 @@ def test_by_hand():
     assert ece == pytest.approx([(abs(1 - 1.8) + abs(0 - 0.2)) / 4], abs=1e-6)
 
 
-def test_unknown_cells_do_not_count_and_a_label_without_known_cells_is_undefined():
+def test_unknown_entries_do_not_count_and_a_label_without_known_entries_is_undefined():
     scores = np.float32([[0.75, 0.5], [0.25, 0.5]])
     known = np.array([[True, False], [False, False]])
     brier, ece = brier_and_ece(scores, np.ones((2, 2), np.uint8), known)

@@ -34,7 +34,7 @@ def test_counts_of_labels():
     )
 
 
-def test_overall_puts_all_cells_in_one_pot():
+def test_overall_puts_all_entries_in_one_pot():
     precision, recall, score = f1.overall(counts())
     assert (precision, recall) == pytest.approx((3 / 4, 3 / 5))
     assert score == pytest.approx(2 * 0.75 * 0.6 / 1.35)
@@ -63,7 +63,7 @@ def test_an_absent_label_is_counted_as_zero_left_out_or_makes_the_mean_undefined
     assert f1.class_mean(one_absent, absent).f1 == pytest.approx(expected, nan_ok=True)
 
 
-def test_unknown_cells_do_not_count():
+def test_unknown_entries_do_not_count():
     known = KNOWN.copy()
     known[2, 0] = False  # the one false prediction of a
     assert f1.overall(counts(known=known)).precision == 1

@@ -114,7 +114,7 @@ KNOWN = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 1]], bool)  # the last label has 
 @pytest.mark.parametrize(
     ("name", "stated"),
     [
-        ("tagwright", (1 + 1 / 2) / 2),  # the unknown cell is passed over, the absent label left out
+        ("tagwright", (1 + 1 / 2) / 2),  # the unknown entry is passed over, the absent label left out
         ("asl", (1 + 1 / 2 + 0) / 3),  # the absent label counts 0
         ("otx", (1 + 1 / 2 + 0) / 3),
         ("mlgcn", np.nan),  # the absent label makes the mean undefined
@@ -126,7 +126,7 @@ def test_absent_labels_in_the_mean(name, stated):
 
 
 @pytest.mark.parametrize(("name", "stated"), [("tagwright", 1 / 2), ("otx", 1 / 3), ("mlgcn", 1 / 4)])
-def test_overall_precision_reads_unknown_cells_and_empty_labels_as_the_protocol_does(name, stated):
+def test_overall_precision_reads_unknown_entries_and_empty_labels_as_the_protocol_does(name, stated):
     # At 0.5: label 0 is predicted on images 0 (right) and 1 (unknown), label 1 on image 0 (wrong), label 2 nowhere.
     # tagwright 1 of 2; otx counts the unknown as wrong, 1 of 3; mlgcn adds one false prediction for label 2, 1 of 4.
     assert measured(PROTOCOLS[name], SCORES, TARGETS, KNOWN)["OP"] == pytest.approx(stated)
@@ -154,8 +154,8 @@ def test_an_unknown_protocol_is_named_with_the_nearest():
 
 
 def stamp(image_ids=("1", "2"), labels=("cat", "dog"), **changes):
-    said = {"absent_labels": [], "threshold_rule": "fixed", "weights_kind": "ema", **changes}
-    return PROTOCOLS["tagwright"].stamp(image_ids=image_ids, labels=labels, **said)
+    options = {"absent_labels": [], "threshold_rule": "fixed", "weights_kind": "ema", **changes}
+    return PROTOCOLS["tagwright"].stamp(image_ids=image_ids, labels=labels, **options)
 
 
 def test_a_stamp_does_not_depend_on_the_order_of_images_and_labels():

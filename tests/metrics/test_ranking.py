@@ -1,4 +1,4 @@
-"""The one sort: where positives stand, with ties and unknown cells."""
+"""The one sort: where positives stand, with ties and unknown entries."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def matrix(*columns):
     return np.array(columns, np.float32).T
 
 
-def test_cuts_of_a_small_label_can_be_counted_by_hand():
+def test_points_of_a_small_label_can_be_counted_by_hand():
     scores = matrix([0.9, 0.8, 0.8, 0.3, 0.1])
     targets = np.array([[1], [0], [1], [0], [1]], np.uint8)
-    cuts = rank(scores, targets, np.ones((5, 1), bool)).cuts
-    # >= 0.9: 1 of 1; >= 0.8: 2 of 3 (two tied); >= 0.1: 3 of 5. The cut at 0.3 gains no recall and is left out.
-    np.testing.assert_array_equal(cuts.score_K, np.float32([0.9, 0.8, 0.1]))
-    np.testing.assert_array_equal(cuts.lower_K, np.float32([0.8, 0.3, -np.inf]))
-    np.testing.assert_array_equal(cuts.tp_K, [1, 2, 3])
-    np.testing.assert_array_equal(cuts.predicted_K, [1, 3, 5])
-    np.testing.assert_array_equal(cuts.above_K, [0, 1, 4])
+    points = rank(scores, targets, np.ones((5, 1), bool)).points
+    # >= 0.9: 1 of 1; >= 0.8: 2 of 3 (two tied); >= 0.1: 3 of 5. The point at 0.3 gains no recall and is left out.
+    np.testing.assert_array_equal(points.score_K, np.float32([0.9, 0.8, 0.1]))
+    np.testing.assert_array_equal(points.lower_K, np.float32([0.8, 0.3, -np.inf]))
+    np.testing.assert_array_equal(points.tp_K, [1, 2, 3])
+    np.testing.assert_array_equal(points.predicted_K, [1, 3, 5])
+    np.testing.assert_array_equal(points.above_K, [0, 1, 4])
 
 
 def test_tied_images_rank_by_image_order_or_by_its_reverse():
@@ -54,41 +54,41 @@ def test_unknown_images_take_no_rank():
 
 def test_minus_zero_ties_with_zero():
     scores, targets = matrix([0.0, -0.0]), np.array([[0], [1]], np.uint8)
-    assert rank(scores, targets, np.ones((2, 1), bool)).cuts.predicted_K.tolist() == [2]
+    assert rank(scores, targets, np.ones((2, 1), bool)).points.predicted_K.tolist() == [2]
 
 
-def test_a_label_without_known_positives_has_no_cuts():
+def test_a_label_without_known_positives_has_no_points():
     scores, targets = matrix([0.2, 0.4], [0.2, 0.4]), np.array([[0, 1], [0, 0]], np.uint8)
-    cuts = rank(scores, targets, np.ones((2, 2), bool)).cuts
-    assert cuts.start_C1.tolist() == [0, 0, 1]
+    points = rank(scores, targets, np.ones((2, 2), bool)).points
+    assert points.start_C1.tolist() == [0, 0, 1]
 
 
 @given(cases(), st.booleans())
 def test_counts_equal_those_of_counting_every_image(case, later_first):
     scores, targets, known = case
     ranking = rank(scores, targets, known, later_first=later_first, keep_order=True)
-    for c, own in enumerate(ranking.cuts.per_label()):
+    for c, own in enumerate(ranking.points.per_label()):
         s, t = scores[known[:, c], c], targets[known[:, c], c]
         expected = sorted({float(v) for v in s[t == 1]}, reverse=True)
-        assert ranking.cuts.score_K[own].tolist() == expected
-        assert ranking.cuts.predicted_K[own].tolist() == [int((s >= v).sum()) for v in expected]
-        assert ranking.cuts.tp_K[own].tolist() == [int(((s >= v) & (t == 1)).sum()) for v in expected]
-        assert ranking.cuts.above_K[own].tolist() == [int((s > v).sum()) for v in expected]
+        assert ranking.points.score_K[own].tolist() == expected
+        assert ranking.points.predicted_K[own].tolist() == [int((s >= v).sum()) for v in expected]
+        assert ranking.points.tp_K[own].tolist() == [int(((s >= v) & (t == 1)).sum()) for v in expected]
+        assert ranking.points.above_K[own].tolist() == [int((s > v).sum()) for v in expected]
         lower = [max((float(x) for x in s if x < v), default=-np.inf) for v in expected]
-        assert ranking.cuts.lower_K[own].tolist() == lower
+        assert ranking.points.lower_K[own].tolist() == lower
         order = ranking.order_CN[c, : ranking.num_known_C[c]].astype(int)
         step = -1 if later_first else 1
         assert order.tolist() == sorted(np.flatnonzero(known[:, c]), key=lambda i: (-(scores[i, c] + 0.0), step * i))
 
 
 @given(cases())
-def test_pooled_cuts_are_those_of_all_known_cells_in_one_label(case):
+def test_pooled_points_are_those_of_all_known_entries_in_one_label(case):
     scores, targets, known = case
     pooled = rank_pooled(scores, targets, known, keep_order=True)
     s, t = scores[known], targets[known]
     expected = sorted({float(v) for v in s[t == 1]}, reverse=True)
-    assert pooled.cuts.score_K.tolist() == expected
-    assert pooled.cuts.predicted_K.tolist() == [int((s >= v).sum()) for v in expected]
+    assert pooled.points.score_K.tolist() == expected
+    assert pooled.points.predicted_K.tolist() == [int((s >= v).sum()) for v in expected]
     images = pooled.order_CN[0, : known.sum()]
     assert np.bincount(images, minlength=len(scores)).tolist() == known.sum(axis=1).tolist()
 

@@ -50,7 +50,7 @@ def test_the_order_of_labels_does_not_matter(name, case):
 @pytest.mark.parametrize("name", METRICS)
 @settings(max_examples=15)
 @given(case=cases(), seed=st.integers(0, 9))
-def test_scores_and_targets_of_unknown_cells_do_not_matter(name, case, seed):
+def test_scores_and_targets_of_unknown_entries_do_not_matter(name, case, seed):
     scores, targets, known = case
     noise = np.random.default_rng(seed)
     groups = {"all": range(scores.shape[1])}
@@ -76,10 +76,10 @@ def test_a_perfect_model_scores_one(name):
     assert METRICS[name](perfect) == 1
 
 
-def test_cell_accuracy_is_the_share_of_right_cells():
+def test_cell_accuracy_is_the_share_of_right_entries():
     targets = np.array([[1, 0], [0, 1]], np.uint8)
     scores = np.float32([[0.9, 0.9], [0.1, 0.1]])
-    assert METRICS["cell_accuracy"](
+    assert METRICS["hamming_accuracy"](
         Scored(scores, targets, np.ones((2, 2), bool), np.full(2, 0.5), PROTOCOLS["otx"])
     ) == pytest.approx(2 / 4)
 

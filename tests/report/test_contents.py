@@ -13,7 +13,7 @@ from tasks.mapping.coverage import coverage_report
 from tasks.mapping.mapping import map_rows
 from tasks.metrics.protocols import PROTOCOLS
 from tasks.report.model_card import render_model_card
-from tasks.report.page import Findings, _protocol_sentence, render_page, unknown_cells
+from tasks.report.page import Findings, protocol_message, render_report, unknown_labels
 from tasks.stages import calibrate, evaluate
 from tasks.taxonomy.taxonomy import parse_taxonomy
 from tests.evaluation.test_scored_set import LABELS, home
@@ -61,11 +61,11 @@ def findings(tmp_path_factory) -> Findings:
 def test_a_mistake_of_a_label_that_is_never_predicted_says_so(findings):
     key = next(m for m in findings.mistakes["worst"] if m["label"] == "key")
     assert key["threshold"] is None
-    assert f"<b>key</b> {key['score']:.2f}, never predicted<br>" in render_page(findings)
+    assert f"<b>key</b> {key['score']:.2f}, never predicted<br>" in render_report(findings)
 
 
 def test_source_labels_without_a_place_are_listed_with_their_rows_and_the_nearest_label(findings):
-    page = render_page(findings)
+    page = render_report(findings)
     listed = page[page.index("Source labels without a place in the taxonomy (2)") :]
     rows = re.findall(r"<tr>(.*?)</tr>", listed[: listed.index("</table>")])[1:]
     assert [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows] == [
@@ -82,25 +82,25 @@ def stamp(protocol: str) -> dict:
 @pytest.mark.parametrize(
     ("protocol", "absent", "unknown"),
     [
-        ("tagwright", "left out of the means: dog", "unknown cells are left out"),
-        ("asl", "counted as 0 in the means: dog", "unknown cells are counted as negatives"),
+        ("tagwright", "left out of the means: dog", "unknown labels are left out"),
+        ("asl", "counted as 0 in the means: dog", "unknown labels are counted as negatives"),
         (
             "mlgcn",
             "which leave the means undefined: dog",
-            "unknown cells are left out in average precision and counted as negatives in precision, recall and F1",
+            "unknown labels are left out in average precision and counted as negatives in precision, recall and F1",
         ),
     ],
 )
-def test_absent_labels_and_unknown_cells_are_told_as_the_protocol_counts_them(protocol, absent, unknown):
-    sentence = _protocol_sentence(stamp(protocol))
-    assert f"Labels without a positive here, {absent}." in sentence
-    assert f", {unknown}, " in sentence
-    assert unknown_cells(stamp(protocol)) == unknown
+def test_absent_labels_and_unknown_entries_are_named_as_the_protocol_counts_them(protocol, absent, unknown):
+    message = protocol_message(stamp(protocol))
+    assert f"Labels without a positive here, {absent}." in message
+    assert f", {unknown}, " in message
+    assert unknown_labels(stamp(protocol)) == unknown
 
 
-def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_cells_out(findings):
+def test_the_card_does_not_claim_that_a_protocol_leaves_unknown_entries_out(findings):
     card = render_model_card(findings, ["zoo"])
-    assert "Test images: 120; unknown cells are counted as negatives.\n" in card
+    assert "Test images: 120; unknown labels are counted as negatives.\n" in card
 
 
 def test_a_bar_in_a_name_leaves_the_card_s_table_whole(findings):

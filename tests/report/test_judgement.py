@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tasks.report.judgement import (
-    change_sentence,
+    change_message,
     change_tables,
-    drift_sentence,
+    drift_message,
     drift_table,
     protocol_table,
     slice_table,
@@ -19,7 +19,7 @@ UNSURE = {**ROW, "low": -0.1}
 
 
 def shown(table: dict) -> list[list[str]]:
-    return [[cell["shown"] for cell in row] for row in table["rows"]]
+    return [[td["shown"] for td in row] for row in table["rows"]]
 
 
 def a_change(**more) -> dict:
@@ -50,16 +50,16 @@ def test_labels_are_shown_by_name_best_first_and_unmoved_ones_not_at_all():
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ("nothing accepted", "No run was accepted yet"),
-        ("paired", "judged anew on the same images"),
+        ("paired", "evaluated again on the same images"),
         ("as written", "no intervals"),
-        ("not comparable", "cannot be held against the accepted one: why not"),
+        ("not comparable", "cannot be compared with the accepted one: why not"),
     ],
 )
-def test_the_page_says_how_the_accepted_run_was_compared(how, said):
-    assert said in change_sentence(a_change(how=how, why="why not"))
+def test_the_page_says_how_the_accepted_run_was_compared(how, message):
+    assert message in change_message(a_change(how=how, why="why not"))
 
 
 def test_a_property_that_divides_nothing_is_no_slice():
@@ -71,18 +71,18 @@ def test_a_property_that_divides_nothing_is_no_slice():
     assert [row[:3] for row in rows] == [["source", "a", "2,000"], ["source", "b", "2,000"]]
 
 
-def test_ours_stands_beside_the_asked_protocol():
+def test_ours_stands_beside_the_chosen_protocol():
     table = protocol_table({name: {"mAP": 0.5} for name in ("asl", "mlgcn", "otx", "tagwright", "voc07")}, "otx")
-    assert table["columns"] == ["", "tagwright", "otx (asked)", "asl", "mlgcn", "voc07"]
-    assert [cell["tone"] for cell in table["rows"][0]] == ["", "", "strong", "", "", ""]
+    assert table["columns"] == ["", "tagwright", "otx (chosen)", "asl", "mlgcn", "voc07"]
+    assert [td["tone"] for td in table["rows"][0]] == ["", "", "strong", "", "", ""]
 
 
-def test_the_label_that_moved_most_stands_first_and_is_marked_where_it_is_more_than_luck():
-    still = {"PSI": 0.01, "PSI_by_luck": 0.1, "KS": 0.1, "predicted_before": 0.1, "predicted": 0.1, "notable": False}
+def test_the_label_that_moved_most_stands_first_and_is_marked_where_it_is_more_than_chance():
+    still = {"PSI": 0.01, "PSI_by_chance": 0.1, "KS": 0.1, "predicted_before": 0.1, "predicted": 0.1, "notable": False}
     drift = {"a": still, "b": {**still, "PSI": 0.5, "notable": True}}
     rows = drift_table(drift, {"b": "Bee"})["rows"]
     assert [(row[0]["shown"], row[1]["tone"]) for row in rows] == [("Bee", "warn"), ("a", "")]
-    assert drift_sentence(drift, "calibration", "test").startswith("1 of 2 labels drifted between the calibration")
+    assert drift_message(drift, "calibration", "test").startswith("1 of 2 labels drifted between the calibration")
 
 
 def test_a_switch_that_was_not_measured_shows_no_table():

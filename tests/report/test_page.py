@@ -31,7 +31,7 @@ def test_the_page_fits_its_window_fetches_nothing_and_sorts(home, width_px, sche
         page.goto((home / "data/reports/report.html").as_uri())
         too_wide_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         page.click("#label-table th:nth-child(2)")
-        ap = page.eval_on_selector_all("#label-table td:nth-child(2)", "cells => cells.map(c => +c.dataset.value)")
+        ap = page.eval_on_selector_all("#label-table td:nth-child(2)", "column => column.map(c => +c.dataset.value)")
         links = page.eval_on_selector_all("nav a", "links => links.filter(a => !document.querySelector(a.hash)).length")
         browser.close()
     assert (troubles, too_wide_px, links) == ([], 0, 0)

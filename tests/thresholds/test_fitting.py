@@ -7,7 +7,7 @@ import pytest
 
 from tasks.metrics import f1
 from tasks.thresholds import RULES
-from tasks.thresholds.fitting import fit, own_weights
+from tasks.thresholds.fitting import fit, shrinkage_weights
 from tasks.thresholds.rules import ExpectedCost, Fixed, GlobalF1, PerLabelF1, TargetPrecision
 
 
@@ -24,7 +24,7 @@ def test_a_rare_label_takes_the_threshold_of_all_labels_and_says_so():
     common = fit(GlobalF1(), *made_up([100, 3]), min_support=0).values_C[1]
     assert fitted.values_C[1] == common
     assert fitted.reasons == ["", "3 known positives, fewer than 5: threshold of all labels together"]
-    assert fitted.own_weight_C.tolist() == [1, 0]
+    assert fitted.shrinkage_weight_C.tolist() == [1, 0]
 
 
 def test_unknown_positives_are_no_support():
@@ -63,26 +63,26 @@ def test_a_shrunk_threshold_lies_between_its_own_and_the_common_one(seed):
 
 
 def test_labels_that_share_a_scale_share_a_threshold():
-    assert fit(PerLabelF1(), *made_up([200] * 20)).own_weight_C.max() < 0.5
+    assert fit(PerLabelF1(), *made_up([200] * 20)).shrinkage_weight_C.max() < 0.5
 
 
 def test_the_rarer_label_leans_more_on_the_common_threshold():
     scores, targets, known = made_up([200] * 20)
     scores += np.linspace(-0.15, 0.15, 20, dtype=np.float32)
     known[:, ::2] = (np.arange(400) % 20 == 0)[:, None]  # every other label is known on 20 images only
-    weights = fit(PerLabelF1(), scores, targets, known).own_weight_C
+    weights = fit(PerLabelF1(), scores, targets, known).shrinkage_weight_C
     assert 0 < weights[::2].mean() < weights[1::2].mean() < 1
 
 
 def test_labels_with_scales_of_their_own_keep_their_thresholds():
     scores, targets, known = made_up([200] * 10)
     scaled = (scores * np.linspace(0.05, 1, 10)).astype(np.float32)
-    assert fit(PerLabelF1(), scaled, targets, known).own_weight_C.min() > 0.9
+    assert fit(PerLabelF1(), scaled, targets, known).shrinkage_weight_C.min() > 0.9
 
 
 def test_more_shrinkage_leaves_less_of_its_own():
     distance, variance, rare = np.array([0.2, -0.1]), np.array([0.01, 0.02]), np.zeros(2, bool)
-    weights = [own_weights(distance, variance, rare, factor=x) for x in (0.5, 1, 2)]
+    weights = [shrinkage_weights(distance, variance, rare, factor=x) for x in (0.5, 1, 2)]
     assert (weights[0] > weights[1]).all()
     assert (weights[1] > weights[2]).all()
     # tau^2 = ((0.04 - 0.01) + (0.01 - 0.02)) / 2 = 0.01
@@ -90,10 +90,11 @@ def test_more_shrinkage_leaves_less_of_its_own():
 
 
 def test_thresholds_closer_than_their_spread_are_all_common():
-    assert own_weights(np.array([0.1, -0.1]), np.array([0.02, 0.02]), np.zeros(2, bool), factor=1).tolist() == [0, 0]
+    distance_C, variance_C = np.array([0.1, -0.1]), np.array([0.02, 0.02])
+    assert shrinkage_weights(distance_C, variance_C, np.zeros(2, bool), factor=1).tolist() == [0, 0]
 
 
-def test_a_promise_is_never_moved():
+def test_a_target_is_never_moved():
     data = made_up([200, 50, 10])
     a, b = (fit(TargetPrecision(precision=0.8), *data, shrinkage=x).values_C for x in (0, 5))
     np.testing.assert_array_equal(a, b)
@@ -127,7 +128,7 @@ def test_intervals_narrow_with_support():
 
 def test_the_same_seed_gives_the_same_thresholds():
     a, b = (fit(PerLabelF1(), *made_up([100, 20]), bootstrap=30, seed=7) for _ in range(2))
-    for name in ("values_C", "low_C", "high_C", "own_weight_C"):
+    for name in ("values_C", "low_C", "high_C", "shrinkage_weight_C"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 

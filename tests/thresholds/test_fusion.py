@@ -16,8 +16,8 @@ def small_objects(num_images=3000, seed=0):
     targets = (rng.random(num_images) < 0.3).astype(np.uint8)
     small = rng.random(num_images) < 0.5
     own = 1 / (1 + np.exp(-(3 * (targets & ~small) - 1.5 + rng.standard_normal(num_images))))
-    found = rng.random(num_images) < np.where(targets, 0.8, 0.05)
-    return own.astype(np.float32), np.where(found, rng.uniform(0.3, 0.9, num_images), 0.0), targets
+    detected = rng.random(num_images) < np.where(targets, 0.8, 0.05)
+    return own.astype(np.float32), np.where(detected, rng.uniform(0.3, 0.9, num_images), 0.0), targets
 
 
 def test_the_blend_finds_what_the_model_is_too_coarse_for():
@@ -52,7 +52,7 @@ def test_fewer_than_10_positives_are_not_fused():
     assert fit_blend(own[rows], detected[rows], targets[rows]) is None
 
 
-def test_unknown_cells_do_not_count_and_other_labels_keep_their_scores():
+def test_unknown_entries_do_not_count_and_other_labels_keep_their_scores():
     own, detected, targets = (np.stack([v, v], axis=1) for v in small_objects())
     known = np.ones(targets.shape, bool)
     wrong = targets.copy()

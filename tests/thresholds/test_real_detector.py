@@ -31,7 +31,7 @@ def test_shrinkage_does_no_harm_where_every_label_has_a_scale_of_its_own(detecto
 
 
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
-def test_a_promised_precision_is_kept_on_the_other_half_nine_times_in_ten(detector, target):
+def test_a_target_precision_is_kept_on_the_other_half_nine_times_in_ten(detector, target):
     kept = precision_kept(detector, 20, target, confidence=0.975)
     assert kept["kept"] >= 0.9
     assert kept["kept_within"] >= 0.98

@@ -1,4 +1,4 @@
-"""Each rule on scores whose best cut one can see."""
+"""Each rule on scores whose best operating point one can see."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_fixed_is_what_was_given():
     assert value(Fixed(threshold=0.37)) == (0.37, "")
 
 
-def test_per_label_f1_takes_the_best_of_all_cuts_half_way_to_the_next_score():
+def test_per_label_f1_takes_the_best_of_all_points_half_way_to_the_next_score():
     assert value(PerLabelF1()) == (pytest.approx(0.3), "")  # between 0.4 and 0.2
 
 
@@ -51,7 +51,7 @@ def test_f_beta_below_one_prefers_precision():
 
 
 def test_the_paper_trap_of_nan_where_nothing_is_right_is_not_picked():
-    # The best score is a negative: precision and recall of the strictest cut are 0 / 1 and 0.
+    # The best score is a negative: precision and recall of the strictest operating point are 0 / 1 and 0.
     assert value(PerLabelF1(), [0.9, 0.5, 0.1], [0, 1, 0])[0] == pytest.approx(0.3)
 
 
@@ -67,9 +67,9 @@ def test_target_precision_takes_the_most_recall_that_keeps_it():
 
 
 def test_target_precision_asks_for_evidence():
-    # 2 of 2 right bounds the precision at 0.425 only (3 of 4 at 0.356), so the nearest cut to 0.9 is the one at 0.8.
+    # 2 of 2 right bounds the precision at 0.425 only (3 of 4 at 0.356), so the nearest point to 0.9 is the one at 0.8.
     threshold, reason = value(TargetPrecision(precision=0.9, confidence=0.95))
-    assert (threshold, reason) == (pytest.approx(0.7), "precision 0.9 not reached; the nearest cut")
+    assert (threshold, reason) == (pytest.approx(0.7), "precision 0.9 not reached; the nearest operating point")
     assert value(TargetPrecision(precision=0.42, confidence=0.95))[1] == ""
 
 
@@ -86,7 +86,7 @@ def test_the_90_50_rule_wants_both_and_takes_the_most_recall():
 def test_a_label_that_cannot_have_both_is_not_deliverable_and_keeps_its_best_f1():
     threshold, reason = value(PrecisionRecallTarget(precision=0.9, recall=0.8))
     assert threshold == value(PerLabelF1())[0]
-    assert reason == "not deliverable: no cut has precision 0.9 and recall 0.8; best F1 instead"
+    assert reason == "not deliverable: no operating point has precision 0.9 and recall 0.8; best F1 instead"
 
 
 @dataclasses.dataclass
@@ -96,15 +96,15 @@ class Deliver:
 
 
 def test_labels_may_have_targets_of_their_own():
-    cuts, pooled = cuts_of(list(zip(SCORES, SCORES, strict=True)), list(zip(TARGETS, TARGETS, strict=True)))
+    points, pooled = cuts_of(list(zip(SCORES, SCORES, strict=True)), list(zip(TARGETS, TARGETS, strict=True)))
     rule = TargetPrecision([Deliver(0.7, 0.5), None], precision=0.9, confidence=0.5)
-    assert rule(cuts, pooled).values_C == pytest.approx([0.3, 0.7])
+    assert rule(points, pooled).values_C == pytest.approx([0.3, 0.7])
     assert len(rule(pooled, pooled).values_C) == 1  # all labels together take the default
 
 
 def test_expected_cost_weighs_both_mistakes():
     # Costs of false positive, false negative 1, 1: accept >= 0.4 makes one mistake. 3, 1: accept >= 0.8 makes one miss.
-    assert value(ExpectedCost())[0] == pytest.approx(0.7)  # 2 saved at both cuts; the stricter one
+    assert value(ExpectedCost())[0] == pytest.approx(0.7)  # 2 saved at both operating points; the stricter one
     assert value(ExpectedCost(false_positive=0.5))[0] == pytest.approx(0.3)
     assert value(ExpectedCost(false_positive=3))[0] == pytest.approx(0.7)
 
@@ -114,7 +114,7 @@ def test_a_label_may_be_cheapest_never_predicted():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: FBeta(beta=0), "beta must be above 0, found 0"),
         (lambda: TargetPrecision(precision=1.2), r"precision must be in \(0, 1\], found 1.2"),
@@ -124,8 +124,8 @@ def test_a_label_may_be_cheapest_never_predicted():
         (lambda: ExpectedCost(false_negative=-1), "false_negative must be 0 or more, found -1"),
     ],
 )
-def test_an_option_out_of_range_is_refused(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_option_out_of_range_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
@@ -154,8 +154,8 @@ def test_a_threshold_is_short_where_that_changes_nothing():
 @pytest.mark.parametrize("name", RULES)
 @given(case=cases())
 def test_a_rule_gives_one_threshold_a_label_with_its_support(name, case):
-    cuts, pooled = rank(*case).cuts, rank_pooled(*case).cuts
-    thresholds = RULES[name]()(cuts, pooled)
+    points, pooled = rank(*case).points, rank_pooled(*case).points
+    thresholds = RULES[name]()(points, pooled)
     num_labels = case[0].shape[1]
     assert thresholds.values_C.shape == (num_labels,)
     assert not np.isnan(thresholds.values_C).any()
@@ -165,23 +165,23 @@ def test_a_rule_gives_one_threshold_a_label_with_its_support(name, case):
 
 @pytest.mark.parametrize("name", sorted(set(RULES) - {"fixed", "global_f1"}))
 @given(case=cases())
-def test_unknown_cells_do_not_move_a_threshold(name, case):
+def test_unknown_entries_do_not_move_a_threshold(name, case):
     scores, targets, known = case
     noisy = np.where(known, scores, 1 - scores), np.where(known, targets, 1 - targets), known
-    a, b = (RULES[name]()(rank(*c).cuts, rank_pooled(*c).cuts).values_C for c in (case, noisy))
+    a, b = (RULES[name]()(rank(*c).points, rank_pooled(*c).points).values_C for c in (case, noisy))
     np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_is_built_from_params_with_its_targets(name):
-    rule = Choice(name=name).build(RULES, where="calibrate.rule", deliver=[None])
+    rule = Choice(name=name).build(RULES, where="calibrate.rule", delivery_targets=[None])
     assert rule(*cuts_of(SCORES, TARGETS)).values_C.shape == (1,)
 
 
 @given(cases())
-def test_no_cut_of_any_score_beats_the_chosen_f1(case):
+def test_no_point_of_any_score_beats_the_chosen_f1(case):
     scores, targets, known = case
-    thresholds = PerLabelF1()(rank(*case).cuts, rank_pooled(*case).cuts)
+    thresholds = PerLabelF1()(rank(*case).points, rank_pooled(*case).points)
     for c in range(scores.shape[1]):
         s, t = scores[known[:, c], c], targets[known[:, c], c]
 

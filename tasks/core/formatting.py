@@ -1,0 +1,29 @@
+"""Figures as text: the same in the report, the model card, messages and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def number(value: float | None, digits: int = 3, *, undefined: str = "–") -> str:
+    """With that many decimals; `undefined` for None."""
+    return undefined if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign and three decimals, 0.000 where they show none."""
+    if value is None:
+        return "–"
+    return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in [0, 1] as "12 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def interval(bounds: Sequence[float | None] | None, *, to: str = "–") -> str:
+    """Both ends with three decimals; "" where there is none."""
+    if not bounds or bounds[0] is None or bounds[1] is None:
+        return ""
+    return f"{bounds[0]:.3f} {to} {bounds[1]:.3f}"
