@@ -41,7 +41,7 @@ def test_counts_do_not_depend_on_how_rows_are_cut(monkeypatch):
     monkeypatch.setattr(module, "ROWS_PER_PRODUCT", 7)
     cut = Cooccurrence.count(targets, known)
     assert np.array_equal(whole.adj_CC, cut.adj_CC)
-    assert np.array_equal(whole.judged_CC, cut.judged_CC)
+    assert np.array_equal(whole.known_CC, cut.known_CC)
 
 
 def test_voc2007_trainval_equals_the_published_counts(real_data):

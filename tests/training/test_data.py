@@ -50,7 +50,7 @@ def test_micro_batches_and_processes_do_not_change_what_a_step_sees(accumulate, 
         assert images_of(whole.micro_batches(0, step)) == images_of(cut.micro_batches(0, step))
 
 
-def test_copies_are_drawn_as_often_as_asked_and_told_apart():
+def test_copies_are_drawn_as_often_as_requested_and_differ():
     copies = np.array([0, 1, 3])
     p = plan(3, batch_size=2, epochs=1, replicas=lambda epoch: copies)
     draws = [draw for s in range(2) for micro in p.micro_batches(0, s) for draw in micro]

@@ -16,7 +16,7 @@ def test_the_steepest_descent_wins():
     assert steepest_descent(lrs, losses) == pytest.approx(lrs[20])
 
 
-def test_the_first_ten_and_the_last_five_points_are_not_judged():
+def test_the_first_ten_and_the_last_five_points_are_left_out():
     lrs = list(np.geomspace(0.001, 1, 40))
     losses = [9.0, 1.0, *[1.0] * 18, 0.9, *[0.9] * 17, 0.1, 0.0]
     assert lrs[18] < steepest_descent(lrs, losses) < lrs[22]

@@ -1,6 +1,6 @@
 """What every entry of HEADS must hold to; a new entry is tested here before anyone writes a test for it.
 
-Axes: B images, C labels, F channels, H W cells.
+Axes: B images, C labels, F channels, H W positions.
 """
 
 from __future__ import annotations

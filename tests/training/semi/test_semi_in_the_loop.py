@@ -12,9 +12,8 @@ from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training import checkpoint
 from tasks.training.data import ImageSet
 from tasks.training.inference import infer
-from tasks.training.loop import train
+from tasks.training.loop import Surroundings, TrainingData, train
 from tasks.training.semi import SEMI
-from tasks.training.validation import mean_average_precision
 from tests.training import toy, toy_run
 
 OPTIONS = {
@@ -42,15 +41,14 @@ def fit(folder, semi, *, unlabelled=..., train_set=None, loss=None, **changes):
     result = train(
         model,
         loss or BinaryCrossEntropy(3),
-        train_set or toy.image_set(),
-        None,
+        TrainingData(
+            train_set or toy.image_set(),
+            unlabelled=toy.image_set(10, known=0.0, seed=7) if unlabelled is ... else unlabelled,
+        ),
         toy.settings(**changes),
-        score=mean_average_precision,
         seed=1,
-        checkpoint_dir=folder,
-        device=torch.device("cpu"),
+        surroundings=Surroundings(folder, device=torch.device("cpu")),
         semi=semi,
-        unlabelled=toy.image_set(10, known=0.0, seed=7) if unlabelled is ... else unlabelled,
     )
     return result, model.state_dict()
 
