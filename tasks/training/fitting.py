@@ -1,6 +1,6 @@
 """One network fitted to labels: its images, its layers, a run that can be resumed, the folder that it leaves.
 
-Shared by all who train (`pretrain`, `out_of_fold`, `finetune`, and the commands `ablate` and `find-lr`), each with labels
+Shared by all who train (`pretrain`, `out_of_fold`, `finetune`, the commands `ablate` and `find-lr`), each with labels
 and settings of its own. Axes: N images, C labels.
 """
 

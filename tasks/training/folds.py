@@ -19,7 +19,10 @@ from tasks.training.settings import TrainingSettings
 
 
 class OutOfFold(NamedTuple):
-    """scores: float32 (N + M, C), labelled images first; of the pool, the folds' mean.  embeddings: float32 (N + M, D)."""
+    """scores: float32 (N + M, C), labelled images first; of the pool, the folds' mean.
+
+    embeddings: float32 (N + M, D), in the same order.
+    """
 
     scores: np.ndarray
     embeddings: np.ndarray

@@ -1,7 +1,7 @@
 """The number that picks the best epoch and stops a run early.
 
-It stands here and not in tasks/metrics, so that editing how models are *evaluated* trains nothing again; a test holds the
-two equal. Axes: N images, C labels.
+It stands here and not in tasks/metrics, so that editing how models are *evaluated* trains nothing again; a test holds
+the two equal. Axes: N images, C labels.
 """
 
 from __future__ import annotations

@@ -111,9 +111,7 @@ def test_every_shipped_recipe_takes_a_step_with_its_own_network_head_and_loss(pa
     states = States.of([str(i) for i in range(40)], labels, targets_NC, rng.random(shape) < 0.8)
     model, loss = build(params, section, states, groups)
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
-    semi = (
-        build_semi(params.finetune.semi, model, epochs=params.finetune.epochs) if section is params.finetune else None
-    )
+    semi = build_semi(section.semi, model, epochs=section.epochs) if section is params.finetune else None
     logits, extra = model(images), None
     if semi is not None:
         logits, extra = Assisted(model, semi)(images, torch.randint(256, (12, 3, 64, 64), dtype=torch.uint8))

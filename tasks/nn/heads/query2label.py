@@ -11,7 +11,7 @@ from tasks.nn.heads.base import Head, full_precision, unit, unit_normal
 
 
 class Query2Label(Head):
-    """1x1 projection, one encoder layer over the positions, two decoder layers without self-attention, one vector a label.
+    """1x1 projection, an encoder layer over the positions, two decoder layers without self-attention, a vector a label.
 
     hidden_dim: width, a multiple of 4 and of num_heads; 0 for that of the backbone.  ffn_dim: inner width of the
     feed-forward blocks; 0 for hidden_dim.  keep_projection: project even where widths agree, as the published costs
