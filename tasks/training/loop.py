@@ -324,7 +324,7 @@ def _deterministic(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets within the block; never set outside the main thread, where no handler may stand."""
+    """An event that SIGTERM sets within the block; never set outside the main thread, where no handler is allowed."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -116,12 +116,12 @@ def digits() -> Task:
 def symbols() -> Task:
     """Two-symbol images: ten digits and 26 letters, one of each on every image."""
     sizes = {"train": 2000, "val": 0, "test": 500, "pool": 0}
-    composed = compose_parts(sizes, seed=0)
+    pairs = compose_parts(sizes, seed=0)
     parts = []
     one_hot_CC = np.eye(36, dtype=np.uint8)
     for name in ("train", "test"):
-        pictures = [np.repeat(pair.image_HW[..., None], 3, axis=2) for pair in composed[name]]
-        targets_NC = np.array([one_hot_CC[pair.digit] | one_hot_CC[10 + pair.letter] for pair in composed[name]])
+        pictures = [np.repeat(pair.image_HW[..., None], 3, axis=2) for pair in pairs[name]]
+        targets_NC = np.array([one_hot_CC[pair.digit] | one_hot_CC[10 + pair.letter] for pair in pairs[name]])
         parts.append(image_set(pictures, targets_NC, np.ones_like(targets_NC, bool), (IMAGE_PX, IMAGE_PX)))
 
     shifts = {"name": "affine", "degrees": 10, "translate": 0.03}

@@ -76,12 +76,12 @@ def test_the_command_runs_every_step_and_writes_the_table(prepared):
 
 def test_a_killed_ablation_goes_on_where_it_was_and_ends_the_same(prepared, trainings):
     ablated(num_seeds=2)
-    whole = (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes()
+    full = (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes()
     assert len(trainings) == 4
     (prepared / "data/reports/ablation/tiny/paper/runs/sam-lr0.005-seed8.parquet").unlink()
     ablated(num_seeds=2)
     assert trainings[4:] == ["ablate-tiny-paper-sam-lr0.005-seed8"]
-    assert (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes() == whole
+    assert (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes() == full
 
 
 def test_runs_of_other_settings_are_made_anew(prepared, trainings):

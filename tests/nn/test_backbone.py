@@ -68,8 +68,8 @@ def test_tokens_return_to_where_their_patch_was():
     assert features_BFHW.shape == (1, 64, 4, 6)
     assert tokens_BTF.shape[1] == 24 + net.net.num_prefix_tokens
     images = torch.randn(1, 3, 64, 96)
-    cell = net.net.forward_features(images)[0, net.net.num_prefix_tokens + 6 * 2 + 5]
-    torch.testing.assert_close(net(images)[0, :, 2, 5], cell)
+    position = net.net.forward_features(images)[0, net.net.num_prefix_tokens + 6 * 2 + 5]
+    torch.testing.assert_close(net(images)[0, :, 2, 5], position)
 
 
 @pytest.mark.parametrize(

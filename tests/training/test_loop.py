@@ -249,7 +249,7 @@ def test_a_non_finite_loss_stops_with_step_rate_and_images(tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
-    whole, last = toy_run.run(tmp_path / "whole", EVERYTHING)
+    full, last = toy_run.run(tmp_path / "whole", EVERYTHING)
     slow = {**EVERYTHING, "step_delay_s": 0.05}
     killed = tmp_path / "killed"
     process = processes.start(processes.ALONE, tmp_path, {"killed": slow})
@@ -262,13 +262,13 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
 
     resumed, resumed_last = toy_run.run(killed, EVERYTHING)
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.raw_state, resumed.raw_state)
-    assert_same_bits(whole.ema_state, resumed.ema_state)
-    assert json.dumps(whole.history) == json.dumps(resumed.history)
+    assert_same_bits(full.raw_state, resumed.raw_state)
+    assert_same_bits(full.ema_state, resumed.ema_state)
+    assert json.dumps(full.history) == json.dumps(resumed.history)
 
 
 def test_any_step_can_be_the_last_of_a_killed_run(tmp_path, monkeypatch):
-    whole, last = toy_run.run(tmp_path / "whole", EVERYTHING)
+    full, last = toy_run.run(tmp_path / "whole", EVERYTHING)
 
     class Killed(Exception):
         pass
@@ -290,8 +290,8 @@ def test_any_step_can_be_the_last_of_a_killed_run(tmp_path, monkeypatch):
         except Killed:
             continue
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.state, resumed.state)
-    assert whole.history == resumed.history
+    assert_same_bits(full.state, resumed.state)
+    assert full.history == resumed.history
 
 
 def test_sigterm_saves_and_exits_with_143(tmp_path):
@@ -301,10 +301,10 @@ def test_sigterm_saves_and_exits_with_143(tmp_path):
     status = processes.signalled(process, folder / "best-0000.safetensors", signal.SIGTERM)
     assert status == EXIT_TERMINATED == 143, (tmp_path / "log").read_text()
     assert checkpoint.read(folder / checkpoint.LATEST).state["now"]["step"] > 0
-    whole, last = toy_run.run(tmp_path / "whole", {**EVERYTHING, "checkpoint_every_steps": 1000})
+    full, last = toy_run.run(tmp_path / "whole", {**EVERYTHING, "checkpoint_every_steps": 1000})
     resumed, resumed_last = toy_run.run(tmp_path / "run", {**EVERYTHING, "checkpoint_every_steps": 1000})
     assert_same_bits(last, resumed_last)
-    assert whole.history == resumed.history
+    assert full.history == resumed.history
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -49,10 +49,10 @@ def test_a_group_whose_first_label_is_unsure_stays_unknown():
 def test_labels_are_given_once_before_the_first_epoch_of_both():
     method = toy.method("pseudo_labels", epochs=6, labelled_share=0.5)
     method.attach(toy.image_set(), unlabelled(2))
-    asked = []
+    scored_at = []
     for epoch in range(6):
-        method.start_epoch(epoch, lambda epoch=epoch: asked.append(epoch) or SCORES)
-    assert asked == [3] == [method.first_epoch]
+        method.start_epoch(epoch, lambda epoch=epoch: scored_at.append(epoch) or SCORES)
+    assert scored_at == [3] == [method.first_epoch]
 
 
 def test_before_they_are_labelled_nothing_is_known():

@@ -113,7 +113,7 @@ def test_a_further_method_does_not_move_the_labelled_batches_or_the_initial_weig
 @pytest.mark.parametrize("name", METHODS)
 def test_any_step_can_be_the_last_of_a_killed_run(name, tmp_path, monkeypatch):
     changes = {**HARD, "semi": {name: OPTIONS[name]}}
-    whole, last = toy_run.run(tmp_path / "whole", changes)
+    full, last = toy_run.run(tmp_path / "whole", changes)
 
     class Killed(Exception):
         pass
@@ -134,8 +134,8 @@ def test_any_step_can_be_the_last_of_a_killed_run(name, tmp_path, monkeypatch):
         except Killed:
             continue
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.state, resumed.state)
-    assert whole.history == resumed.history
+    assert_same_bits(full.state, resumed.state)
+    assert full.history == resumed.history
 
 
 def test_other_unlabelled_images_start_a_new_run(tmp_path):
