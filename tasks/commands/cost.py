@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tasks.commands import print_json
-from tasks.nn.cost import count_cost
+from tasks.nn.macs import count_cost
 from tasks.nn.model import load_config, load_model
 from tasks.params import load_params
 

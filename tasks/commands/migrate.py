@@ -97,8 +97,8 @@ def carried_thresholds(
     """thresholds.json of the migrated model, and the labels whose thresholds must be fitted.
 
     parts: new label -> old ones, the most frequent first.  carried: new labels that brought weights along; the others
-    are never predicted until they are fitted. Probability calibration comes from the first part; fusion with a detector stays
-    behind.
+    are never predicted until they are fitted. Probability calibration comes from the first part; fusion with a detector
+    stays behind.
     """
     entries, to_fit = migrate_thresholds(document["labels"], list(parts), migrations)
     never = UNFITTED | {"reason": "new to the model: never predicted until it is fitted"}

@@ -9,7 +9,7 @@ from tasks import tracking
 from tasks.core.ledger import Ledger
 from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
-from tasks.params import Params
+from tasks.params import EarlyStopping, Params
 from tasks.sampling.stratification import stratified_folds
 from tasks.training import checkpoint
 from tasks.training.fitting import CHECKPOINTS, Network
@@ -38,10 +38,12 @@ def run(params: Params) -> None:
     present = csr_array(labelled.targets_NC.astype(bool))
     fold_N = stratified_folds(present, group_N, num_folds=section.num_folds, rng=np.random.default_rng(params.seed))
 
+    # Without validation images nothing stops a fold early.
+    own = {"epochs": section.epochs, "early_stopping": EarlyStopping(rule="none", patience=1)}
     network = Network(params.model, vocabulary, paths.shards, paths.finetuned.parent / CHECKPOINTS, params.seed)
     result = out_of_fold_scores(
         network,
-        params.finetune.model_copy(update={"epochs": section.epochs}),
+        params.finetune.model_copy(update=own),
         labelled,
         pool,
         fold_N,

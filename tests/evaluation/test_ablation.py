@@ -1,4 +1,4 @@
-"""An ablation on hand-made scores: which steps there are, paired differences, intervals that hold the seeds' variance."""
+"""An ablation on hand-made scores: its steps, paired differences, intervals that hold the seeds' variance."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from tasks.nn.backbone import build_backbone
 from tasks.nn.cooccurrence import Cooccurrence
-from tasks.nn.cost import count_cost
+from tasks.nn.macs import count_cost
 from tasks.nn.heads import HEADS
 from tasks.nn.model import Tagger
 
