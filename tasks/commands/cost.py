@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tasks.commands import print_json
-from tasks.nn.cost import count_cost
-from tasks.nn.model import load_model
+from tasks.nn.macs import count_cost
+from tasks.nn.model import load_config, load_model
 from tasks.params import load_params
 
 
 def command() -> None:
     """Multiply-accumulates and parameters of the last run's model, for one image."""
-    params = load_params()
-    print_json(asdict(count_cost(load_model(params.paths.finetuned), tuple(params.model.image_px))))
+    folder = load_params().paths.finetuned
+    print_json(asdict(count_cost(load_model(folder), tuple(load_config(folder)["image_px"]))))

@@ -24,6 +24,7 @@ from tasks.commands import print_json
 from tasks.commands.review_steps import ask_again
 from tasks.core import tables
 from tasks.core.errors import ModelError
+from tasks.core.workspace import Workspace
 from tasks.export.onnx_file import export_onnx
 from tasks.nn.migration import migrated_model
 from tasks.nn.model import load_config, model_sha256, save_model
@@ -36,8 +37,8 @@ UNFITTED = {"threshold": None, "support": 0, "shrinkage_weight": 0.0, "low": Non
 
 
 def migrate(params: Params, folder: Path) -> dict:
-    """Write `folder` and ask what a split has left open. Returns, JSON-ready: the labels under another name and what
-    they come from, the new ones, the lost ones, whose thresholds need fitting, and how many cells are open.
+    """Write `folder` and queue what a split has left open. Returns, JSON-ready: the labels under another name and what
+    they come from, the new ones, the lost ones, whose thresholds need fitting, and how many pairs are open.
 
     Reads paths.finetuned and paths.thresholds as the last run left them, in the vocabulary of then.
     Raises ModelError for a head that cannot be carried over, when there is no model, or when `folder` holds anything
@@ -61,15 +62,15 @@ def migrate(params: Params, folder: Path) -> dict:
     paths = params.paths.model_copy(update={"finetuned": folder, "thresholds": folder / "thresholds.json"})
     manifest = manifest_of(params.model_copy(update={"paths": paths}), taxonomy.ids)
     export_onnx(model, folder / "model.onnx", manifest, opset=params.export.opset)
-    open_cells = look_again(params, taxonomy)
-    ask_again(params, open_cells)
-    tables.write_text(folder / "look_again.csv", as_csv(open_cells))
+    open_pairs = look_again(params, taxonomy)
+    ask_again(params, open_pairs)
+    tables.write_text(folder / "look_again.csv", as_csv(open_pairs))
     return {
         "from": {label: olds for label, olds in parts.items() if label in carried and olds != [label]},
         "new": [label for label in taxonomy.ids if label not in carried],
         "lost": sorted(set(olds) - {old for olds in parts.values() for old in olds}),
         "fit_thresholds": to_fit,
-        "look_again": open_cells.num_rows,
+        "look_again": open_pairs.num_rows,
         "written": str(folder),
     }
 
@@ -96,30 +97,26 @@ def carried_thresholds(
     """thresholds.json of the migrated model, and the labels whose thresholds must be fitted.
 
     parts: new label -> old ones, the most frequent first.  carried: new labels that brought weights along; the others
-    are never predicted until they are fitted. Score calibration comes from the first part; fusion with a detector stays
-    behind.
+    are never predicted until they are fitted. Probability calibration comes from the first part; fusion with a detector
+    stays behind.
     """
     entries, to_fit = migrate_thresholds(document["labels"], list(parts), migrations)
     never = UNFITTED | {"reason": "new to the model: never predicted until it is fitted"}
     labels = {label: entries[label] if label in carried and label in entries else never for label in parts}
-    found = {"rule": document.get("rule", ""), "fit_on": document.get("fit_on", ""), "labels": labels}
+    carried_document = {"rule": document.get("rule", ""), "fit_on": document.get("fit_on", ""), "labels": labels}
     if maps := document.get("probabilities"):
         first = {label: maps["labels"].get(olds[0]) if olds else None for label, olds in parts.items()}
-        found["probabilities"] = {**maps, "labels": first}
-    return found, [label for label in parts if label in to_fit or labels[label] is never]
+        carried_document["probabilities"] = {**maps, "labels": first}
+    return carried_document, [label for label in parts if label in to_fit or labels[label] is never]
 
 
 def look_again(params: Params, taxonomy: Taxonomy) -> pa.Table:
-    """image_id, label, was: cells that a split has left open, by the last run's labels; empty where it left none."""
-    folder = params.paths.cleaned
-    if not (folder / "labels.parquet").exists():
+    """image_id, label, was: pairs that a split has left open, by the last run's labels; empty where it left none."""
+    workspace = Workspace(params.paths)
+    if not workspace.exists("cleaned.labels"):
         return pa.table({"image_id": [], "label": [], "was": []})
-    return migrate_labels(
-        tables.read_table(folder / "labels.parquet", tables.LABELS),
-        tables.read_table(folder / "unknown.parquet", tables.UNKNOWN),
-        tables.read_table(params.paths.mapped / "coverage.parquet", tables.COVERAGE),
-        taxonomy.migrations,
-    ).look_again
+    labels, unknown = workspace.read("cleaned.labels"), workspace.read("cleaned.unknown")
+    return migrate_labels(labels, unknown, workspace.read("mapped.coverage"), taxonomy.migrations).look_again
 
 
 def as_csv(table: pa.Table) -> str:

@@ -1,11 +1,10 @@
-"""The ablation ladder without its training: rungs as overlays of params, and the table of paired differences.
+"""An ablation without its training: steps as changes of params, and the table of paired differences.
 
-Axes: R rungs, S seeds, B resamples.
+Axes: R steps, S seeds, B resamples.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,74 +13,92 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tasks.commands.recipe import merge
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.evaluation.comparison import difference_row
-from tasks.metrics.bootstrap import ends, percentile_interval
-from tasks.params import Params, parse_params
+from tasks.evaluation.scored_run import ScoredRun
+from tasks.metrics.bootstrap import ends, percentile_interval, resample
+from tasks.metrics.protocols import protocol_named
+from tasks.metrics.scored import Scored, mean_average_precision
 
-LADDERS = Path("recipes/ladders")
+ABLATIONS = Path("recipes/ablations")
 
 
 @dataclass(frozen=True)
 class AblationStep:
-    """One row of the table. params: of the recipe, with the changes of this rung and of all before it."""
+    """One row of the table. what: in words.  changes: of params, on top of those of all steps before it."""
 
     name: str
     what: str
-    params: Params
+    changes: Mapping[str, Any]
 
 
-def read_ladder(base: Mapping[str, Any], path: Path, *, skip: Sequence[str] = ()) -> list[AblationStep]:
-    """The rungs of the file `path` on top of `base`, which is params.yaml with a recipe, parsed as YAML.
+def read_steps(path: Path, *, skip: Sequence[str] = ()) -> list[AblationStep]:
+    """The steps of an ablation file, a YAML list of {step, what, params}.
 
-    skip: rungs to leave out, their changes with them; the first cannot be, all others are measured against it.
-    Raises ParamsError for a ladder that does not exist, and naming the rung whose changes do not make valid params.
+    skip: steps to leave out, their changes with them; the first cannot be, all others are measured against it.
+    Raises ParamsError for a file that does not exist or has the keys of an earlier version, and for an unknown step.
     """
     if not path.is_file():
-        others = sorted(ladder.stem for ladder in path.parent.glob("*.yaml"))
-        raise ParamsError(f"{path}: no such ladder. {did_you_mean(path.stem, others)}")
+        others = sorted(ablation.stem for ablation in path.parent.glob("*.yaml"))
+        raise ParamsError(f"{path}: no such ablation. {did_you_mean(path.stem, others)}")
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    names = [entry["rung"] for entry in entries]
+    for entry in entries:
+        if "rung" in entry:
+            raise ParamsError(f"{path}: key `rung` ('{entry['rung']}') is now called `step`. Rename it.")
+    names = [entry["step"] for entry in entries]
     for name in skip:
         if name not in names[1:]:
-            raise ParamsError(f"{path}: no rung '{name}' that can be skipped. {did_you_mean(name, names[1:])}")
-    rungs, raw = [], copy.deepcopy(dict(base))
-    for entry in entries:
-        if entry["rung"] not in skip:
-            raw = merge(raw, copy.deepcopy(entry["params"]))
-            params = parse_params(copy.deepcopy(raw), where=f"{path}: rung '{entry['rung']}'")
-            rungs.append(AblationStep(entry["rung"], entry["what"], params))
-    return rungs
+            raise ParamsError(f"{path}: no step '{name}' that can be skipped. {did_you_mean(name, names[1:])}")
+    return [AblationStep(e["step"], e["what"], e["params"]) for e in entries if e["step"] not in skip]
 
 
-def ladder_rows(names: Sequence[str], map_RS: np.ndarray, drawn_RSB: np.ndarray, *, seed: int = 0) -> list[dict]:
-    """Each rung's mean mAP over seeds with its 95 % interval, and its difference to the rung before and to the first.
+def measure_ablation(runs: Mapping[str, Sequence[ScoredRun]], *, num_resamples: int) -> list[dict]:
+    """`ablation_rows` of scored runs: step -> its runs, the same seeds for every step, on the same images."""
+    scored_RS = [
+        [
+            Scored(
+                run.scores_NC, run.targets_NC, run.known_NC, run.thresholds_C,
+                protocol_named(run.stamp["name"]), keep_order=True,
+            )
+            for run in of_step
+        ]
+        for of_step in runs.values()
+    ]  # fmt: skip
+    groups = next(iter(runs.values()))[0].group_ids
+    drawn_RSB = [
+        [resample(scored, num_resamples, resample_by=groups).headline["mAP"] for scored in row] for row in scored_RS
+    ]
+    map_RS = np.array([[mean_average_precision(scored) for scored in row] for row in scored_RS])
+    return ablation_rows(list(runs), map_RS, np.array(drawn_RSB))
+
+
+def ablation_rows(names: Sequence[str], map_RS: np.ndarray, drawn_RSB: np.ndarray, *, seed: int = 0) -> list[dict]:
+    """Each step's mean mAP over seeds with its 95 % interval, and its difference to the step before and to the first.
 
     map_RS: mAP of each run, float64 (R, S).  drawn_RSB: mAP of each run on resample b of the test images, the same
     images in resample b of every run, float64 (R, S, B).  seed: of the drawing of seeds.
-    Returns dicts with rung, mAP, low, high, by_seed, step and total; the last two are rows of `compare`, None for the
-    first rung.
+    Returns dicts with step, mAP, low, high, by_seed, over_previous and over_first; the last two are rows of `compare`,
+    None for the first step.
     """
     mean_R = map_RS.mean(axis=1)
     drawn_RB = mean_over_drawn_seeds(drawn_RSB, seed=seed)
     rows = []
     for r, name in enumerate(names):
         low, high = ends(percentile_interval(drawn_RB[r])) or (None, None)
-        step, total = (
+        over_previous, over_first = (
             None if r == 0 else difference_row(mean_R[a], mean_R[r], drawn_RB[r] - drawn_RB[a]) for a in (r - 1, 0)
         )
         spread = {"mAP": float(mean_R[r]), "low": low, "high": high, "by_seed": map_RS[r].tolist()}
-        rows.append({"rung": name, **spread, "step": step, "total": total})
+        rows.append({"step": name, **spread, "over_previous": over_previous, "over_first": over_first})
     return rows
 
 
 def mean_over_drawn_seeds(values_RSB: np.ndarray, *, seed: int) -> np.ndarray:
     """Bootstrap over seeds, crossed with the one over images that made the last axis; float64 (R, B).
 
-    For each resample, S - 1 of the S seeds are drawn with replacement, the same ones for every rung: of so few, drawing
+    For each resample, S - 1 of the S seeds are drawn with replacement, the same ones for every step: of so few, drawing
     S would make the variance too small by (S - 1) / S (McCarthy & Snowden 1985). One seed is kept as it is; the
-    intervals then say nothing about the luck of training.
+    intervals then leave out the variance between trainings.
     """
     _, num_seeds, num_resamples = values_RSB.shape
     if num_seeds == 1:
@@ -92,11 +109,12 @@ def mean_over_drawn_seeds(values_RSB: np.ndarray, *, seed: int) -> np.ndarray:
 
 def markdown(rows: Sequence[Mapping[str, Any]], learning_rates: Mapping[str, float]) -> str:
     """The rows as a table in percent, in the shape of the paper's table 6."""
-    lines = ["| rung | lr | mAP | step | against the baseline |", "|---|---|---|---|---|"]
+    lines = ["| step | lr | mAP | against the step before | against the baseline |", "|---|---|---|---|---|"]
     for r, row in enumerate(rows):
-        name = row["rung"] if r == 0 else f"+ {row['rung']}"
-        cells = [name, f"{learning_rates[row['rung']]:g}", _estimate(row), _change(row["step"]), _change(row["total"])]
-        lines.append(f"| {' | '.join(cells)} |")
+        name = row["step"] if r == 0 else f"+ {row['step']}"
+        columns = [name, f"{learning_rates[row['step']]:g}", _estimate(row)]
+        columns += [_change(row["over_previous"]), _change(row["over_first"])]
+        lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines) + "\n"
 
 

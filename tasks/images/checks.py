@@ -68,14 +68,14 @@ def check_images(
     settings = {"version": CACHE_VERSION, "max_pixels": str(max_pixels), "animated": animated}
     locations = [resolve(uri, root) for uri in images["uri"].to_pylist()]
     fingerprints = _fingerprints(locations) if cache_path else [None] * len(locations)
-    asked = pa.table({"location": pa.array(locations, pa.string()), "fingerprint": pa.array(fingerprints, pa.string())})
+    files = pa.table({"location": pa.array(locations, pa.string()), "fingerprint": pa.array(fingerprints, pa.string())})
     cached = _read_cache(cache_path, settings)
 
-    found = pc.index_in(_key(asked), value_set=_key(cached))
-    reused = cached.take(found.drop_null())
+    cached_row = pc.index_in(_key(files), value_set=_key(cached))
+    reused = cached.take(cached_row.drop_null())
     parts, saved_at = [reused], time.monotonic()
     check = partial(_check_batch, max_pixels=max_pixels, animated=animated)
-    unseen = asked.filter(pc.is_null(found))
+    unseen = files.filter(pc.is_null(cached_row))
     for part in engine.map_batches(
         check, unseen, batch_rows=BATCH_ROWS, workers=workers, what="images opened", releases_gil=True
     ):
@@ -86,8 +86,8 @@ def check_images(
     if cache_path and unseen.num_rows:
         _write_cache(cache_path, parts, settings)
 
-    was_found = found.is_valid().to_numpy(zero_copy_only=False)
-    order = np.where(was_found, np.cumsum(was_found), reused.num_rows + np.cumsum(~was_found)) - 1
+    is_cached = cached_row.is_valid().to_numpy(zero_copy_only=False)
+    order = np.where(is_cached, np.cumsum(is_cached), reused.num_rows + np.cumsum(~is_cached)) - 1
     checked = pa.concat_tables(parts).take(order)
     others = [name for name in images.column_names if name not in CHECKED]
     return pa.table({**{n: images[n] for n in others}, **{n: checked[n] for n in CHECKED}})

@@ -1,6 +1,7 @@
 """Training-size images packed in a few Arrow files: decoded once, memory-mapped, read without a copy.
 
-    shards/shard-00000.arrow    uncompressed Arrow IPC: image_id, height, width, pixels (H * W * 3 bytes, rows first)
+    shards/shard-00000.arrow    uncompressed Arrow IPC: image_id, height, width, pixels (H * W * 3 bytes, rows first);
+                                in the schema's metadata short_side_px, to which larger images were reduced
 
 Thousands of small files become a handful, which is what DVC and network disks like.
 """
@@ -30,6 +31,8 @@ SHARD = pa.schema(
         pa.field("pixels", pa.large_binary(), nullable=False),  # uint8 RGB
     ]
 )
+SHORT_SIDE_PX = b"short_side_px"
+"""Metadata key. The size stands in the files so that whatever is trained from them depends on it through its data."""
 IMAGES_PER_BATCH = 64
 """Decoded by one worker at a time; bounds what waits in memory to be written."""
 
@@ -39,7 +42,8 @@ def write_shards(
 ) -> None:
     """Pack the images in the order of the rows, in place of earlier shards in `out_dir`. Equal input, equal bytes.
 
-    images: at least image_id and uri, usable images only.  short_side_px: larger images are reduced to it.
+    images: at least image_id and uri, usable images only.  short_side_px: larger images are reduced to it; kept in each
+        file's metadata.
     images_per_file: at most; above 64, the next lower multiple of 64.
     Raises SourceError naming an image that cannot be decoded.
     """
@@ -51,11 +55,12 @@ def write_shards(
     paths = [out_dir / f"shard-{number:05d}.arrow" for number in range(num_files)]
     pack = partial(_pack, root=Path(root), short_side_px=short_side_px)
     rows = images.select(["image_id", "uri"])
+    schema = SHARD.with_metadata({SHORT_SIDE_PX: str(short_side_px).encode()})
     with closing(
         engine.map_batches(pack, rows, batch_rows=batch_rows, workers=workers, what="images packed", releases_gil=True)
     ) as packed:
         for path in paths:
-            with atomic_path(path) as temporary, pa.ipc.new_file(temporary, SHARD) as writer:
+            with atomic_path(path) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 for batch in islice(packed, batches_per_file):
                     writer.write_table(batch)
     for stale in set(out_dir.glob("shard-*.arrow")) - set(paths):
@@ -73,7 +78,7 @@ def _pack(batch: pa.Table, *, root: Path, short_side_px: int) -> pa.Table:
 def training_pixels(image_id: str, location: str, short_side_px: int) -> np.ndarray:
     """uint8 (H, W, 3) with min(H, W) <= short_side_px and the image's aspect, up to rounding."""
     try:
-        # The image checks have judged its size.
+        # Its size was checked at ingestion.
         return stored_pixels(location, short_side_px, max_pixels=sys.maxsize)
     except SourceError as error:
         raise SourceError(f"image '{image_id}': {error} Or run `ingest` again, which quarantines it.") from error
@@ -82,11 +87,12 @@ def training_pixels(image_id: str, location: str, short_side_px: int) -> np.ndar
 class ShardReader:
     """The images of a shard folder by position: `reader[reader.index[image_id]]` is uint8 (H, W, 3), read-only.
 
+    image_ids: in the order of the files.  short_side_px: what larger images were reduced to when they were packed.
     Pickles as its path, so each worker of a DataLoader maps the files itself and all share the same pages.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises TableError when the folder has no shards or one of them is damaged."""
+        """Raises TableError when the folder has no shards, one is damaged, or they were not packed at one size."""
         self.folder = Path(folder)
         paths = sorted(self.folder.glob("shard-*.arrow"))
         if not paths:
@@ -94,19 +100,27 @@ class ShardReader:
         self.image_ids: list[str] = []
         self._buffers: list[pa.Buffer] = []
         places: list[np.ndarray] = []
+        sizes: set[int] = set()
         for path in paths:
-            ids, place = self._map(path)
+            ids, place, short_side_px = self._map(path)
             self.image_ids += ids
             places.append(place)
+            sizes.add(short_side_px)
+        if len(sizes) > 1:
+            raise TableError(f"{folder}: shards of several sizes, {sorted(sizes)} px. Run `dvc repro -f shard`.")
+        self.short_side_px = sizes.pop()
         self._places = np.concatenate(places)  # int64 (N, 4): buffer, offset in it, height, width
 
-    def _map(self, path: Path) -> tuple[list[str], np.ndarray]:
+    def _map(self, path: Path) -> tuple[list[str], np.ndarray, int]:
         try:
             source = pa.memory_map(str(path))
             file = pa.ipc.open_file(source)
             batches = [file.get_batch(i) for i in range(file.num_record_batches)]
         except (pa.ArrowInvalid, OSError) as error:
             raise TableError(f"{path}: not a readable shard ({error}). Delete it and run `dvc repro shard`.") from error
+        short_side_px = (file.schema.metadata or {}).get(SHORT_SIDE_PX)
+        if short_side_px is None:
+            raise TableError(f"{path}: does not say at which size it was packed. Run `dvc repro -f shard`.")
         ids, places = [], []
         for batch in batches:
             pixels = batch["pixels"]
@@ -116,7 +130,7 @@ class ShardReader:
             number = np.full(len(pixels), len(self._buffers))
             places.append(np.stack([number, starts, batch["height"].to_numpy(), batch["width"].to_numpy()], axis=1))
             self._buffers.append(data)
-        return ids, np.concatenate(places) if places else np.zeros((0, 4), np.int64)
+        return ids, np.concatenate(places) if places else np.zeros((0, 4), np.int64), int(short_side_px)
 
     @cached_property
     def index(self) -> dict[str, int]:

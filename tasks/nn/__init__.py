@@ -6,5 +6,5 @@
     model.py     Tagger = backbone + head; saved as safetensors + JSON
     cost.py      multiply-accumulates and parameters
 
-Axes letters: N or B images, C labels, F channels of the feature map, H W its cells or pixels, D any inner width.
+Axes letters: N or B images, C labels, F channels of the feature map, H W its positions or pixels, D any inner width.
 """

@@ -1,6 +1,6 @@
 """Any timm model as a feature extractor; the only import of timm.
 
-Axes: B images, H W pixels or cells, F channels.
+Axes: B images, H W pixels or positions of the map, F channels.
 
 Weights are safetensors only: a file, a timm tag (from the local Hugging Face cache or the hub), or none.
 """
@@ -244,16 +244,16 @@ def _locate(architecture: str, weights: str, tag: str, config: dict[str, Any]) -
         raise ModelError(
             f"model.backbone.weights: {path}: only .safetensors files are read, nothing is unpickled. Convert it first."
         )
-    wanted = weights.removeprefix(architecture).lstrip(".")
-    wanted = tag if wanted == "timm" else wanted
-    tagged = f"{architecture}.{wanted}" if wanted else architecture
+    named = weights.removeprefix(architecture).lstrip(".")
+    named = tag if named == "timm" else named
+    tagged = f"{architecture}.{named}" if named else architecture
     known = [n.partition(".")[2] for n in timm.list_pretrained(f"{architecture}.*")]
     if not known:
         raise ModelError(
             f"model.backbone.weights: timm has none for {architecture}. Set weights: null, or to a .safetensors file."
         )
-    if wanted and wanted not in known:
-        raise ModelError(f"model.backbone.weights: {architecture} has no tag '{wanted}'. {did_you_mean(wanted, known)}")
+    if named and named not in known:
+        raise ModelError(f"model.backbone.weights: {architecture} has no tag '{named}'. {did_you_mean(named, known)}")
     config = dict(timm.get_pretrained_cfg(tagged).to_dict())
     return _download(config), config
 

@@ -19,12 +19,12 @@ class Cooccurrence:
 
     nums_C: int64, images on which the label is known present.
     adj_CC: int64, symmetric, diagonal 0: images on which both are known present.
-    judged_CC: int64, images on which the row's label is present and the column's is known either way.
+    known_CC: int64, images on which the row's label is present and the column's is known either way.
     """
 
     nums_C: np.ndarray
     adj_CC: np.ndarray
-    judged_CC: np.ndarray
+    known_CC: np.ndarray
 
     @classmethod
     def count(cls, targets_NC: np.ndarray, known_NC: np.ndarray) -> Cooccurrence:
@@ -33,15 +33,15 @@ class Cooccurrence:
         targets_NC: {0, 1}, meaningless where unknown.  known_NC: bool.
         """
         num_labels = targets_NC.shape[1]
-        both_CC, judged_CC = np.zeros((2, num_labels, num_labels), np.int64)
+        both_CC, known_CC = np.zeros((2, num_labels, num_labels), np.int64)
         for start in range(0, len(targets_NC), ROWS_PER_PRODUCT):
             known = np.asarray(known_NC[start : start + ROWS_PER_PRODUCT], bool)
             present = ((targets_NC[start : start + ROWS_PER_PRODUCT] != 0) & known).astype(np.float32)
             both_CC += (present.T @ present).astype(np.int64)
-            judged_CC += (present.T @ known.astype(np.float32)).astype(np.int64)
+            known_CC += (present.T @ known.astype(np.float32)).astype(np.int64)
         nums_C = both_CC.diagonal().copy()
         np.fill_diagonal(both_CC, 0)
-        return cls(nums_C, both_CC, judged_CC)
+        return cls(nums_C, both_CC, known_CC)
 
     @classmethod
     def placeholder(cls, num_labels: int) -> Cooccurrence:
@@ -53,4 +53,4 @@ class Cooccurrence:
 
         0 where there is no such image, and on the diagonal.
         """
-        return self.adj_CC / np.maximum(self.judged_CC, 1)
+        return self.adj_CC / np.maximum(self.known_CC, 1)

@@ -1,7 +1,7 @@
 """A trained model in another vocabulary, without training it again: renamed, merged, split, new and lost labels.
 
     renamed   keeps its row
-    split     each part starts as a copy of the whole
+    split     each part starts as a copy of the label that was split
     merged    the mean of the rows of its parts, weighted by how frequent they are, where a linear layer classifies a
               feature that all labels share; elsewhere (a label has a query of its own) the most frequent part
     new       starts afresh
@@ -43,7 +43,7 @@ def migrated_model(
     origins: for each new label {old column it comes from: how often that one was present, > 0}; {} for a new one.
     groups: columns of the exclusive groups, used where the old model was trained with a softmax over its own.
     seed: of fresh weights.
-    Raises ModelError for a head whose rows depend on the whole vocabulary, unless labels only got other names.
+    Raises ModelError for a head whose rows depend on all of the vocabulary, unless labels only got other names.
     """
     old = load_model(path)
     if [list(columns) for columns in origins] == [[c] for c in range(len(old.labels))]:

@@ -7,8 +7,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+
+from tasks.core.states import States
+from tasks.core.tables import UNKNOWN_STATE
+
+
+def keep_few_labels(states: States, *, per_class: int, seed: int) -> States:
+    """`states` where only `per_class` images a label keep their labels; those of the others are unknown.
+
+    per_class: 0 keeps all.  Which images: `labelled_subset`.
+    """
+    if not per_class:
+        return states
+    kept_N = labelled_subset(states.targets_NC, states.known_NC, states.image_ids, per_class=per_class, seed=seed)
+    return replace(states, states_NC=np.where(kept_N[:, None], states.states_NC, np.int8(UNKNOWN_STATE)))
 
 
 def labelled_subset(

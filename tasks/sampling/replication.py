@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from scipy.sparse import csr_array
 
 Sampler = Callable[[np.ndarray], np.ndarray]
@@ -77,6 +78,12 @@ def replication(targets_NC: np.ndarray, known_NC: np.ndarray, sampler: Sampler) 
     return np.maximum(weighted_NC.max(axis=1).toarray().ravel(), 1.0)
 
 
+def replication_of(table: pa.Table, image_ids: Sequence[str]) -> np.ndarray:
+    """r(I) of each image, float64 (N,); 1 where the table, of schema REPLICATION, has no row."""
+    r = dict(zip(table["image_id"].to_pylist(), table["replication"].to_pylist(), strict=True))
+    return np.asarray([r.get(image_id, 1.0) for image_id in image_ids])
+
+
 def epoch_replicas(replication_N: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     """int64 (N,): how often each image is drawn in this epoch; r(I) in expectation.
 
@@ -84,9 +91,9 @@ def epoch_replicas(replication_N: np.ndarray, *, seed: int, epoch: int) -> np.nd
     function of its arguments alone, so that every rank of a distributed run computes the same.
     """
     replication_N = np.asarray(replication_N, np.float64)
-    whole_N = np.floor(replication_N)
+    floor_N = np.floor(replication_N)
     draw_N = np.random.default_rng([seed, epoch]).random(len(replication_N))
-    return (whole_N + (draw_N < replication_N - whole_N)).astype(np.int64)
+    return (floor_N + (draw_N < replication_N - floor_N)).astype(np.int64)
 
 
 def before_after(

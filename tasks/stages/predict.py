@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from tasks.core.ledger import Ledger
-from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
+from tasks.images.shards import ShardReader
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
-from tasks.training.fitting import score_images, unlabelled_set
+from tasks.training.data import ImageSet
+from tasks.training.fitting import score_images
 
 
 def run(params: Params) -> None:
     """Model folder and shards -> one row of scores an image, in the taxonomy's label order."""
-    words, splits = Workspace(params.paths).vocabulary(), Workspace(params.paths).read("splits").sort_by("image_id")
-    ids = splits["image_id"].to_pylist()
-    model = load_model(params.paths.finetuned)
-    scored = score_images(params, model, unlabelled_set(params, ids), batch_size=params.predict.batch_size)
-    write_predictions(
-        params.paths.predictions,
+    folder, workspace = params.paths.finetuned, Workspace(params.paths)
+    splits = workspace.read("splits").sort_by("image_id")
+    ids, config = splits["image_id"].to_pylist(), load_config(folder)
+    images = ImageSet(ShardReader(params.paths.shards), ids, tuple(config["image_px"]), config["resize"])
+    scores_NC = score_images(load_model(folder), images, batch_size=params.predict.batch_size).scores_NC
+    workspace.write_predictions(
+        "predictions",
         Predictions(
             ids,
             splits["partition"].to_pylist(),
-            words.labels,
-            scored.scores_NC,
-            model_sha256=model_sha256(params.paths.finetuned),
-            weights_kind=load_config(params.paths.finetuned)["weights_kind"],
+            workspace.vocabulary().labels,
+            scores_NC,
+            model_sha256=model_sha256(folder),
+            weights_kind=config["weights_kind"],
         ),
     )
     ledger = Ledger("predict")
     ledger.num_in("images", len(ids))
     ledger.num_out("images", len(ids))
-    Workspace(params.paths).book(ledger)
+    workspace.book(ledger)

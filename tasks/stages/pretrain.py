@@ -8,33 +8,35 @@ from tasks import tracking
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
-from tasks.training.fitting import build_model, fit, image_set, save
+from tasks.training.fitting import CHECKPOINTS, Network, build_model, fit, save
+from tasks.training.loop import TrainingData
 
 TRAINS = True
 
 
 def run(params: Params) -> None:
     """Known labels of the pretrain partition -> weights; nothing but a note when there is no such source."""
-    settings, words = params.pretrain, Workspace(params.paths).vocabulary()
-    ids = Workspace(params.paths).image_ids("pretrain")
+    paths, settings, workspace = params.paths, params.pretrain, Workspace(params.paths)
+    ids = workspace.image_ids("pretrain")
     ledger = Ledger("pretrain")
     ledger.num_in("images", len(ids))
     if not settings.enabled or not ids:
         reason = "turned off in params.yaml" if not settings.enabled else "no source with `use: pretrain`"
         ledger.note(f"skipped: {reason}; fine-tuning starts from the backbone's own weights")
-        shutil.rmtree(params.paths.pretrained, ignore_errors=True)  # an earlier run's weights
-        params.paths.pretrained.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(paths.pretrained, ignore_errors=True)  # an earlier run's weights
+        paths.pretrained.mkdir(parents=True, exist_ok=True)
         ledger.dropped("images", len(ids), reason)
-        Workspace(params.paths).book(ledger)
+        workspace.book(ledger)
         return
-    dense = Workspace(params.paths).states("deduplicated", ids, words.labels)
-    kept = dense.has_known_labels()
-    ledger.dropped("images", len(ids) - len(kept), "no known label")
-    ledger.num_out("images", len(kept))
+    states = workspace.states("deduplicated", ids)
+    learned = states.has_known_labels()
+    ledger.dropped("images", len(ids) - len(learned), "no known label")
+    ledger.num_out("images", len(learned))
 
-    model, loss = build_model(params, words, settings, start=None, dense=dense)
-    result = fit(
-        params, settings, "pretrain", model, loss, image_set(params, dense, kept), on_metrics=tracking.log_metrics
-    )
-    save(params, params.paths.pretrained, "pretrain", model, result, settings.augment)
-    Workspace(params.paths).book(ledger)
+    vocabulary, checkpoints = workspace.vocabulary(), paths.finetuned.parent / CHECKPOINTS
+    network = Network(params.model, vocabulary, paths.shards, checkpoints, params.seed)
+    model, loss = build_model(network, settings.loss, where="params.yaml: pretrain.loss", states=states, start=None)
+    data = TrainingData(network.images(states, learned))
+    result = fit(network, settings, "pretrain", model, loss, data, on_metrics=tracking.log_metrics)
+    save(network, paths.pretrained, "pretrain", model, result, augment=settings.augment)
+    workspace.book(ledger)

@@ -87,6 +87,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_runs(folder: Path, prefix: str) -> None:
+    """Delete the folders of all runs in `folder` whose names start with `prefix`."""
+    for run in folder.glob(f"{prefix}*"):
+        remove(run)
+
+
 def fingerprint(*things: object) -> str:
     """Hash of what a run's result follows from: arrays and tensors by their bytes, other things by their repr."""
     digest = hashlib.sha256()

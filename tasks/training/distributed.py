@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tasks.core.environment import device_name
 from tasks.core.errors import ModelError
 
 
@@ -55,12 +56,12 @@ def default_device() -> torch.device:
 
     Raises ModelError when TAGWRIGHT_DEVICE is no device of this machine.
     """
-    if wanted := os.environ.get("TAGWRIGHT_DEVICE"):
+    if name := device_name():
         try:
-            return torch.zeros((), device=wanted).device
+            return torch.zeros((), device=name).device
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ModelError(
-                f"TAGWRIGHT_DEVICE: '{wanted}' cannot be used here. Use 'cpu', or 'cuda' where torch finds a GPU."
+                f"TAGWRIGHT_DEVICE: '{name}' cannot be used here. Use 'cpu', or 'cuda' where torch finds a GPU."
             ) from error
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

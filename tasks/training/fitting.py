@@ -1,11 +1,16 @@
-"""What the stages that run a network share: data, model and one fitted run."""
+"""One network fitted to labels: its images, its layers, a run that can be resumed, the folder that it leaves.
+
+Shared by all who train (`pretrain`, `out_of_fold`, `finetune`, the commands `ablate` and `find-lr`), each with labels
+and settings of its own. Axes: N images, C labels.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,82 +27,103 @@ from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
 from tasks.nn.model import Tagger, check_fit, save_model, start_from, xavier_init
-from tasks.params import Finetune, Params, Training
 from tasks.training import checkpoint
 from tasks.training.data import ImageSet
 from tasks.training.distributed import default_device, is_main_process
 from tasks.training.inference import Inference, infer
-from tasks.training.loop import TrainingResult, train
+from tasks.training.loop import OnMetrics, Surroundings, TrainingData, TrainingResult, train
 from tasks.training.semi import SEMI, SemiMethod
-from tasks.training.validation import mean_average_precision
+from tasks.training.settings import Choice, ModelSettings, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-
-def image_set(params: Params, dense: States, rows: np.ndarray | None = None) -> ImageSet:
-    """The images of `dense` (or only its `rows`) as the network takes them, with their labels."""
-    rows = np.arange(len(dense.image_ids)) if rows is None else rows
-    return ImageSet(
-        ShardReader(params.paths.shards),
-        [dense.image_ids[i] for i in rows],
-        tuple(params.model.image_px),
-        params.model.resize,
-        dense.targets_NC[rows],
-        dense.known_NC[rows],
-    )
+CHECKPOINTS = ".checkpoints"
+"""Folder beside the models, outside the graph, so that DVC leaves it alone."""
 
 
-def unlabelled_set(params: Params, image_ids: list[str]) -> ImageSet:
-    """Images to be scored."""
-    return ImageSet(ShardReader(params.paths.shards), image_ids, tuple(params.model.image_px), params.model.resize)
+@dataclass(frozen=True)
+class Network:
+    """What all trainings of a project share.
+
+    model: backbone, head and input size.  vocabulary: its outputs, in column order.  shards: folder of the images.
+    checkpoints: folder in which each run, by its name, keeps its state until its result is written.
+    seed: of initial weights and of all that is drawn.
+    """
+
+    model: ModelSettings
+    vocabulary: Vocabulary
+    shards: Path
+    checkpoints: Path
+    seed: int
+
+    @cached_property
+    def reader(self) -> ShardReader:
+        """The images, mapped when they are first asked for. Raises TableError when there are none."""
+        return ShardReader(self.shards)
+
+    def images(self, states: States, rows: np.ndarray | None = None) -> ImageSet:
+        """The images of `states`, or only those at the positions `rows`, as the network takes them, with labels."""
+        states = states if rows is None else states.take(rows)
+        return ImageSet(
+            self.reader,
+            states.image_ids,
+            tuple(self.model.image_px),
+            self.model.resize,
+            states.targets_NC,
+            states.known_NC,
+        )
 
 
 def build_model(
-    params: Params, words: Vocabulary, settings: Training, *, start: Path | None, dense: States
+    network: Network, loss: Choice, *, where: str, states: States, start: Path | None
 ) -> tuple[Tagger, torch.nn.Module]:
-    """The network and its loss, initialised from `seed`; weights of an earlier stage come along where there are any.
+    """The network and its loss, initialised from the seed; weights of an earlier training come along.
 
+    loss: one of LOSSES.  where: its key in params.yaml, for messages.
+    states: training labels, from which graph heads count co-occurrence.
     start: a model folder; when None, or when it holds no model, the backbone's own weights are the start.
-    dense: training labels, from which graph heads take their co-occurrence.
+    Raises ParamsError or ModelError for parts that do not fit each other.
     """
-    torch.manual_seed(params.seed)
+    section, vocabulary = network.model, network.vocabulary
+    torch.manual_seed(network.seed)
     backbone = build_backbone(
-        params.model.backbone.name,
-        weights=params.model.backbone.weights,
-        options=params.model.backbone.options,
-        image_px=tuple(params.model.image_px),
+        section.backbone.name,
+        weights=section.backbone.weights,
+        options=section.backbone.options,
+        image_px=tuple(section.image_px),
     )
-    if params.model.backbone.freeze_batchnorm:
+    if section.backbone.freeze_batchnorm:
         freeze_batchnorm(backbone)
-    num_labels = len(words.labels)
-    section = "finetune" if isinstance(settings, Finetune) else "pretrain"
     context = {
-        "label_names": words.display_names,
-        "groups": words.groups,
-        "cooccurrence": Cooccurrence.count(dense.targets_NC, dense.known_NC),
+        "num_labels": len(vocabulary.labels),
+        "label_names": vocabulary.display_names,
+        "groups": vocabulary.groups,
+        "cooccurrence": Cooccurrence.count(states.targets_NC, states.known_NC),
     }
-    head = params.model.head.build(
-        HEADS, where="params.yaml: model.head", num_features=backbone.num_features, num_labels=num_labels, **context
-    )
-    if params.model.head_init == "xavier":
+    head = section.head.build(HEADS, where="params.yaml: model.head", num_features=backbone.num_features, **context)
+    if section.head_init == "xavier":
         xavier_init(head)
-    loss = settings.loss.build(LOSSES, where=f"params.yaml: {section}.loss", num_labels=num_labels, **context)
-    check_fit(head, loss)
-    model = Tagger(backbone, head, labels=words.labels, logit_scale=loss.logit_scale, groups=loss.softmax_groups)
+    criterion = loss.build(LOSSES, where=where, **context)
+    check_fit(head, criterion)
+    model = Tagger(
+        backbone, head, labels=vocabulary.labels, logit_scale=criterion.logit_scale, groups=criterion.softmax_groups
+    )
     if start is not None and has_model(start):
         carried = start_from(model, start)
-        logger.info("weights of %s taken over; the head knows %d of %d labels", start, len(carried), num_labels)
-    return model, loss
+        logger.info(
+            "weights of %s taken over; the head knows %d of %d labels", start, len(carried), len(vocabulary.labels)
+        )
+    return model, criterion
 
 
-def build_semi(settings: Finetune, model: Tagger) -> SemiMethod | None:
+def build_semi(semi: Choice, model: Tagger, *, epochs: int) -> SemiMethod | None:
     """What learns from unlabelled images; its own layers are initialised after the model's. None: nothing does."""
-    return settings.semi.build(
+    return semi.build(
         SEMI,
         where="params.yaml: finetune.semi",
         num_features=model.backbone.num_features,
         groups=model.groups,
-        epochs=settings.epochs,
+        epochs=epochs,
     )
 
 
@@ -106,51 +132,40 @@ def has_model(folder: Path) -> bool:
     return (folder / "model.safetensors").exists()
 
 
-def nowhere(metrics: dict[str, float], step: int) -> None:
-    """Metrics that nobody records."""
-
-
 def fit(
-    params: Params,
-    settings: Training,
+    network: Network,
+    settings: TrainingSettings,
     name: str,
     model: Tagger,
     loss: torch.nn.Module,
-    train_set: ImageSet,
-    val_set: ImageSet | None = None,
+    data: TrainingData,
     *,
-    on_metrics: Callable[[dict[str, float], int], None] = nowhere,
-    **options,
+    semi: SemiMethod | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> TrainingResult:
     """Train to the end, resuming where an earlier attempt was stopped; `model` then holds the chosen weights.
 
+    name: of the run; its checkpoints and metrics bear it.
     Raises TableError when there is no image to learn from.
     """
-    if not len(train_set):
+    if not len(data.train):
         raise TableError(
-            f"{name}: no image with a known label is left to learn from. {params.paths.coverage_report} tells what the "
-            f"sources say, {params.paths.splits} which partition each image is in."
+            f"{name}: no image with a known label is left to learn from. The coverage report (paths.coverage_report in "
+            "params.yaml) tells what the sources say, paths.splits which partition each image is in."
         )
-    result = train(
-        model,
-        loss,
-        train_set,
-        val_set,
-        settings,
-        score=mean_average_precision,
-        seed=params.seed,
-        checkpoint_dir=checkpoint_dir(params, name),
-        on_metrics=lambda metrics, step: on_metrics({f"{name}/{k}": v for k, v in metrics.items()}, step),
-        num_workers=loader_workers(),
-        **options,
+
+    def publish(metrics: dict[str, float], step: int) -> None:
+        on_metrics({f"{name}/{key}": value for key, value in metrics.items()}, step)
+
+    surroundings = Surroundings(
+        network.checkpoints / name, on_metrics=publish if on_metrics else None, num_workers=loader_workers()
     )
+    result = train(model, loss, data, settings, seed=network.seed, surroundings=surroundings, semi=semi)
     model.load_state_dict(result.state)
     return result
 
 
-def score_images(
-    params: Params, model: Tagger, images: ImageSet, *, batch_size: int = 128, with_embeddings: bool = False
-) -> Inference:
+def score_images(model: Tagger, images: ImageSet, *, batch_size: int = 128, with_embeddings: bool = False) -> Inference:
     """Scores float32 (N, C) of every image, not augmented; embeddings too when asked for."""
     device = default_device()
     return infer(
@@ -163,31 +178,22 @@ def score_images(
     )
 
 
-def checkpoint_dir(params: Params, name: str) -> Path:
-    """Where a run keeps its state until its result is written; outside the graph, so that DVC leaves it alone."""
-    return params.paths.finetuned.parent / ".checkpoints" / name
-
-
-def save(params: Params, folder: Path, name: str, model: Tagger, result: TrainingResult, augment: list[dict]) -> None:
-    """Write the model folder, the augmentation policy with it, and forget the checkpoints."""
+def save(
+    network: Network, folder: Path, name: str, model: Tagger, result: TrainingResult, *, augment: list[dict]
+) -> None:
+    """Write the model folder, with what its images went through, and forget the run's checkpoints."""
     if not is_main_process():
         return
     config = {
-        "head": {"name": params.model.head.name, "options": params.model.head.options},
-        "image_px": params.model.image_px,
-        "resize": params.model.resize,
-        "short_side_px": params.shard.short_side_px,
+        "head": {"name": network.model.head.name, "options": network.model.head.options},
+        "image_px": network.model.image_px,
+        "resize": network.model.resize,
+        "short_side_px": network.reader.short_side_px,
         "weights_kind": result.kind,
         "augment": augment,
     }
     save_model(folder, model, config)
-    checkpoint.remove(checkpoint_dir(params, name))
-
-
-def forget(params: Params, prefix: str) -> None:
-    """Remove the checkpoints of all runs whose name starts with `prefix`."""
-    for folder in checkpoint_dir(params, "").glob(f"{prefix}*"):
-        checkpoint.remove(folder)
+    checkpoint.remove(network.checkpoints / name)
 
 
 def write_learning_curves(path: Path, history: list[dict]) -> None:

@@ -71,8 +71,8 @@ def _gathered(
     parts: list[torch.Tensor], rows: list[int], num_rows: int, device: torch.device, world: World
 ) -> np.ndarray:
     """Rows of all processes in order: each adds its own to zeros, which is exact."""
-    whole = torch.zeros(num_rows, 0, device=device)
+    gathered = torch.zeros(num_rows, 0, device=device)
     if parts:
-        whole = torch.zeros(num_rows, parts[0].shape[1], device=device)
-        whole[rows] = torch.cat(parts)
-    return world.sum(whole).cpu().numpy()
+        gathered = torch.zeros(num_rows, parts[0].shape[1], device=device)
+        gathered[rows] = torch.cat(parts)
+    return world.sum(gathered).cpu().numpy()

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.core.errors import NonFiniteLossError
 from tasks.training import SCHEDULES, STOPPING_RULES, checkpoint
 from tasks.training.data import ImageSet, Replicas, Step, StepPlan, training_batches
 from tasks.training.distributed import default_device, join
 from tasks.training.inference import infer
+from tasks.training.late_losses import LateLosses
 from tasks.training.optim import follow
 from tasks.training.progress import Progress
 from tasks.training.run import Run
@@ -40,6 +39,7 @@ from tasks.training.semi.base import SemiMethod, check_semi
 from tasks.training.semi.stream import with_unlabelled
 from tasks.training.settings import TrainingSettings
 from tasks.training.step import Stepper, build_stepper
+from tasks.training.validation import mean_average_precision
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ EXIT_TERMINATED = 143
 """Exit status after SIGTERM: the state is saved, the same command goes on from there. torchrun itself exits with 1."""
 
 METRICS_EVERY_STEPS = 50
-SHOWN_IDS = 16
 FINGERPRINTED_IMAGES = 16
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
@@ -82,97 +81,139 @@ class TrainingResult:
         return self.ema_state if self.kind == "ema" else self.raw_state
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """train: with labels.  val: picks the best epoch; None keeps the last, as EMA when there is one.
+
+    unlabelled: what a method of tasks/training/semi draws from.  replicas: how often each train image is drawn in an
+    epoch; None: once.
+    """
+
+    train: ImageSet
+    val: ImageSet | None = None
+    unlabelled: ImageSet | None = None
+    replicas: Replicas | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a run takes place; nothing here changes a number, but for the device's last bits.
+
+    checkpoint_dir: its state; the checkpoints stay, `checkpoint.remove` them once the result is written.
+    on_metrics: called in the first process alone.  device: the best there is when None.  num_workers: loader processes.
+    """
+
+    checkpoint_dir: Path
+    on_metrics: OnMetrics | None = None
+    device: torch.device | None = None
+    num_workers: int = 0
+
+
 def train(
     model: nn.Module,
     loss: nn.Module,
-    train_set: ImageSet,
-    val_set: ImageSet | None,
+    data: TrainingData,
     settings: TrainingSettings,
     *,
-    score: Score,
     seed: int,
-    checkpoint_dir: Path,
-    on_metrics: OnMetrics | None = None,
-    replicas: Replicas | None = None,
-    device: torch.device | None = None,
-    num_workers: int = 0,
+    surroundings: Surroundings,
     semi: SemiMethod | None = None,
-    unlabelled: ImageSet | None = None,
+    score: Score = mean_average_precision,
 ) -> TrainingResult:
-    """Train `model` in place and return the weights of its best epoch; goes on from `checkpoint_dir` where it can.
+    """Train `model` in place and return the weights of its best epoch; goes on from the last checkpoint where it can.
 
     model: uint8 (B, 3, H, W) -> logits (B, C). Initialise it from a seed: a checkpoint is recognised by the initial
-    weights among other things.  loss: a MultiLabelLoss.  val_set: None keeps the last epoch, as EMA when there is one.
-    score: judges the validation scores of raw and of EMA weights.  on_metrics: called in the first process alone.
-    num_workers: loader processes.
-    semi: learns from `unlabelled`, the images that it `draws_from`; None trains on labelled images alone.
-    The checkpoints stay; `checkpoint.remove` them once the result is written.
+    weights among other things.  loss: a MultiLabelLoss.
+    semi: learns from `data.unlabelled`; None trains on labelled images alone.
+    score: measures the validation scores of raw and of EMA weights.
     Raises ParamsError when `semi` cannot work with these images and settings; NonFiniteLossError; SystemExit(143) after
     SIGTERM, with the state saved; ModelError when the images cannot be shared among the processes.
     """
-    if val_set is None and (settings.early_stopping.rule != "none" or settings.schedule.name == "plateau"):
-        logger.warning("there is no validation set: early stopping and the plateau schedule have no effect")
-    if semi is not None:
-        check_semi(semi, unlabelled, has_ema=settings.ema.enabled)
-        semi.attach(train_set, unlabelled)
-    device = device or default_device()
+    _check_options(data, settings, semi)
+    device = surroundings.device or default_device()
     world = join(device)
     with _deterministic(device), _termination() as terminated:
         plan = StepPlan(
-            len(train_set),
+            len(data.train),
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
             epochs=settings.epochs,
             seed=seed,
-            replicas=replicas,
+            replicas=data.replicas,
             num_processes=world.size,
         )
-        schedule = settings.schedule.build(
-            SCHEDULES, where="schedule", num_steps=plan.num_steps, steps_per_epoch=plan.steps[0]
-        )
-        stopping = STOPPING_RULES[settings.early_stopping.rule](settings.early_stopping.patience)
         stepper = build_stepper(model, loss, settings, seed=seed, device=device, world=world, semi=semi)
-        fingerprint = _fingerprint(stepper, plan, train_set, val_set, unlabelled)
-        run = Run(stepper, schedule, stopping, Path(checkpoint_dir), fingerprint)
-        run.resume()
-        now = run.now
-        loading = {
-            "augment": settings.augment,
-            "cursor": (now.epoch, now.step),
-            "rank": world.rank,
-            "num_workers": num_workers,
-            "pin_memory": device.type == "cuda",
-        }
-        steps = training_batches(train_set, plan, **loading)
-        if semi is not None:
-            steps = with_unlabelled(steps, semi, train_set, unlabelled, plan, **loading)
-        losses = _LateLosses(train_set.image_ids)
-        publish = on_metrics if on_metrics and world.is_main else _keep_quiet
+        run = _resumed_run(stepper, plan, data, surroundings.checkpoint_dir)
+        now, num_workers = run.now, surroundings.num_workers
+        steps = _steps(run, plan, data, num_workers)
+        losses = LateLosses(data.train.image_ids)
+        publish = surroundings.on_metrics if surroundings.on_metrics and world.is_main else _ignore
         speed = []
         with Progress(plan.num_steps, done=now.num_steps, shown=world.is_main) as progress:
             while now.epoch < settings.epochs and not now.stopped:
-                if semi is not None and now.step == 0:  # later in an epoch the checkpoint remembers what it decided
-                    teacher = stepper.model if stepper.ema is None else stepper.ema.module
-                    semi.start_epoch(now.epoch, partial(_scores, stepper, teacher, unlabelled, num_workers))
+                _start_epoch(run, data.unlabelled, num_workers)
                 steps_of_epoch = itertools.islice(steps, plan.steps[now.epoch] - now.step)
                 speed.append(_train_epoch(run, steps_of_epoch, losses, terminated, progress, publish))
-                row = run.finish_epoch(*_validate(stepper, val_set, score, num_workers))
+                row = run.finish_epoch(*_validate(stepper, data.val, score, num_workers))
                 run.save()
-                progress.say(_sentence(row, speed[-1]))
+                progress.say(_summary(row, speed[-1]))
                 metrics = {name: v for name, v in {**row, **speed[-1]}.items() if name != "epoch" and v is not None}
                 publish(metrics, now.num_steps)
-        if world.sum(torch.tensor(float(terminated.is_set()), device=device)) > 0:  # while the last epoch was judged
+        if world.sum(torch.tensor(float(terminated.is_set()), device=device)) > 0:  # during the last validation
             raise SystemExit(EXIT_TERMINATED)
-        world.barrier()  # the first process wrote what all read now, and may delete it after the second barrier
-        raw_state, ema_state = run.best_weights()
-        world.barrier()
-        return TrainingResult(raw_state, ema_state, now.best_kind, now.best_score, now.best_epoch, now.history, speed)
+        return _result(run, speed)
+
+
+def _check_options(data: TrainingData, settings: TrainingSettings, semi: SemiMethod | None) -> None:
+    """Say which options have no effect; raise ParamsError where `semi` cannot work."""
+    if data.val is None and (settings.early_stopping.rule != "none" or settings.schedule.name == "plateau"):
+        logger.warning("there is no validation set: early stopping and the plateau schedule have no effect")
+    if semi is not None:
+        check_semi(semi, data.unlabelled, has_ema=settings.ema.enabled)
+        semi.attach(data.train, data.unlabelled)
+
+
+def _resumed_run(stepper: Stepper, plan: StepPlan, data: TrainingData, folder: Path) -> Run:
+    """The run at its last checkpoint, or at its beginning."""
+    settings = stepper.settings
+    schedule = settings.schedule.build(
+        SCHEDULES, where="schedule", num_steps=plan.num_steps, steps_per_epoch=plan.steps[0]
+    )
+    stopping = STOPPING_RULES[settings.early_stopping.rule](settings.early_stopping.patience)
+    fingerprint = _fingerprint(stepper, plan, data.train, data.val, data.unlabelled)
+    run = Run(stepper, schedule, stopping, Path(folder), fingerprint)
+    run.resume()
+    return run
+
+
+def _steps(run: Run, plan: StepPlan, data: TrainingData, num_workers: int) -> Iterator[Step]:
+    """All steps from where the run stands to its end."""
+    stepper = run.stepper
+    loading = {
+        "augment": stepper.settings.augment,
+        "cursor": (run.now.epoch, run.now.step),
+        "rank": stepper.world.rank,
+        "num_workers": num_workers,
+        "pin_memory": stepper.device.type == "cuda",
+    }
+    steps = training_batches(data.train, plan, **loading)
+    if stepper.semi is not None:
+        steps = with_unlabelled(steps, stepper.semi, data.train, data.unlabelled, plan, **loading)
+    return steps
+
+
+def _start_epoch(run: Run, unlabelled: ImageSet | None, num_workers: int) -> None:
+    """Let the semi-supervised method score its images; later in an epoch the checkpoint remembers what it decided."""
+    stepper = run.stepper
+    if stepper.semi is not None and run.now.step == 0:
+        teacher = stepper.model if stepper.ema is None else stepper.ema.module
+        stepper.semi.start_epoch(run.now.epoch, partial(_scores, stepper, teacher, unlabelled, num_workers))
 
 
 def _train_epoch(
     run: Run,
     steps: Iterator[Step],
-    losses: _LateLosses,
+    losses: LateLosses,
     terminated: threading.Event,
     progress: Progress,
     publish: OnMetrics,
@@ -182,9 +223,9 @@ def _train_epoch(
     stepper.loss.start_epoch(now.epoch)
     num_images, waited, began = 0, 0.0, time.perf_counter()
     while True:
-        asked = time.perf_counter()
+        waiting_since = time.perf_counter()
         step = next(steps, None)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - waiting_since
         if step is None:
             break
         lr = settings.lr * follow(run.schedule, stepper.optimizer, step.number)
@@ -206,45 +247,13 @@ def _train_epoch(
     return {"images_per_s": num_images / elapsed, "data_wait_share": waited / elapsed}
 
 
-class _LateLosses:
-    """Losses, and whether to stop, read one step late: by then the numbers are there and no accelerator is waited for.
-
-    last: the loss read last.  stop: some process has been told to terminate; all learn of it at the same step.
-    """
-
-    def __init__(self, image_ids: Sequence[str]) -> None:
-        self.last, self.stop = math.nan, False
-        self._image_ids = image_ids
-        self._waiting: tuple[Step, float, Tensor, torch.cuda.Event | None] | None = None
-
-    def put(self, step: Step, lr: float, loss: Tensor, *, stop: Tensor) -> None:
-        """Start fetching the numbers of a step."""
-        numbers = torch.stack([loss, stop]).to("cpu", non_blocking=True)
-        arrived = None
-        if loss.is_cuda:
-            arrived = torch.cuda.Event()
-            arrived.record()
-        self._waiting = (step, lr, numbers, arrived)
-
-    def resolve(self) -> float:
-        """The loss put last, 0 when it has been settled already. Raises NonFiniteLossError."""
-        if self._waiting is None:
-            return 0.0
-        (step, lr, numbers, arrived), self._waiting = self._waiting, None
-        if arrived is not None:
-            arrived.synchronize()
-        self.last, stop = numbers.tolist()
-        self.stop = self.stop or stop > 0
-        if not math.isfinite(self.last):
-            ids = [self._image_ids[row] for row in step.rows]
-            logger.error("images of step %d: %s", step.number, ", ".join(ids))
-            more = f", … ({len(ids)} in all, see the log)" if len(ids) > SHOWN_IDS else ""
-            raise NonFiniteLossError(
-                f"training: the loss is {self.last} at step {step.number} (epoch {step.epoch}), learning rate "
-                f"{lr:.3g}; images: {', '.join(ids[:SHOWN_IDS])}{more}. Lower lr, or look at these images; with fp16, "
-                "try bf16 or fp32."
-            )
-        return self.last
+def _result(run: Run, speed: list[dict[str, float]]) -> TrainingResult:
+    """The weights of the best epoch, in every process."""
+    now, world = run.now, run.stepper.world
+    world.barrier()  # the first process wrote what all read now, and may delete it after the second barrier
+    raw_state, ema_state = run.best_weights()
+    world.barrier()
+    return TrainingResult(raw_state, ema_state, now.best_kind, now.best_score, now.best_epoch, now.history, speed)
 
 
 def _fingerprint(stepper: Stepper, plan: StepPlan, *sets: ImageSet | None) -> str:
@@ -289,15 +298,15 @@ def _scores(stepper: Stepper, model: nn.Module, images: ImageSet, num_workers: i
     ).scores_NC
 
 
-def _sentence(row: dict[str, Any], speed: dict[str, float]) -> str:
+def _summary(row: dict[str, Any], speed: dict[str, float]) -> str:
     scores = [f"{kind} {row[f'val_{kind}']:.4f}" for kind in ("raw", "ema") if row[f"val_{kind}"] is not None]
     return ", ".join(
         [f"epoch {row['epoch']}: loss {row['loss']:.4f}", *scores, f"{speed['images_per_s']:.1f} images/s"]
     )
 
 
-def _keep_quiet(metrics: dict[str, float], step: int) -> None:
-    """Where nobody asked for metrics."""
+def _ignore(metrics: dict[str, float], step: int) -> None:
+    """Metrics that nobody records."""
 
 
 @contextmanager
@@ -315,7 +324,7 @@ def _deterministic(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets within the block; never set outside the main thread, where no handler may stand."""
+    """An event that SIGTERM sets within the block; never set outside the main thread, where no handler is allowed."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -18,7 +18,7 @@ from tasks.training.settings import TrainingSettings
 from tasks.training.step import Stepper, build_stepper
 
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5
-"""Points of a sweep that are not judged: the first are noise, the last diverge. As in the sources."""
+"""Points of a sweep that are left out: the first are noise, the last diverge. As in the sources."""
 
 
 LEAST_STEPS = 40
@@ -67,7 +67,7 @@ def range_test(
         summed loss wants far smaller rates than a mean.
     smoothing: weight of the newest loss in the running mean.  divergence: the sweep ends when the running mean exceeds
         this multiple of its best.
-    Raises ModelError when too few points are left to judge.
+    Raises ModelError when too few points are left.
     Source: Smith 2017; constants of Prokofiev & Sovrasov's released code and of torch-lr-finder.
     """
     plain = replace(stepper, sam=None, ema=None)
@@ -95,13 +95,13 @@ def steepest_descent(lrs: list[float], losses: list[float]) -> float:
 
     Raises ModelError when fewer than two points are left after the first 10 and the last 5.
     """
-    judged = slice(SKIPPED_FIRST, len(losses) - SKIPPED_LAST)
+    inner = slice(SKIPPED_FIRST, len(losses) - SKIPPED_LAST)
     if len(losses) < SKIPPED_FIRST + SKIPPED_LAST + 2:
         raise ModelError(
             f"learning-rate search: the loss diverged or the data ended after {len(losses)} steps, at least "
             f"{SKIPPED_FIRST + SKIPPED_LAST + 2} are needed. Lower max_lr or the batch size."
         )
-    return lrs[judged][int(np.argmin(np.gradient(losses[judged])))]
+    return lrs[inner][int(np.argmin(np.gradient(losses[inner])))]
 
 
 def search_lr(

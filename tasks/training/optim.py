@@ -35,9 +35,9 @@ def parameter_groups(
     times this factor: "backbone …".
     Returns dicts with keys name, params, lr, base_lr, weight_decay, names.
     """
-    kinds = {"decayed": (lr, weight_decay), "bias": (lr * bias_lr_factor, 0.0), "undecayed": (lr, 0.0)}
-    slower = {f"backbone {kind}": (own_lr * backbone_lr_factor, decay) for kind, (own_lr, decay) in kinds.items()}
-    members: dict[str, list[tuple[str, nn.Parameter]]] = {kind: [] for kind in (*kinds, *slower)}
+    rates = {"decayed": (lr, weight_decay), "bias": (lr * bias_lr_factor, 0.0), "undecayed": (lr, 0.0)}
+    slower = {f"backbone {kind}": (own_lr * backbone_lr_factor, decay) for kind, (own_lr, decay) in rates.items()}
+    members: dict[str, list[tuple[str, nn.Parameter]]] = {kind: [] for kind in (*rates, *slower)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = (
@@ -53,7 +53,7 @@ def parameter_groups(
             "base_lr": group_lr,
             "weight_decay": decay,
         }
-        for kind, (group_lr, decay) in (kinds | slower).items()
+        for kind, (group_lr, decay) in (rates | slower).items()
         if members[kind]
     ]
 

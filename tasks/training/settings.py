@@ -1,4 +1,4 @@
-"""What the loop reads of a training section; `tasks.params.Training` fits without being imported."""
+"""What training reads of params.yaml; the sections of tasks.params fit without being imported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ class Choice(Protocol):
     """One entry of a registry with its options; `build` calls it."""
 
     name: str
+
+    @property
+    def options(self) -> dict[str, Any]: ...
 
     def build(self, registry: Mapping[str, Callable], *, where: str, **context: Any) -> Any: ...
 
@@ -32,6 +35,7 @@ class EarlyStopping(Protocol):
 
 
 class TrainingSettings(Protocol):
+    loss: Choice  # of LOSSES
     epochs: int
     batch_size: int  # images an optimiser step sees, over all processes and micro-batches
     accumulate: int  # micro-batches a step
@@ -51,3 +55,23 @@ class TrainingSettings(Protocol):
     augment: Sequence[Mapping[str, Any]]  # the policy, see augment.py
     early_stopping: EarlyStopping
     checkpoint_every_steps: int  # optimiser steps
+
+
+class FinetuneSettings(TrainingSettings, Protocol):
+    labelled_per_class: int  # 0 keeps the labels of every image
+    semi: Choice  # of SEMI
+
+
+class Backbone(Protocol):
+    name: str  # of timm
+    weights: str | None  # a timm tag, a file, or none
+    options: dict[str, Any]
+    freeze_batchnorm: bool
+
+
+class ModelSettings(Protocol):
+    image_px: Sequence[int]  # height, width
+    resize: str  # stretch | letterbox | crop
+    backbone: Backbone
+    head: Choice  # of HEADS
+    head_init: str  # own | xavier

@@ -1,7 +1,7 @@
 """The number that picks the best epoch and stops a run early.
 
-It stands here and not in tasks/metrics, so that editing how models are *judged* trains nothing again; a test holds the
-two equal. Axes: N images, C labels.
+It stands here and not in tasks/metrics, so that editing how models are *evaluated* trains nothing again; a test holds
+the two equal. Axes: N images, C labels.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import numpy as np
 
 
 def mean_average_precision(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> float:
-    """Mean over labels with a known positive of non-interpolated average precision over known cells, ties grouped.
+    """Mean over labels with a known positive of non-interpolated average precision over known entries, ties grouped.
 
     scores_NC: float (N, C).  targets_NC: uint8 {0, 1}.  known_NC: bool.  NaN when no label has a known positive.
     """
-    found = [
+    of_labels = [
         average_precision(scores_NC[known, c], targets_NC[known, c])
         for c, known in enumerate(known_NC.T)
         if targets_NC[known, c].any()
     ]
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(of_labels)) if of_labels else float("nan")
 
 
 def average_precision(scores_N: np.ndarray, targets_N: np.ndarray) -> float:

@@ -82,7 +82,7 @@ def settings(variant: Variant, *, num_images: int, epochs: int, seed: int) -> Pa
 
 
 def prepare(num_images: int, seed: int) -> None:
-    """Compose into the current folder and do all that the variants share."""
+    """Make the demo images in the current folder and do all that the variants share."""
     params = settings(VARIANTS["none"], num_images=num_images, epochs=1, seed=seed)
     stages = ("make_demo", "ingest", "map_labels", "deduplicate", "split", "shard")
     run_stages(params, *stages, "pretrain", "out_of_fold", "clean", "resample")
@@ -91,31 +91,31 @@ def prepare(num_images: int, seed: int) -> None:
 def accuracies(params: Params) -> dict[str, np.ndarray]:
     """Accuracy of digit, letter and both, float64 (3,), on each part; train as the network sees it in the end."""
 
-    predictions, words = read_predictions(params.paths.predictions), Workspace(params.paths).vocabulary()
-    found = {}
+    predictions, vocabulary = read_predictions(params.paths.predictions), Workspace(params.paths).vocabulary()
+    accuracy = {}
     for part in ("train", "calibration", "test"):
         own = predictions.select(part)
-        dense = Workspace(params.paths).states("cleaned", own.image_ids, words.labels)
-        cells = own.scores_NC, dense.targets_NC, dense.known_NC
-        groups = ([group] for group in words.groups)
-        found[part] = np.array([group_accuracy(*cells, *chosen) for chosen in (*groups, words.groups)])
-    return found
+        states = Workspace(params.paths).states("cleaned", own.image_ids)
+        arrays = own.scores_NC, states.targets_NC, states.known_NC
+        groups = ([group] for group in vocabulary.groups)
+        accuracy[part] = np.array([group_accuracy(*arrays, *chosen) for chosen in (*groups, vocabulary.groups)])
+    return accuracy
 
 
 def run(names: Sequence[str], *, num_images: int, epochs: int, seed: int) -> dict[str, dict[str, np.ndarray]]:
     """Train the variants on the same images."""
-    found = {}
+    accuracy = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         prepare(num_images, seed)
         for name in names:
             began = time.process_time()
             params = settings(VARIANTS[name], num_images=num_images, epochs=epochs, seed=seed)
             run_stages(params, "finetune", "predict")
-            found[name] = accuracies(params)
-            said = ", ".join(f"{share:.4f}" for share in found[name]["calibration"])
+            accuracy[name] = accuracies(params)
+            shown = ", ".join(f"{share:.4f}" for share in accuracy[name]["calibration"])
             seconds = time.process_time() - began
-            print(f"  {num_images} images, seed {seed}, {name}: {said} in {seconds:.0f} s of CPU", flush=True)
-    return found
+            print(f"  {num_images} images, seed {seed}, {name}: {shown} in {seconds:.0f} s of CPU", flush=True)
+    return accuracy
 
 
 def print_table(title: str, runs: dict[str, list[dict[str, np.ndarray]]]) -> None:
@@ -124,11 +124,11 @@ def print_table(title: str, runs: dict[str, list[dict[str, np.ndarray]]]) -> Non
     print("| variant | train, both | val, both | val, digit | val, letter | test, both |\n|---|---|---|---|---|---|")
     for name, of_seeds in runs.items():
         columns = [("train", 2), ("calibration", 2), ("calibration", 0), ("calibration", 1), ("test", 2)]
-        cells = []
+        texts = []
         for part, column in columns:
-            values = 100 * np.array([found[part][column] for found in of_seeds])
-            cells.append(f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""))
-        print(f"| {name} | {' | '.join(cells)} |")
+            values = 100 * np.array([accuracy[part][column] for accuracy in of_seeds])
+            texts.append(f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""))
+        print(f"| {name} | {' | '.join(texts)} |")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -44,7 +44,7 @@ from tasks.params import Training, load_params
 from tasks.sampling.few_labels import labelled_subset
 from tasks.training.data import ImageSet
 from tasks.training.inference import infer
-from tasks.training.loop import train
+from tasks.training.loop import Surroundings, TrainingData, train
 from tasks.training.semi import SEMI
 from tasks.training.validation import mean_average_precision
 from tests.imports import ROOT
@@ -116,12 +116,12 @@ def digits() -> Task:
 def symbols() -> Task:
     """Two-symbol images: ten digits and 26 letters, one of each on every image."""
     sizes = {"train": 2000, "val": 0, "test": 500, "pool": 0}
-    composed = draw_parts(sizes, seed=0)
+    pairs = draw_parts(sizes, seed=0)
     parts = []
     one_hot_CC = np.eye(36, dtype=np.uint8)
     for name in ("train", "test"):
-        pictures = [np.repeat(pair.image_HW[..., None], 3, axis=2) for pair in composed[name]]
-        targets_NC = np.array([one_hot_CC[pair.digit] | one_hot_CC[10 + pair.letter] for pair in composed[name]])
+        pictures = [np.repeat(pair.image_HW[..., None], 3, axis=2) for pair in pairs[name]]
+        targets_NC = np.array([one_hot_CC[pair.digit] | one_hot_CC[10 + pair.letter] for pair in pairs[name]])
         parts.append(image_set(pictures, targets_NC, np.ones_like(targets_NC, bool), (IMAGE_PX, IMAGE_PX)))
 
     shifts = {"name": "affine", "degrees": 10, "translate": 0.03}
@@ -138,7 +138,7 @@ def symbols() -> Task:
 
 
 def voc() -> Task:
-    """Photographs whose difficult-only cells are unknown; the class must be on 50 of them."""
+    """Photographs whose difficult-only pairs are unknown; the class must be on 50 of them."""
     folder = REAL_DATA / "voc" / "VOC2012-animals-train"
     pictures, rows = [], []
     with tarfile.open(folder / "images.tar") as images, tarfile.open(folder / "annotations.tar.gz") as archive:
@@ -222,15 +222,11 @@ def mean_ap_of(task: Task, name: str, per_class: int, seed: int) -> float:
         result = train(
             model,
             task.new_loss(),
-            labelled,
-            None,
+            TrainingData(labelled, unlabelled=stream, replicas=lambda epoch: np.roll(copies_N, epoch * 7)),
             task.settings,
-            score=mean_average_precision,
             seed=seed,
-            checkpoint_dir=Path(folder),
-            replicas=lambda epoch: np.roll(copies_N, epoch * 7),
+            surroundings=Surroundings(Path(folder)),
             semi=semi,
-            unlabelled=stream,
         )
     model.load_state_dict(result.state)
     scores_NC = infer(model, task.test, batch_size=128, device=next(model.parameters()).device).scores_NC
@@ -286,16 +282,16 @@ def print_table(options: argparse.Namespace, names: Sequence[str], done: dict[tu
         f"| method | {' | '.join(f'{n} a class' for n in options.per_class)} |\n|---|{'---|' * len(options.per_class)}"
     )
     for name in names:
-        cells = []
+        texts = []
         for per_class in options.per_class:
             values = [done[options.data, name, per_class, seed] for seed in range(options.seeds)]
             baseline = [done[options.data, "supervised", per_class, seed] for seed in range(options.seeds)]
-            cell = f"{np.mean(values):.3f}"
+            text = f"{np.mean(values):.3f}"
             if name != "supervised":
                 mean, half = interval(np.subtract(values, baseline))
-                cell += f" ({mean:+.3f} ± {half:.3f})"
-            cells.append(cell)
-        print(f"| {name} | {' | '.join(cells)} |")
+                text += f" ({mean:+.3f} ± {half:.3f})"
+            texts.append(text)
+        print(f"| {name} | {' | '.join(texts)} |")
 
 
 if __name__ == "__main__":

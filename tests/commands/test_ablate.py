@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from tasks.commands import ablate as command
+from tasks.commands import ablate as module
 from tasks.commands.ablate import ablate
 from tasks.core.errors import ParamsError
 from tasks.evaluation.scored_run import read_scored_run
@@ -43,63 +43,68 @@ def prepared(home, monkeypatch):
 def trainings(monkeypatch):
     """Names of the runs that are trained, not read."""
     names = []
-    monkeypatch.setattr(command, "trained", lambda *a, _real=command.trained, **k: names.append(a[1]) or _real(*a, **k))
+
+    def traced(*arguments, real=module.finetune_once, **options):
+        names.append(arguments[3])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "finetune_once", traced)
     return names
 
 
-def climb(**changes):
+def ablated(**changes):
     return ablate(
         "tiny", "paper", **{"num_seeds": 1, "learning_rates": [], "skip": ALL_BUT_SAM, "num_resamples": 20, **changes}
     )
 
 
-def ladder(home) -> dict:
-    return json.loads((home / "data/reports/ablation/tiny/paper/ladder.json").read_text())
+def measured_of(home) -> dict:
+    return json.loads((home / "data/reports/ablation/tiny/paper/ablation.json").read_text())
 
 
-def test_the_command_climbs_every_rung_and_writes_the_table(prepared):
+def test_the_command_runs_every_step_and_writes_the_table(prepared):
     done = run(prepared, "tasks", "ablate", "tiny", "--seeds", "1", "--bootstrap", "20", TAGWRIGHT_TRACKING="off")
-    measured = ladder(prepared)
-    names = [row["rung"] for row in measured["rungs"]]
+    measured = measured_of(prepared)
+    names = [row["step"] for row in measured["steps"]]
     assert names == ["baseline", "sam", "pre-training", "ml-decoder", "am", "aam", "gat"]
-    assert all(0 < row["low"] <= row["high"] <= 1 for row in measured["rungs"])
+    assert all(0 < row["low"] <= row["high"] <= 1 for row in measured["steps"])
     assert measured["partition"] == "test"
-    assert done.stdout.strip() == (prepared / "data/reports/ablation/tiny/paper/ladder.md").read_text().strip()
+    assert done.stdout.strip() == (prepared / "data/reports/ablation/tiny/paper/ablation.md").read_text().strip()
     assert "7 of 7" in done.stderr
     assert not list((prepared / "data/models/.checkpoints").glob("ablate-*"))
 
 
-def test_a_killed_ladder_goes_on_where_it_was_and_ends_the_same(prepared, trainings):
-    climb(num_seeds=2)
-    whole = (prepared / "data/reports/ablation/tiny/paper/ladder.json").read_bytes()
+def test_a_killed_ablation_goes_on_where_it_was_and_ends_the_same(prepared, trainings):
+    ablated(num_seeds=2)
+    full = (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes()
     assert len(trainings) == 4
     (prepared / "data/reports/ablation/tiny/paper/runs/sam-lr0.005-seed8.parquet").unlink()
-    climb(num_seeds=2)
+    ablated(num_seeds=2)
     assert trainings[4:] == ["ablate-tiny-paper-sam-lr0.005-seed8"]
-    assert (prepared / "data/reports/ablation/tiny/paper/ladder.json").read_bytes() == whole
+    assert (prepared / "data/reports/ablation/tiny/paper/ablation.json").read_bytes() == full
 
 
 def test_runs_of_other_settings_are_made_anew(prepared, trainings):
-    climb()
+    ablated()
     write_recipe(prepared, finetune={**TINY["finetune"], "weight_decay": 0.5})
-    climb()
+    ablated()
     assert len(trainings) == 4
 
 
-def test_each_rung_takes_the_learning_rate_that_calibration_prefers_to_its_other_seeds(prepared, trainings):
-    climb(num_seeds=2, learning_rates=[0.02, 1e-6])
+def test_each_step_takes_the_learning_rate_that_calibration_prefers_to_its_other_seeds(prepared, trainings):
+    ablated(num_seeds=2, learning_rates=[0.02, 1e-6])
     assert len(trainings) == 2 * (2 + 1)
     runs = [read_scored_run(p).stamp for p in (prepared / "data/reports/ablation/tiny/paper/runs").glob("*.parquet")]
-    for name, chosen in ladder(prepared)["learning_rates"].items():
-        tried = {r["lr"]: r["val_mAP"] for r in runs if (r["rung"], r["seed"]) == (name, 7)}
+    for name, chosen in measured_of(prepared)["learning_rates"].items():
+        tried = {r["lr"]: r["val_mAP"] for r in runs if (r["step"], r["seed"]) == (name, 7)}
         assert tried[chosen] == max(tried.values())
-        assert [r["lr"] for r in runs if (r["rung"], r["seed"]) == (name, 8)] == [chosen]
+        assert [r["lr"] for r in runs if (r["step"], r["seed"]) == (name, 8)] == [chosen]
 
 
-def test_without_learning_rates_to_try_each_rung_has_its_own(prepared, trainings):
-    own = prepared / "recipes/ladders/own.yaml"
-    rungs = [{"rung": f"at-{lr}", "what": "x", "params": {"finetune": {"lr": lr}}} for lr in (0.01, 0.02)]
-    own.write_text(yaml.safe_dump(rungs), encoding="utf-8")
+def test_without_learning_rates_to_try_each_step_has_its_own(prepared, trainings):
+    own = prepared / "recipes/ablations/own.yaml"
+    steps = [{"step": f"at-{lr}", "what": "x", "params": {"finetune": {"lr": lr}}} for lr in (0.01, 0.02)]
+    own.write_text(yaml.safe_dump(steps), encoding="utf-8")
     try:
         ablate("tiny", "own", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
     finally:
@@ -112,21 +117,26 @@ def test_an_unknown_recipe_gets_the_nearest_one(prepared):
         ablate("tinny", "paper", num_seeds=1, learning_rates=[], skip=[], num_resamples=20)
 
 
-def test_a_rung_that_cannot_be_built_is_named_before_anything_is_trained(prepared, trainings):
+def test_a_step_that_cannot_be_built_is_named_before_anything_is_trained(prepared, trainings):
     head = {"ml_decoder": {**DECODER, "num_heads": 3}}
     write_recipe(prepared, model={"image_px": [32, 32], "head": head})
-    with pytest.raises(ParamsError, match=r"rung 'ml-decoder'.*multiple of num_heads.*`--skip ml-decoder`"):
-        climb(skip=[])
+    with pytest.raises(ParamsError, match=r"step 'ml-decoder'.*multiple of num_heads.*`--skip ml-decoder`"):
+        ablated(skip=[])
     assert not trainings
 
 
-def test_a_ladder_without_pre_trained_weights_says_how_to_get_them(prepared, trainings):
+def test_an_ablation_without_pre_trained_weights_says_how_to_get_them(prepared, trainings):
     write_recipe(prepared, paths={"pretrained": "data/models/nowhere"})
     with pytest.raises(ParamsError, match=r"'pre-training': data/models/nowhere holds no weights\. Run"):
-        climb(skip=[])
+        ablated(skip=[])
     assert not trainings
 
 
 def test_a_learning_rate_must_be_positive(prepared):
     with pytest.raises(ParamsError, match="greater than 0, found -1"):
-        climb(learning_rates=[-1])
+        ablated(learning_rates=[-1])
+
+
+def test_the_old_name_of_the_option_is_refused_with_the_new_one():
+    with pytest.raises(ParamsError, match=r"--ladder is now called --ablation\. Write --ablation small_data"):
+        module.command("tiny", ladder="small_data")

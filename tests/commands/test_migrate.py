@@ -12,6 +12,7 @@ from tasks.commands.migrate import carried_thresholds, migrate, with_support
 from tasks.commands.review_steps import questions
 from tasks.core import tables
 from tasks.core.errors import ModelError
+from tasks.core.workspace import Workspace
 from tasks.export.runtime import open_session
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
@@ -43,10 +44,11 @@ def home(folder: Path, taxonomy: str = TODAY) -> Params:
     document = {"rule": "per_label_f1", "fit_on": "calibration", "labels": THRESHOLDS}
     params.paths.thresholds.write_text(json.dumps(document), encoding="utf-8")
     rows = label_rows([("a", "cat", 1), ("a", "animal", 1), ("b", "cat", 0), ("c", "cat", 1)])
-    tables.write_table(params.paths.cleaned / "labels.parquet", rows, tables.LABELS)
-    tables.write_table(params.paths.cleaned / "unknown.parquet", unknown_rows([]), tables.UNKNOWN)
-    tables.write_table(params.paths.cleaned / "queue.parquet", tables.empty(tables.QUEUE), tables.QUEUE)
-    tables.write_table(params.paths.mapped / "coverage.parquet", tables.empty(tables.COVERAGE), tables.COVERAGE)
+    workspace = Workspace(params.paths)
+    workspace.write("cleaned.labels", rows)
+    workspace.write("cleaned.unknown", unknown_rows([]))
+    workspace.write("cleaned.queue", tables.empty(tables.QUEUE))
+    workspace.write("mapped.coverage", tables.empty(tables.COVERAGE))
     return params
 
 
@@ -64,8 +66,8 @@ def without_onnx(monkeypatch):
 
 
 def test_it_says_where_each_label_comes_from_and_what_is_left_to_do(migrated):
-    _, folder, found = migrated
-    assert found == {
+    _, folder, result = migrated
+    assert result == {
         "from": {"beast": ["animal"], "tabby": ["cat"], "lion": ["cat"]},
         "new": ["bird"],
         "lost": [],
@@ -75,7 +77,7 @@ def test_it_says_where_each_label_comes_from_and_what_is_left_to_do(migrated):
     }
 
 
-def test_the_model_folder_speaks_todays_labels_and_names_the_model_it_was_made_from(migrated):
+def test_the_model_folder_has_todays_labels_and_names_the_model_it_was_made_from(migrated):
     params, folder, _ = migrated
     assert load_model(folder).labels == ["beast", "tabby", "lion", "犬", "bird"]
     config = load_config(folder)
@@ -103,28 +105,28 @@ def test_one_file_predicts_in_todays_labels_at_once(migrated):
     assert manifest.thresholds == [float("inf"), 0.4, 0.4, 0.123456789, float("inf")]
 
 
-def test_what_a_split_has_left_open_is_listed_and_asked_once(migrated, without_onnx):
+def test_what_a_split_has_left_open_is_listed_and_queued_once(migrated, without_onnx):
     params, folder, _ = migrated
     with (folder / "look_again.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    cells = [(r["image_id"], r["label"]) for r in rows]
-    assert cells == [("a", "lion"), ("a", "tabby"), ("c", "lion"), ("c", "tabby")]
+    pairs = [(r["image_id"], r["label"]) for r in rows]
+    assert pairs == [("a", "lion"), ("a", "tabby"), ("c", "lion"), ("c", "tabby")]
     assert {r["was"] for r in rows} == {"cat"}
     assert migrate(params, folder)["look_again"] == 4
-    asked = questions(params)
-    assert list(zip(asked["image_id"].to_pylist(), asked["label"].to_pylist(), strict=True)) == cells
-    assert set(asked["reason"].to_pylist()) == {"was cat"}
+    queue = questions(params)
+    assert list(zip(queue["image_id"].to_pylist(), queue["label"].to_pylist(), strict=True)) == pairs
+    assert set(queue["reason"].to_pylist()) == {"was cat"}
 
 
-def test_without_the_tables_of_a_run_the_model_is_migrated_and_nothing_is_asked(tmp_path, without_onnx):
+def test_without_the_tables_of_a_run_the_model_is_migrated_and_nothing_is_queued(tmp_path, without_onnx):
     params = saved_params(tmp_path)
     assert migrate(params, tmp_path / "out")["look_again"] == 0
     assert (tmp_path / "out/look_again.csv").read_text(encoding="utf-8") == "image_id,label,was\n"
 
 
-def test_a_label_that_no_step_leads_on_is_told_to_be_lost(tmp_path, without_onnx):
-    found = migrate(home(tmp_path, "labels: [{id: animal}, {id: 犬}]"), tmp_path / "out")
-    assert (found["lost"], found["new"], found["from"], found["fit_thresholds"]) == (["cat"], [], {}, [])
+def test_a_label_that_no_step_leads_on_is_listed_as_lost(tmp_path, without_onnx):
+    result = migrate(home(tmp_path, "labels: [{id: animal}, {id: 犬}]"), tmp_path / "out")
+    assert (result["lost"], result["new"], result["from"], result["fit_thresholds"]) == (["cat"], [], {}, [])
 
 
 def test_without_a_model_one_line_says_so(tmp_path):
@@ -147,7 +149,7 @@ def test_a_label_whose_weights_could_not_be_carried_is_never_predicted_whatever_
     assert to_fit == ["犬"]
 
 
-def test_calibration_of_scores_follows_the_first_part():
+def test_probability_calibration_follows_the_first_part():
     maps = {"method": "platt", "labels": {"cat": {"slope": 2.0, "intercept": 0.0}, "animal": None}}
     parts = {"pet": ["cat", "animal"], "bird": []}
     document, _ = carried_thresholds({"labels": THRESHOLDS, "probabilities": maps}, parts, {"pet"}, [])

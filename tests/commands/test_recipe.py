@@ -14,11 +14,11 @@ from tasks.commands.recipe import apply_recipe, list_recipes, merge, read_recipe
 from tasks.core.errors import ParamsError
 from tasks.core.states import States
 from tasks.core.workspace import Vocabulary
-from tasks.params import load_params, parse_params
+from tasks.params import Params, Training, load_params, parse_params
 from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.training import SCHEDULES
 from tasks.training.augment import Policy
-from tasks.training.fitting import build_model, build_semi
+from tasks.training.fitting import Network, build_model, build_semi
 from tasks.training.semi.base import Assisted
 from tests.imports import ROOT
 
@@ -83,6 +83,13 @@ def test_recipes_are_listed_with_what_they_are_about(home):
     assert list_recipes(home / "recipes") == f"{'quick':<24} a short run"
 
 
+def build(params: Params, section: Training, states: States, groups: list[list[int]]) -> tuple:
+    """Network and loss of a recipe, without images."""
+    nowhere, vocabulary = ROOT / "no-such-folder", Vocabulary(states.labels, groups, states.labels)
+    network = Network(params.model, vocabulary, nowhere, nowhere, params.seed)
+    return build_model(network, section.loss, where="loss", states=states, start=nowhere)
+
+
 def vocabulary_of(taxonomy: Path) -> tuple[list[str], list[list[int]]]:
     """Labels and exclusive groups of a recipe's taxonomy where it has groups, which its loss may weigh; else seven."""
     read = read_taxonomy(taxonomy) if taxonomy.exists() else None
@@ -101,15 +108,14 @@ def test_every_shipped_recipe_takes_a_step_with_its_own_network_head_and_loss(pa
     labels, groups = vocabulary_of(ROOT / params.paths.taxonomy)
     rng, shape = np.random.default_rng(0), (40, len(labels))
     targets_NC = (rng.random(shape) < 0.4).astype(np.uint8)
-    dense = States.of([str(i) for i in range(40)], labels, targets_NC, rng.random(shape) < 0.8)
-    words = Vocabulary(dense.labels, groups, dense.labels)
-    model, loss = build_model(params, words, section, start=ROOT / "no-such-folder", dense=dense)
+    states = States.of([str(i) for i in range(40)], labels, targets_NC, rng.random(shape) < 0.8)
+    model, loss = build(params, section, states, groups)
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
-    semi = build_semi(params.finetune, model) if section is params.finetune else None
+    semi = build_semi(section.semi, model, epochs=section.epochs) if section is params.finetune else None
     logits, extra = model(images), None
     if semi is not None:
         logits, extra = Assisted(model, semi)(images, torch.randint(256, (12, 3, 64, 64), dtype=torch.uint8))
-    value = loss(logits, torch.from_numpy(targets_NC[:2]), torch.from_numpy(dense.known_NC[:2]))
+    value = loss(logits, torch.from_numpy(targets_NC[:2]), torch.from_numpy(states.known_NC[:2]))
     if extra is not None:
         value = value + extra.square().mean()
     value.backward()
@@ -124,8 +130,7 @@ def test_the_album_recipe_draws_its_head_by_xavier():
     small = {"model": {"backbone": {"name": "test_resnet", "weights": None}}}
     album = parse_params(merge(merge(params, read_recipe("album_tagging", ROOT / "recipes")), small))
     targets_NC = np.eye(7, dtype=np.uint8)
-    dense = States.of(list("abcdefg"), list("abcdefg"), targets_NC, np.ones((7, 7), bool))
-    words = Vocabulary(dense.labels, [], dense.labels)
-    model, _ = build_model(album, words, album.finetune, start=ROOT / "no-such-folder", dense=dense)
+    states = States.of(list("abcdefg"), list("abcdefg"), targets_NC, np.ones((7, 7), bool))
+    model, _ = build(album, album.finetune, states, [])
     bound = (6 / (model.backbone.num_features + 7)) ** 0.5
     assert 0.9 * bound < model.head.classifier.weight.abs().max() <= bound

@@ -128,9 +128,9 @@ def test_open_rgb_takes_paths_bytes_and_uris(tmp_path):
     (tmp_path / "a b#1.png").write_bytes(data)
     with fsspec.open("memory://pictures/a.png", "wb") as file:
         file.write(data)
-    wanted = np.asarray(Image.open(io.BytesIO(data)))
+    expected = np.asarray(Image.open(io.BytesIO(data)))
     for source in (tmp_path / "a b#1.png", f"file://{tmp_path}/a b#1.png", data, "memory://pictures/a.png"):
-        assert np.array_equal(np.asarray(open_rgb(source)), wanted)
+        assert np.array_equal(np.asarray(open_rgb(source)), expected)
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,29 @@ def test_no_shards_and_a_damaged_one_say_what_to_run(listed, tmp_path):
 def test_no_image_writes_no_shard(listed, tmp_path):
     folder = packed(listed.slice(0, 0), tmp_path)
     assert list(folder.iterdir()) == []
+
+
+def test_the_size_at_which_they_were_packed_stands_in_the_files(tmp_path):
+    """Images smaller than either size are stored alike, yet what is trained from the shards must run again."""
+    (tmp_path / "a.png").write_bytes(encode(scene(4, 4)))
+    table = pa.table({"image_id": ["a"], "uri": ["a.png"]})
+    contents = {}
+    for size in (64, 512):
+        folder = packed(table, tmp_path, short_side_px=size)
+        assert ShardReader(folder).short_side_px == size
+        contents[size] = (folder / "shard-00000.arrow").read_bytes()
+    assert contents[64] != contents[512]
+
+
+def test_shards_of_two_sizes_or_of_none_say_what_to_run(listed, tmp_path):
+    folder = packed(listed, tmp_path)
+    path = folder / "shard-00001.arrow"
+    with pa.ipc.open_file(pa.memory_map(str(path))) as file:
+        table = file.read_all()
+    for metadata, message in (({"short_side_px": "512"}, r"several sizes, \[64, 512\]"), (None, "at which size")):
+        schema = table.schema.with_metadata(metadata)
+        with pa.ipc.new_file(tmp_path / "other", schema) as writer:
+            writer.write_table(table.replace_schema_metadata(metadata))
+        (tmp_path / "other").replace(path)
+        with pytest.raises(TableError, match=message):
+            ShardReader(folder)

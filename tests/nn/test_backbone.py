@@ -1,6 +1,6 @@
 """timm models as feature extractors: families, weights, normalisation, sizes, and what a user gets wrong.
 
-Axes: B images, F channels, H W pixels or cells.
+Axes: B images, F channels, H W pixels or positions of the map.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def backbone(name=SMALL, weights=None, image_px=(64, 96), **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "num_features", "cells"),
+    ("name", "num_features", "map_size"),
     [
         ("resnet50", 2048, (2, 3)),
         ("mobilenetv2_100", 1280, (2, 3)),
@@ -41,12 +41,12 @@ def backbone(name=SMALL, weights=None, image_px=(64, 96), **options):
         ("vgg11", 512, (2, 3)),
     ],
 )
-def test_every_family_gives_a_feature_map(name, num_features, cells):
+def test_every_family_gives_a_feature_map(name, num_features, map_size):
     with torch.device("meta"):  # shapes only: TResNet-L and EfficientNetV2-L take seconds otherwise
         shape = tuple(
             build_backbone(name, weights=None, options={}, image_px=(64, 96))(torch.empty(2, 3, 64, 96)).shape
         )
-    assert shape == (2, num_features, *cells)
+    assert shape == (2, num_features, *map_size)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_tokens_return_to_where_their_patch_was():
     assert features_BFHW.shape == (1, 64, 4, 6)
     assert tokens_BTF.shape[1] == 24 + net.net.num_prefix_tokens
     images = torch.randn(1, 3, 64, 96)
-    cell = net.net.forward_features(images)[0, net.net.num_prefix_tokens + 6 * 2 + 5]
-    torch.testing.assert_close(net(images)[0, :, 2, 5], cell)
+    position = net.net.forward_features(images)[0, net.net.num_prefix_tokens + 6 * 2 + 5]
+    torch.testing.assert_close(net(images)[0, :, 2, 5], position)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_asking_for_the_feature_size_changes_nothing():
         ({"name": "vit_tiny_patch16_224", "img_size": 224}, "vit_tiny_patch16_224: cannot take images of 64x96 px"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments, message):
+def test_a_mistake_is_one_line(arguments, message):
     with pytest.raises(ModelError, match=message) as caught:
         backbone(**arguments)
     assert "\n" not in str(caught.value)

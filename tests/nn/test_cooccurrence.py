@@ -34,14 +34,14 @@ def test_a_label_without_images_has_probability_zero_and_no_warning():
     assert p.tolist() == [[0, 0], [0, 0]]
 
 
-def test_counts_do_not_depend_on_how_rows_are_cut(monkeypatch):
+def test_counts_do_not_depend_on_how_rows_are_split(monkeypatch):
     rng = np.random.default_rng(0)
     targets, known = rng.integers(0, 2, (50, 4), np.uint8), rng.random((50, 4)) < 0.5
-    whole = Cooccurrence.count(targets, known)
+    full = Cooccurrence.count(targets, known)
     monkeypatch.setattr(module, "ROWS_PER_PRODUCT", 7)
-    cut = Cooccurrence.count(targets, known)
-    assert np.array_equal(whole.adj_CC, cut.adj_CC)
-    assert np.array_equal(whole.judged_CC, cut.judged_CC)
+    in_parts = Cooccurrence.count(targets, known)
+    assert np.array_equal(full.adj_CC, in_parts.adj_CC)
+    assert np.array_equal(full.known_CC, in_parts.known_CC)
 
 
 def test_voc2007_trainval_equals_the_published_counts(real_data):

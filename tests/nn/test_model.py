@@ -193,12 +193,12 @@ def test_half_a_save_is_noticed(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_folder_without_a_model_is_told(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no model there \(model\.json missing or damaged\)"):
         load_model(tmp_path)
 
 
-def test_a_description_that_lacks_something_is_told(tmp_path):
+def test_a_description_that_lacks_something_is_refused(tmp_path):
     save_model(tmp_path, build(), config())
     content = load_config(tmp_path)
     del content["groups"]

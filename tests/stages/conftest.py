@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from tasks.core import tables
+from tasks.core.workspace import Workspace
 from tasks.images.shards import write_shards
 from tasks.params import parse_params
 from tests.imports import ROOT
@@ -16,7 +17,7 @@ from tests.imports import ROOT
 PARTITIONS = {"train": 14, "calibration": 4, "pool": 5}
 LABELS = ["cat", "dog"]
 UNANNOTATED = "set/00"  # a train image of which nothing is known
-JUDGED = "set/18"  # an image of the pool about which a person said something
+VERDICT = "set/18"  # an image of the pool on which there is a verdict
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def raw(tmp_path, monkeypatch) -> dict:
     raw["model"].update(image_px=[16, 16])
     raw["finetune"].update(epochs=2, batch_size=6, resample=False, augment=[])
     paths = parse_params(raw).paths
+    workspace = Workspace(paths)
     paths.pretrained.mkdir(parents=True)  # as when there is no source to pre-train on
     partitions = [name for name, count in PARTITIONS.items() for _ in range(count)]
     ids = [f"set/{n:02}" for n in range(len(partitions))]
@@ -39,18 +41,16 @@ def raw(tmp_path, monkeypatch) -> dict:
     write_shards(images, paths.shards, short_side_px=16, images_per_file=100)
     own = {"image_id": ids, "source": ["set"] * len(ids), "uri": ids, "status": ["ok"] * len(ids)}
     rest = {name: pa.nulls(len(ids)) for name in set(tables.IMAGES.names) - own.keys()}
-    tables.write_table(paths.mapped / "images.parquet", pa.table({**own, **rest}), tables.IMAGES)
-    tables.write_table(paths.mapped / "coverage.parquet", tables.empty(tables.COVERAGE))
-    tables.write_json(
-        paths.mapped / "vocabulary.json", {"labels": LABELS, "groups": [], "display_names": ["Cat", "Dog"]}
-    )
+    workspace.write("mapped.images", pa.table({**own, **rest}))
+    workspace.write("mapped.coverage", tables.empty(tables.COVERAGE))
+    workspace.write("mapped.vocabulary", {"labels": LABELS, "groups": [], "display_names": ["Cat", "Dog"]})
     splits = pa.table({"image_id": ids, "partition": partitions, "fold": [0] * len(ids)})
-    tables.write_table(paths.splits, splits, tables.SPLITS)
-    stated = [i for i, partition in zip(ids, partitions, strict=True) if partition != "pool" and i != UNANNOTATED]
-    rows = [(i, label, (n + c) % 2) for n, i in enumerate(stated) for c, label in enumerate(LABELS)]
-    rows.append((JUDGED, "cat", 1))
+    workspace.write("splits", splits)
+    annotated = [i for i, partition in zip(ids, partitions, strict=True) if partition != "pool" and i != UNANNOTATED]
+    rows = [(i, label, (n + c) % 2) for n, i in enumerate(annotated) for c, label in enumerate(LABELS)]
+    rows.append((VERDICT, "cat", 1))
     columns = dict(zip(("image_id", "label", "state"), zip(*rows, strict=True), strict=True))
     more = {"confidence": [1.0] * len(rows), "origin": ["annotation"] * len(rows)}
-    tables.write_table(paths.cleaned / "labels.parquet", pa.table({**columns, **more}), tables.LABELS)
-    tables.write_table(paths.cleaned / "unknown.parquet", tables.empty(tables.UNKNOWN))
+    workspace.write("cleaned.labels", pa.table({**columns, **more}))
+    workspace.write("cleaned.unknown", tables.empty(tables.UNKNOWN))
     return raw

@@ -1,4 +1,4 @@
-"""The comp551 recipe from composed images to its accuracies, on a few images with a small network."""
+"""The comp551 recipe from its demo images to its accuracies, on a few images with a small network."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tasks.commands.recipe import merge, read_recipe
-from tasks.core import tables
 from tasks.core.prediction_table import read_predictions
+from tasks.core.workspace import Workspace
 from tasks.params import Params, parse_params
 from tests.conftest import ROOT
 from tests.homes import run_stages
@@ -47,7 +47,7 @@ def params(tmp_path_factory) -> Params:
 
 
 def test_training_validation_and_test_images_are_the_official_ones(params):
-    splits = tables.read_table(params.paths.splits, tables.SPLITS).to_pylist()
+    splits = Workspace(params.paths).read("splits").to_pylist()
     with (params.paths.raw / "symbols/labels.csv").open(encoding="utf-8") as file:
         official = {f"symbols/{row['image']}": row["split"] for row in csv.DictReader(file)}
     sides = {row["image_id"]: row["partition"] for row in splits}
@@ -56,10 +56,10 @@ def test_training_validation_and_test_images_are_the_official_ones(params):
     assert sum(side == "pool" for side in sides.values()) == 40
 
 
-def test_both_groups_are_softmax_and_every_cell_is_known(params):
+def test_both_groups_are_softmax_and_every_entry_is_known(params):
     config = json.loads((params.paths.finetuned / "model.json").read_text())
     assert [len(group) for group in config["groups"]] == [10, 26]
-    assert tables.read_table(params.paths.mapped / "coverage.parquet", tables.COVERAGE).num_rows == 36
+    assert Workspace(params.paths).read("mapped.coverage").num_rows == 36
 
 
 def test_accuracy_is_reported_per_symbol_and_for_both(params):
@@ -75,11 +75,11 @@ def test_the_proxy_learned_from_the_labelled_images(params):
 
 @pytest.mark.parametrize("with_pool", [True, False])
 def test_out_of_fold_scores_every_labelled_image_whether_or_not_there_is_a_pool(params, with_pool):
-    splits = tables.read_table(params.paths.splits, tables.SPLITS)
+    splits = Workspace(params.paths).read("splits")
     kept = splits if with_pool else splits.filter(pc.not_equal(splits["partition"], "pool"))
     paths = params.paths.model_copy(update={"splits": Path("kept.parquet"), "out_of_fold": Path("out_of_fold.parquet")})
     section = params.out_of_fold.model_copy(update={"enabled": True, "num_folds": 2, "epochs": 1})
-    tables.write_table(paths.splits, kept, tables.SPLITS)
+    Workspace(paths).write("splits", kept)
     run_stages(params.model_copy(update={"paths": paths, "out_of_fold": section}), "out_of_fold")
     scored = read_predictions(paths.out_of_fold)
     assert len(scored.image_ids) == len(scored.embeddings_ND) == (220 if with_pool else 180)

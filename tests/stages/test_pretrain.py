@@ -19,10 +19,11 @@ def params(raw) -> Params:
     raw["pretrain"].update(epochs=1, batch_size=6, augment=[])
     params = parse_params(raw)
     shutil.copytree(params.paths.cleaned, params.paths.deduplicated)
-    splits = Workspace(params.paths).read("splits")
+    workspace = Workspace(params.paths)
+    splits = workspace.read("splits")
     roles = ["pretrain" if role == "train" else role for role in splits["partition"].to_pylist()]
     column = splits.column_names.index("partition")
-    tables.write_table(params.paths.splits, splits.set_column(column, "partition", pa.array(roles)), tables.SPLITS)
+    workspace.write("splits", splits.set_column(column, "partition", pa.array(roles)))
     return params
 
 

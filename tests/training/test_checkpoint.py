@@ -56,18 +56,18 @@ def test_an_optimizer_continues_bit_for_bit(name, memory_format):
         model(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)).square().sum().backward()
         optimizer.step()
 
-    whole, theirs = prepared()
+    full, theirs = prepared()
     for i in range(2):
-        step(whole, theirs, i)
+        step(full, theirs, i)
     resumed, ours = prepared()
-    resumed.load_state_dict(whole.state_dict())
+    resumed.load_state_dict(full.state_dict())
     tensors = {
         k: v.clone(memory_format=torch.contiguous_format) for k, v in checkpoint.optimizer_tensors(theirs).items()
     }
     checkpoint.restore_optimizer(ours, tensors)
-    step(whole, theirs, 2)
+    step(full, theirs, 2)
     step(resumed, ours, 2)
-    for key, value in whole.state_dict().items():
+    for key, value in full.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
 
 

@@ -45,12 +45,12 @@ def test_epochs_differ_and_repeat_themselves_under_the_same_seed():
 
 @pytest.mark.parametrize(("accumulate", "num_processes"), [(2, 1), (1, 2), (2, 2)])
 def test_micro_batches_and_processes_do_not_change_what_a_step_sees(accumulate, num_processes):
-    whole, cut = plan(40, batch_size=8), plan(40, batch_size=8, accumulate=accumulate, num_processes=num_processes)
+    full, shared = plan(40, batch_size=8), plan(40, batch_size=8, accumulate=accumulate, num_processes=num_processes)
     for step in range(5):
-        assert images_of(whole.micro_batches(0, step)) == images_of(cut.micro_batches(0, step))
+        assert images_of(full.micro_batches(0, step)) == images_of(shared.micro_batches(0, step))
 
 
-def test_copies_are_drawn_as_often_as_asked_and_told_apart():
+def test_copies_are_drawn_as_often_as_requested_and_differ():
     copies = np.array([0, 1, 3])
     p = plan(3, batch_size=2, epochs=1, replicas=lambda epoch: copies)
     draws = [draw for s in range(2) for micro in p.micro_batches(0, s) for draw in micro]
@@ -70,20 +70,20 @@ def test_more_processes_than_images_in_a_step_are_refused():
 
 def test_a_cursor_continues_where_the_whole_run_would_be():
     images, p = toy.image_set(13), plan()
-    whole = list(training_batches(images, p, augment=[{"name": "rand_augment"}]))
+    full = list(training_batches(images, p, augment=[{"name": "rand_augment"}]))
     rest = list(training_batches(images, p, augment=[{"name": "rand_augment"}], cursor=(1, 2)))
     assert [step.number for step in rest] == [6, 7]
-    for ours, theirs in zip(whole[-2:], rest, strict=True):
+    for ours, theirs in zip(full[-2:], rest, strict=True):
         assert ours.rows == theirs.rows
         assert torch.equal(ours.batches[0].images_BCHW, theirs.batches[0].images_BCHW)
 
 
 def test_processes_share_a_step_without_overlap():
     images = toy.image_set(13)
-    whole = list(training_batches(images, plan(), augment=[]))
+    full = list(training_batches(images, plan(), augment=[]))
     p = plan(num_processes=2)
     shares = [list(training_batches(images, p, augment=[], rank=rank)) for rank in (0, 1)]
-    for step, a, b in zip(whole, *shares, strict=True):
+    for step, a, b in zip(full, *shares, strict=True):
         assert a.rows == b.rows == step.rows
         assert a.num_known == step.num_known == step.batches[0].known_BC.sum()
         together = torch.cat([a.batches[0].images_BCHW, b.batches[0].images_BCHW])

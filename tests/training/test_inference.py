@@ -9,13 +9,13 @@ CPU = torch.device("cpu")
 
 def test_scores_follow_the_order_of_the_images_whatever_the_batch():
     model, images = toy.tagger(), toy.image_set(7)
-    whole = infer(model, images, batch_size=7, device=CPU).scores_NC
-    assert whole.shape == (7, 3)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(infer(model, images, batch_size=3, device=CPU).scores_NC, whole, atol=1e-6)
+    full = infer(model, images, batch_size=7, device=CPU).scores_NC
+    assert full.shape == (7, 3)
+    assert full.dtype == np.float32
+    np.testing.assert_allclose(infer(model, images, batch_size=3, device=CPU).scores_NC, full, atol=1e-6)
     model.eval()
     one = torch.sigmoid(model(images.image(4)[None])).detach().numpy()
-    np.testing.assert_allclose(whole[4:5], one, atol=1e-6)
+    np.testing.assert_allclose(full[4:5], one, atol=1e-6)
 
 
 def test_embeddings_come_along_when_asked_for():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tasks.core.errors import ModelError, NonFiniteLossError
 from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training import checkpoint
-from tasks.training.loop import EXIT_TERMINATED, train
+from tasks.training.loop import EXIT_TERMINATED, Surroundings, TrainingData, train
 from tasks.training.validation import mean_average_precision
 from tests.training import processes, toy, toy_run
 
@@ -47,16 +47,13 @@ def fit(
     return train(
         model or toy.tagger(),
         loss or BinaryCrossEntropy(3),
-        train_set or toy.image_set(),
-        toy.image_set(9, seed=3) if val_set is ... else val_set,
+        TrainingData(
+            train_set or toy.image_set(), toy.image_set(9, seed=3) if val_set is ... else val_set, replicas=replicas
+        ),
         toy.settings(**changes),
         score=score,
         seed=1,
-        checkpoint_dir=tmp_path,
-        on_metrics=on_metrics,
-        replicas=replicas,
-        num_workers=workers,
-        device=torch.device("cpu"),
+        surroundings=Surroundings(tmp_path, on_metrics, torch.device("cpu"), workers),
     )
 
 
@@ -252,7 +249,7 @@ def test_a_non_finite_loss_stops_with_step_rate_and_images(tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
-    whole, last = toy_run.run(tmp_path / "whole", EVERYTHING)
+    full, last = toy_run.run(tmp_path / "whole", EVERYTHING)
     slow = {**EVERYTHING, "step_delay_s": 0.05}
     killed = tmp_path / "killed"
     process = processes.start(processes.ALONE, tmp_path, {"killed": slow})
@@ -265,13 +262,13 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
 
     resumed, resumed_last = toy_run.run(killed, EVERYTHING)
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.raw_state, resumed.raw_state)
-    assert_same_bits(whole.ema_state, resumed.ema_state)
-    assert json.dumps(whole.history) == json.dumps(resumed.history)
+    assert_same_bits(full.raw_state, resumed.raw_state)
+    assert_same_bits(full.ema_state, resumed.ema_state)
+    assert json.dumps(full.history) == json.dumps(resumed.history)
 
 
 def test_any_step_can_be_the_last_of_a_killed_run(tmp_path, monkeypatch):
-    whole, last = toy_run.run(tmp_path / "whole", EVERYTHING)
+    full, last = toy_run.run(tmp_path / "whole", EVERYTHING)
 
     class Killed(Exception):
         pass
@@ -293,8 +290,8 @@ def test_any_step_can_be_the_last_of_a_killed_run(tmp_path, monkeypatch):
         except Killed:
             continue
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.state, resumed.state)
-    assert whole.history == resumed.history
+    assert_same_bits(full.state, resumed.state)
+    assert full.history == resumed.history
 
 
 def test_sigterm_saves_and_exits_with_143(tmp_path):
@@ -304,10 +301,10 @@ def test_sigterm_saves_and_exits_with_143(tmp_path):
     status = processes.signalled(process, folder / "best-0000.safetensors", signal.SIGTERM)
     assert status == EXIT_TERMINATED == 143, (tmp_path / "log").read_text()
     assert checkpoint.read(folder / checkpoint.LATEST).state["now"]["step"] > 0
-    whole, last = toy_run.run(tmp_path / "whole", {**EVERYTHING, "checkpoint_every_steps": 1000})
+    full, last = toy_run.run(tmp_path / "whole", {**EVERYTHING, "checkpoint_every_steps": 1000})
     resumed, resumed_last = toy_run.run(tmp_path / "run", {**EVERYTHING, "checkpoint_every_steps": 1000})
     assert_same_bits(last, resumed_last)
-    assert whole.history == resumed.history
+    assert full.history == resumed.history
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -361,16 +358,16 @@ def test_repacked_images_start_a_new_run(tmp_path):
     assert len(fit(tmp_path, train_set=train_set, epochs=1).speed) == 1
 
 
-def test_an_epoch_that_cannot_be_judged_does_not_replace_the_best_one(tmp_path):
+def test_an_epoch_that_cannot_be_measured_does_not_replace_the_best_one(tmp_path):
     scores = iter([0.5, 0.6, math.nan, math.nan])  # raw and averaged weights of two epochs
     result = fit(tmp_path, epochs=2, score=lambda *_: next(scores))
     assert (result.best_epoch, result.kind, result.best_score) == (0, "ema", 0.6)
 
 
-def test_sigterm_while_the_last_epoch_is_judged_is_not_swallowed(tmp_path):
-    def score(*cells):
+def test_sigterm_while_the_last_epoch_is_validated_is_not_swallowed(tmp_path):
+    def score(*arrays):
         signal.raise_signal(signal.SIGTERM)
-        return mean_average_precision(*cells)
+        return mean_average_precision(*arrays)
 
     with pytest.raises(SystemExit) as stopped:
         fit(tmp_path, epochs=1, score=score)

@@ -16,7 +16,7 @@ def test_the_steepest_descent_wins():
     assert steepest_descent(lrs, losses) == pytest.approx(lrs[20])
 
 
-def test_the_first_ten_and_the_last_five_points_are_not_judged():
+def test_the_first_ten_and_the_last_five_points_are_left_out():
     lrs = list(np.geomspace(0.001, 1, 40))
     losses = [9.0, 1.0, *[1.0] * 18, 0.9, *[0.9] * 17, 0.1, 0.0]
     assert lrs[18] < steepest_descent(lrs, losses) < lrs[22]
@@ -55,16 +55,16 @@ def test_a_search_without_optuna_names_the_extra(monkeypatch):
         search_lr(lambda lr, report: 0.0, min_lr=1e-4, max_lr=1e-2, seed=0)
 
 
-def test_a_search_finds_the_top_of_a_smooth_objective_and_cuts_hopeless_trials():
+def test_a_search_finds_the_top_of_a_smooth_objective_and_prunes_hopeless_trials():
     pytest.importorskip("optuna")
-    cut = []
+    reported = []
 
     def objective(lr, report):
         score = -abs(np.log10(lr) + 3)  # best at 1e-3
         for epoch in range(3):
-            cut.append((lr, epoch))
+            reported.append((lr, epoch))
             report(epoch, score)
         return score
 
     assert 3e-4 < search_lr(objective, min_lr=1e-5, max_lr=1e-1, seed=0, num_trials=30) < 3e-3
-    assert len(cut) < 90
+    assert len(reported) < 90

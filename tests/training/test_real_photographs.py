@@ -15,8 +15,7 @@ from tasks.nn.model import Tagger
 from tasks.training.augment import resize
 from tasks.training.data import ImageSet
 from tasks.training.inference import infer
-from tasks.training.loop import train
-from tasks.training.validation import mean_average_precision
+from tasks.training.loop import Surroundings, TrainingData, train
 from tests.training import toy
 
 LABELS = ["bird", "cat", "dog"]
@@ -69,16 +68,20 @@ def test_the_published_recipes_run_on_real_photographs_and_repeat_to_the_bit(pho
         channels_last=True,
         early_stopping={"rule": "paper", "patience": 5},
     )
+    data = TrainingData(labelled(photographs, range(16)), labelled(photographs, range(16, 24)))
     results = []
     for attempt in range(2):
         model, criterion = network(head, loss)
         results.append(
             train(
-                model, criterion, labelled(photographs, range(16)), labelled(photographs, range(16, 24)), settings,
-                score=mean_average_precision, seed=0, checkpoint_dir=tmp_path / str(attempt), num_workers=attempt,
-                device=torch.device("cpu"),
+                model,
+                criterion,
+                data,
+                settings,
+                seed=0,
+                surroundings=Surroundings(tmp_path / str(attempt), device=torch.device("cpu"), num_workers=attempt),
             )
-        )  # fmt: skip
+        )
     assert results[0].history == results[1].history
     assert all(torch.equal(v, results[1].state[k]) for k, v in results[0].state.items())
     assert all(np.isfinite(row["loss"]) for row in results[0].history)

@@ -60,8 +60,8 @@ def test_the_rule_of_otx(scores, stops_at):
 @pytest.mark.parametrize("name", STOPPING_RULES)
 def test_every_rule_continues_from_its_own_numbers(name):
     scores = [0.3, 0.5, 0.4, 0.45, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
-    whole = STOPPING_RULES[name](3)
-    expected = [whole.observe(s) for s in scores]
+    full = STOPPING_RULES[name](3)
+    expected = [full.observe(s) for s in scores]
     resumed, answers = STOPPING_RULES[name](3), []
     for score in scores:
         resumed = type(resumed)(**asdict(resumed))

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from tasks.nn.losses import LOSSES
 from tasks.training.distributed import is_main_process
-from tasks.training.loop import TrainingResult, train
-from tasks.training.validation import mean_average_precision
+from tasks.training.loop import Surroundings, TrainingData, TrainingResult, train
 from tests.training import toy
 
 
@@ -38,17 +37,19 @@ def run(folder: Path, changes: dict[str, Any]) -> tuple[TrainingResult, dict[str
     semi = [toy.method(name, epochs=epochs, **options) for name, options in changes.pop("semi", {}).items()]
     delay_s = changes.pop("step_delay_s", 0.0)
     model.register_forward_pre_hook(lambda *_: time.sleep(delay_s))
+    data = TrainingData(
+        toy.image_set(changes.pop("num_images", 13)),
+        toy.image_set(9, seed=3),
+        unlabelled=toy.image_set(11, known=0.1, seed=7) if semi else None,
+    )
     result = train(
         model,
         loss,
-        toy.image_set(changes.pop("num_images", 13)),
-        toy.image_set(9, seed=3),
+        data,
         toy.settings(**changes),
-        score=mean_average_precision,
         seed=5,
-        checkpoint_dir=folder / "checkpoints",
+        surroundings=Surroundings(folder / "checkpoints"),
         semi=semi[0] if semi else None,
-        unlabelled=toy.image_set(11, known=0.1, seed=7) if semi else None,
     )
     return result, {k: v.detach().clone() for k, v in model.state_dict().items()}
 

@@ -1,6 +1,6 @@
 """What all heads share: cosines in single precision, results cached while weights stand still, labels carried by name.
 
-Axes: B images, C labels, F channels of the feature map, H W its cells, D any inner width.
+Axes: B images, C labels, F channels of the feature map, H W its positions, D any inner width.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tasks.nn.heads.base import Head, full_precision, unit, unit_normal
 
 
 class Query2Label(Head):
-    """1x1 projection, one encoder layer over the cells, two decoder layers without self-attention, one vector a label.
+    """1x1 projection, an encoder layer over the positions, two decoder layers without self-attention, a vector a label.
 
     hidden_dim: width, a multiple of 4 and of num_heads; 0 for that of the backbone.  ffn_dim: inner width of the
     feed-forward blocks; 0 for hidden_dim.  keep_projection: project even where widths agree, as the published costs
@@ -58,9 +58,9 @@ class Query2Label(Head):
             self.label_axes = {"queries_CD": 0, "weight_CD": 0, "bias_C": 0}
 
     def forward(self, features_BFHW: Tensor) -> Tensor:
-        cells_BDHW = self.projection(features_BFHW)
-        memory_BTD = cells_BDHW.flatten(2).transpose(1, 2)
-        position_TD = sine_position(*cells_BDHW.shape[2:], memory_BTD.shape[2], like=memory_BTD)
+        projected_BDHW = self.projection(features_BFHW)
+        memory_BTD = projected_BDHW.flatten(2).transpose(1, 2)
+        position_TD = sine_position(*projected_BDHW.shape[2:], memory_BTD.shape[2], like=memory_BTD)
         placed_BTD = memory_BTD + position_TD
         memory_BTD = self.encoder(memory_BTD, query=placed_BTD, key=placed_BTD, value=memory_BTD)
         placed_BTD = memory_BTD + position_TD
@@ -92,7 +92,7 @@ class _Layer(nn.Module):
 
 
 def sine_position(height: int, width: int, dim: int, *, like: Tensor) -> Tensor:
-    """Sine code of each cell's row and column, (height * width, dim): dim / 2 entries an axis, temperature 10000.
+    """Sine code of each position's row and column, (height * width, dim): dim / 2 entries an axis, temperature 10000.
 
     Positions run over (0, 2 pi]. like: gives dtype and device. Source: Carion et al., ECCV 2020 (DETR).
     """

@@ -31,7 +31,7 @@ class AsymmetricAngularMargin(MultiLabelLoss):
     m: margin in cosine; the authors advise 0.  k: weight of present labels in [0, 1].
     gamma_neg, gamma_pos: exponents >= 0, named as in the published code: gamma_neg down-weights easy ABSENT labels.
         (The formula in the OpenVINO documentation prints the two superscripts the other way round.)
-    clip: probability shift in [0, 1), in force only while one of the exponents is not 0.
+    clip: probability shift in [0, 1), applied only while one of the exponents is not 0.
     detach_focusing: treat the focusing factors as constants in the gradient; the published code does not.
     reduction: "sum" is the published one (Prokofiev & Sovrasov, OpenVINO 1.x); "batch" is that of OpenVINO 2.x, whose
         gradients are N times smaller at the same learning rate.

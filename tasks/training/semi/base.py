@@ -38,7 +38,7 @@ class SemiMethod(nn.Module):
     needs_ema = False
     """Its pseudo-labels come from the averaged weights."""
     first_epoch = 0
-    """Before this epoch, counted from 0, it is silent."""
+    """Before this epoch, counted from 0, it does nothing."""
     labelled_views = False
     """It looks at a further view of each labelled image."""
     augment: Augment | None = None

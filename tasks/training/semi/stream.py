@@ -11,13 +11,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.core.states import States
 from tasks.training import seeds
 from tasks.training.augment import Policy
 from tasks.training.data import Draw, Extra, ImageSet, Step, StepPlan, part_of
 from tasks.training.semi.base import SemiMethod
+
+
+def unlabelled_images(draws_from: str, train: States, pool: States) -> States:
+    """What a method draws from, by its `draws_from`:
+
+        unlabelled   train images without a known label, and the pool
+        labelled     train images with a known label
+        all          both; nothing when there is no unlabelled image
+
+    A verdict on an image of the pool comes along.
+    """
+    if draws_from == "labelled":
+        return train.take(train.has_known_labels())
+    states_NC = np.concatenate([train.states_NC, pool.states_NC])
+    together = States(train.image_ids + pool.image_ids, train.labels, states_NC)
+    is_unlabelled = np.ones(len(together.image_ids), bool)
+    is_unlabelled[train.has_known_labels()] = False
+    drawn = is_unlabelled | (draws_from == "all" and is_unlabelled.any())
+    return together.take(np.flatnonzero(drawn))
 
 
 class UnlabelledStream:
@@ -44,13 +65,15 @@ class UnlabelledStream:
         return [Draw(p // self.num_images, self._order(p // self.num_images)[p % self.num_images], 0) for p in places]
 
 
-class _Wanted(NamedTuple):
+class _Image(NamedTuple):
+    """An image to be looked at. labelled: of the labelled set, else of the unlabelled one."""
+
     labelled: bool
     draw: Draw
 
 
 class _Views(torch.utils.data.Dataset):
-    """Wanted -> its views, uint8 (V, 3, H, W)."""
+    """An image -> its views, uint8 (V, 3, H, W)."""
 
     def __init__(
         self, method: SemiMethod, labelled: ImageSet, unlabelled: ImageSet, augment: Sequence[Mapping], seed: int
@@ -60,9 +83,9 @@ class _Views(torch.utils.data.Dataset):
         self.labelled_policy = Policy(augment, image_px=labelled.image_px, resize=labelled.resize)
         self.unlabelled_policy = Policy(own, image_px=unlabelled.image_px, resize=unlabelled.resize)
 
-    def __getitem__(self, wanted: _Wanted) -> tuple[bool, Tensor]:
-        draw = wanted.draw
-        if wanted.labelled:  # the same weak view that the supervised loss sees
+    def __getitem__(self, item: _Image) -> tuple[bool, Tensor]:
+        draw = item.draw
+        if item.labelled:  # the same weak view that the supervised loss sees
             again = seeds.generator(self.seed, seeds.AUGMENT, *draw)
             weak = self.labelled_policy(self.labelled.image(draw.image), again)
             generator = seeds.generator(self.seed, seeds.FURTHER_VIEW, *draw)
@@ -73,8 +96,8 @@ class _Views(torch.utils.data.Dataset):
 
     def collate(self, items: list[tuple[bool, Tensor]]) -> Tensor:
         """Views of the labelled images, then of the unlabelled ones; of each, all first views first."""
-        kinds = [[views for of_labelled, views in items if of_labelled is kind] for kind in (True, False)]
-        parts = [torch.stack(views).transpose(0, 1).flatten(0, 1) for views in kinds if views]
+        sets = [[views for of_labelled, views in items if of_labelled is labelled] for labelled in (True, False)]
+        parts = [torch.stack(views).transpose(0, 1).flatten(0, 1) for views in sets if views]
         return torch.cat(parts) if parts else torch.empty(0, 3, *self.unlabelled.image_px, dtype=torch.uint8)
 
 
@@ -86,7 +109,7 @@ class _LocalViews:
     ) -> None:
         self.method, self.plan, self.stream, self.cursor, self.rank = method, plan, stream, cursor, rank
 
-    def __iter__(self) -> Iterator[list[_Wanted]]:
+    def __iter__(self) -> Iterator[list[_Image]]:
         every = self.plan.num_processes
         for epoch, step in self.plan.cursors(*self.cursor):
             if epoch < self.method.first_epoch:
@@ -96,7 +119,7 @@ class _LocalViews:
             for i, micro_batch in enumerate(micro_batches):
                 labelled = micro_batch[self.rank :: every] if self.method.labelled_views else []
                 unlabelled = draws[part_of(len(draws), len(micro_batches), i)][self.rank :: every]
-                yield [*(_Wanted(True, d) for d in labelled), *(_Wanted(False, d) for d in unlabelled)]
+                yield [*(_Image(True, d) for d in labelled), *(_Image(False, d) for d in unlabelled)]
 
 
 def with_unlabelled(
@@ -119,9 +142,9 @@ def with_unlabelled(
     per_step = max(1, round(method.ratio * plan.batch_size))
     stream = UnlabelledStream(len(unlabelled), per_step=per_step, seed=plan.seed)
     dataset = _Views(method, labelled, unlabelled, augment, plan.seed)
-    wanted = _LocalViews(method, plan, stream, cursor, rank)
+    local = _LocalViews(method, plan, stream, cursor, rank)
     loader = torch.utils.data.DataLoader(
-        dataset, batch_sampler=wanted, collate_fn=dataset.collate, num_workers=num_workers, pin_memory=pin_memory
+        dataset, batch_sampler=local, collate_fn=dataset.collate, num_workers=num_workers, pin_memory=pin_memory
     )
     views = iter(loader)
     for step in steps:

@@ -1,6 +1,6 @@
 """What every entry of HEADS must hold to; a new entry is tested here before anyone writes a test for it.
 
-Axes: B images, C labels, F channels, H W cells.
+Axes: B images, C labels, F channels, H W positions.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def test_the_gradient_reaches_every_parameter_and_the_features(name):
     head, features_BFHW = build(name, **without_dropout), features().requires_grad_()
     (head(features_BFHW) * torch.randn(3, 7, generator=torch.Generator().manual_seed(2))).sum().backward()
     assert features_BFHW.grad.abs().sum() > 0
-    silent = [n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert not silent
+    without_gradient = [n for n, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without_gradient
 
 
 @EVERY

@@ -79,7 +79,7 @@ def test_voc_and_coco_agree_on_the_vectors_of_names_they_share(real_data):
     np.testing.assert_array_equal(word_vectors(voc, shared), word_vectors(coco, shared))
 
 
-def test_a_name_without_a_vector_is_told_with_the_way_out(real_data):
+def test_a_name_without_a_vector_is_refused_with_the_way_out(real_data):
     path = real_data / "graph" / "voc_glove300.npz"
     with pytest.raises(ModelError, match=r"no word vector for 1 of 2 labels \('digit 7'\).*node_features: spectral"):
         word_vectors(path, ["cat", "digit 7"])
@@ -119,11 +119,11 @@ def test_labels_that_never_meet_have_no_spectral_vectors():
     assert (spectral_vectors(counts, dim=300) == 0).all()
 
 
-def test_an_unknown_kind_of_node_features_is_told_with_the_nearest():
+def test_an_unknown_kind_of_node_features_is_refused_with_the_nearest():
     with pytest.raises(ModelError, match=r"node_features 'onehot' is unknown\. Did you mean 'one_hot'"):
         node_vectors("onehot", Cooccurrence.placeholder(3), None, glove="", dim=300)
 
 
-def test_glove_without_a_file_is_told():
+def test_glove_without_a_file_is_refused():
     with pytest.raises(ModelError, match="needs label names and `glove`"):
         node_vectors("glove", Cooccurrence.placeholder(3), ["a", "b", "c"], glove="", dim=300)

@@ -62,7 +62,7 @@ def test_the_queries_are_drawn_once_and_never_trained():
     assert "queries_QD" in head.state_dict()
 
 
-def test_the_order_of_the_cells_does_not_matter():
+def test_the_order_of_the_positions_does_not_matter():
     head, features_BFHW = build("ml_decoder").eval(), features()
     shuffled = features_BFHW.flatten(2)[:, :, torch.randperm(20)].unflatten(2, (4, 5))
     torch.testing.assert_close(head(features_BFHW), head(shuffled), rtol=1e-4, atol=1e-5)

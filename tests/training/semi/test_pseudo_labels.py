@@ -49,10 +49,10 @@ def test_a_group_whose_first_label_is_unsure_stays_unknown():
 def test_labels_are_given_once_before_the_first_epoch_of_both():
     method = toy.method("pseudo_labels", epochs=6, labelled_share=0.5)
     method.attach(toy.image_set(), unlabelled(2))
-    asked = []
+    scored_at = []
     for epoch in range(6):
-        method.start_epoch(epoch, lambda epoch=epoch: asked.append(epoch) or SCORES)
-    assert asked == [3] == [method.first_epoch]
+        method.start_epoch(epoch, lambda epoch=epoch: scored_at.append(epoch) or SCORES)
+    assert scored_at == [3] == [method.first_epoch]
 
 
 def test_before_they_are_labelled_nothing_is_known():
@@ -61,7 +61,7 @@ def test_before_they_are_labelled_nothing_is_known():
     assert not method.memory["known_UC"].any()
 
 
-def test_what_a_person_said_of_an_image_is_never_overwritten():
+def test_a_verdict_on_an_image_is_never_overwritten():
     method = toy.method("pseudo_labels", epochs=2)
     method.attach(toy.image_set(), unlabelled(2, targets=[[0, 1, 0], [0, 0, 0]], known=[[1, 1, 0], [0, 0, 0]]))
     method.start_epoch(1, lambda: SCORES)
@@ -69,7 +69,7 @@ def test_what_a_person_said_of_an_image_is_never_overwritten():
     assert method.memory["known_UC"].all()
 
 
-def test_an_exclusive_group_is_decided_around_what_a_person_said():
+def test_an_exclusive_group_is_decided_around_a_verdict():
     method = toy.method("pseudo_labels", epochs=2, groups=([0, 1, 2],))
     method.attach(toy.image_set(), unlabelled(2, targets=[[0, 1, 0], [0, 0, 0]], known=[[0, 1, 0], [0, 0, 1]]))
     method.start_epoch(1, lambda: SCORES)

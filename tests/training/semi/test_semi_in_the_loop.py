@@ -12,9 +12,8 @@ from tasks.nn.losses.bce import BinaryCrossEntropy
 from tasks.training import checkpoint
 from tasks.training.data import ImageSet
 from tasks.training.inference import infer
-from tasks.training.loop import train
+from tasks.training.loop import Surroundings, TrainingData, train
 from tasks.training.semi import SEMI
-from tasks.training.validation import mean_average_precision
 from tests.training import toy, toy_run
 
 OPTIONS = {
@@ -42,15 +41,14 @@ def fit(folder, semi, *, unlabelled=..., train_set=None, loss=None, **changes):
     result = train(
         model,
         loss or BinaryCrossEntropy(3),
-        train_set or toy.image_set(),
-        None,
+        TrainingData(
+            train_set or toy.image_set(),
+            unlabelled=toy.image_set(10, known=0.0, seed=7) if unlabelled is ... else unlabelled,
+        ),
         toy.settings(**changes),
-        score=mean_average_precision,
         seed=1,
-        checkpoint_dir=folder,
-        device=torch.device("cpu"),
+        surroundings=Surroundings(folder, device=torch.device("cpu")),
         semi=semi,
-        unlabelled=toy.image_set(10, known=0.0, seed=7) if unlabelled is ... else unlabelled,
     )
     return result, model.state_dict()
 
@@ -115,7 +113,7 @@ def test_a_further_method_does_not_move_the_labelled_batches_or_the_initial_weig
 @pytest.mark.parametrize("name", METHODS)
 def test_any_step_can_be_the_last_of_a_killed_run(name, tmp_path, monkeypatch):
     changes = {**HARD, "semi": {name: OPTIONS[name]}}
-    whole, last = toy_run.run(tmp_path / "whole", changes)
+    full, last = toy_run.run(tmp_path / "whole", changes)
 
     class Killed(Exception):
         pass
@@ -136,8 +134,8 @@ def test_any_step_can_be_the_last_of_a_killed_run(name, tmp_path, monkeypatch):
         except Killed:
             continue
     assert_same_bits(last, resumed_last)
-    assert_same_bits(whole.state, resumed.state)
-    assert whole.history == resumed.history
+    assert_same_bits(full.state, resumed.state)
+    assert full.history == resumed.history
 
 
 def test_other_unlabelled_images_start_a_new_run(tmp_path):

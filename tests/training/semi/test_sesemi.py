@@ -23,7 +23,7 @@ def test_the_six_transformations_by_hand():
     ]
 
 
-def test_copies_that_are_told_rightly_cost_nothing_and_a_guess_costs_log_six():
+def test_copies_that_are_recognised_cost_nothing_and_a_guess_costs_log_six():
     method = Sesemi(4)
     # Two images: the copies stand together by transformation, 0 0 1 1 2 2 3 3 4 4 5 5.
     sure = 100 * torch.eye(6).repeat_interleave(2, dim=0)

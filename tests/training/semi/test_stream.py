@@ -66,16 +66,16 @@ def test_views_stand_together_and_the_strong_view_of_a_labelled_image_is_on_top_
 
 
 def test_any_step_can_be_the_first():
-    whole, rest = steps(), steps(cursor=(1, 1))
-    for ours, theirs in zip(rest, whole[3:], strict=True):
+    full, rest = steps(), steps(cursor=(1, 1))
+    for ours, theirs in zip(rest, full[3:], strict=True):
         assert ours.unlabelled_rows == theirs.unlabelled_rows
         assert torch.equal(ours.batches[0].extra.images_XCHW, theirs.batches[0].extra.images_XCHW)
 
 
 def test_processes_and_micro_batches_share_the_images_of_one_process():
-    whole = steps("sesemi", ratio=1.0)
+    full = steps("sesemi", ratio=1.0)
     shares = [steps("sesemi", ratio=1.0, processes=2, accumulate=2, rank=rank) for rank in (0, 1)]
-    for together, *apart in zip(whole, *shares, strict=True):
+    for together, *apart in zip(full, *shares, strict=True):
         rows = [row for step in apart for batch in step.batches for row in batch.extra.rows_U.tolist()]
         assert sorted(rows) == sorted(together.unlabelled_rows)
         assert sum(len(b.extra.images_XCHW) for step in apart for b in step.batches) == 6 * len(rows)

@@ -9,7 +9,7 @@ from torch import nn
 
 from tasks.nn.backbone import build_backbone
 from tasks.nn.cooccurrence import Cooccurrence
-from tasks.nn.cost import count_cost
+from tasks.nn.macs import count_cost
 from tasks.nn.heads import HEADS
 from tasks.nn.model import Tagger
 
@@ -65,7 +65,7 @@ def test_the_layers_add_up_to_the_whole(efficientnet):
 
 
 def test_a_network_one_can_count_by_hand():
-    # 3x3 convolution, 3 -> 2 channels, on 4x6 px without padding: 2*4 cells x 2 x 27; linear 16 -> 5: 80
+    # 3x3 convolution, 3 -> 2 channels, on 4x6 px without padding: 2*4 positions x 2 x 27; linear 16 -> 5: 80
     net = nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.Flatten(), nn.Linear(16, 5))
     counted = count_cost(net, (4, 6))
     assert counted.macs_by_layer == {"Conv2d": 432, "Linear": 80}

@@ -56,11 +56,11 @@ def _by_layer(model: nn.Module, macs: dict[str, int]) -> dict[str, int]:
             outer = outer.rpartition(".")[0]
         if outer:
             own[outer] -= macs[name]
-    kinds = {
+    classes = {
         f"{type(model).__name__}.{name}".rstrip("."): type(module).__name__ for name, module in model.named_modules()
     }
     by_layer: dict[str, int] = {}
     for name, count in own.items():
         if count:
-            by_layer[kinds[name]] = by_layer.get(kinds[name], 0) + count
+            by_layer[classes[name]] = by_layer.get(classes[name], 0) + count
     return by_layer
