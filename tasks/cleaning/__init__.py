@@ -13,8 +13,7 @@ decides about any batch of them (base.py: Policy, Decide). To add one: a module 
 from __future__ import annotations
 
 from tasks.cleaning.album import Album
-from tasks.cleaning.base import Policy
 from tasks.cleaning.consensus import Consensus
 from tasks.cleaning.self_confidence import SelfConfidence
 
-POLICIES: dict[str, type[Policy]] = {"consensus": Consensus, "album": Album, "self_confidence": SelfConfidence}
+POLICIES = {"consensus": Consensus, "album": Album, "self_confidence": SelfConfidence}

@@ -6,7 +6,7 @@ combines the sources; it is fitted to the annotations through those rates, so th
 what was annotated. No truth is used.
 
 Sources: Bootkrajang & Kaban, ECML PKDD 2012 (logistic regression under label noise); Patrini et al., CVPR 2017 (the
-same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (annotators' error rates beside a classifier).
+same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (error rates of annotators and a classifier).
 """
 
 from __future__ import annotations

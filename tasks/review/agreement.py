@@ -58,7 +58,7 @@ class ResolvedVerdicts:
 
     @property
     def needs_review(self) -> set[Pair]:
-        """Pairs that somebody should look at again: people tie, or a split or merge left a verdict without a meaning."""
+        """Pairs that somebody should look at again: people tie, or a split or merge left no meaning."""
         tied = {(c["image_id"], c["label"]) for c in self.conflicts if c["state"] == UNKNOWN_STATE}
         return tied | {(v["image_id"], label) for v in self.ask_again for label in v["now"]}
 

@@ -28,7 +28,7 @@ class LastRun:
     def taxonomy(self) -> Taxonomy:
         return read_taxonomy(self.paths.taxonomy)
 
-    @property
+    @cached_property
     def retired(self) -> set[str]:
         """Labels that a migration has replaced."""
         return {label for step in self.taxonomy.migrations for label in step.retired}

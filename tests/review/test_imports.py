@@ -142,8 +142,8 @@ REASONED = "image,label,verdict,reason\n"
         ("image,label\n", "export:1: no column 'verdict'"),
         ("image,label,verdict,whoo\n", "unknown column 'whoo'. Did you mean 'who'?"),
         ("image,label,verdict\ncoco/1,cat,present\ncoco/1,cat,yes\n", "export:3: verdict: 'yes'"),
-        ("image,label,verdict\ncoco/1,cat\n", "export:2: expected 3 cells"),
-        ("image,label,verdict\ncoco/1,cat,present,more\n", "export:2: expected 3 cells"),
+        ("image,label,verdict\ncoco/1,cat\n", "export:2: expected 3 fields"),
+        ("image,label,verdict\ncoco/1,cat,present,more\n", "export:2: expected 3 fields"),
         ("image,label,verdict,when\ncoco/1,cat,present,today\n", "export:2: when: 'today'"),
         ('image,"label,verdict\ncoco/1,cat,present\n', "export:1: unexpected end of data, read to line 2."),
         (

@@ -54,7 +54,7 @@ def test_the_order_of_work_does_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(0)
     positives, pool = rng.normal(size=(5, 8)), rng.normal(size=(101, 8))
     whole = mine(positives, pool, most=7)
-    monkeypatch.setattr("tasks.review.mining.BLOCK_ROWS", 10)
+    monkeypatch.setattr("tasks.review.mining.BATCH_ROWS", 10)
     for a, b in zip(mine(positives, pool, most=7), whole, strict=True):
         np.testing.assert_allclose(a, b)
 

@@ -167,7 +167,7 @@ def _save_views(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapp
         ("queue", "all questions, one label after the other", asked),
         ("undecided", "questions without a verdict", asked.match(~answered)),
         ("disagreement", "annotation and score differ by 0.5 or more", differing),
-        ("duplicates", "twins side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
+        ("duplicates", "duplicates side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
         ("quarantine", "images that are not used, and why", dataset.exists("quarantined")),
     ]
     for label in dict.fromkeys(card.question.label for card in cards if card.question):
@@ -203,9 +203,9 @@ def read_back(*, name: str, folder: Path) -> ReadBack:
                 sha256=sha256 or "",
                 asked=asked or "",
                 reason=reason or "",
-                tags=frozenset(tag for found in tags for tag in found or ()),
+                tags=frozenset(tag for of_field in tags for tag in of_field or ()),
                 touched=touched.replace(tzinfo=UTC).isoformat(timespec="seconds"),
-                pulled={label: tuple(told) for label, told in json.loads(pulled or "{}").items()},
+                pulled={label: tuple(verdict) for label, verdict in json.loads(pulled or "{}").items()},
             )
         )
     stray = sum(sum(dataset.count_label_tags(field).values()) for field in ("labels", "scores"))
@@ -215,5 +215,5 @@ def read_back(*, name: str, folder: Path) -> ReadBack:
 
 def mark_pulled(pulled: Sequence[Mapping[str, tuple[str, str, str]]], *, name: str, folder: Path) -> None:
     """Note on each card, in the order of `read_back`, what was pulled from it and whose it is."""
-    values = [json.dumps(found, ensure_ascii=False) if found else None for found in pulled]
+    values = [json.dumps(verdicts, ensure_ascii=False) if verdicts else None for verdicts in pulled]
     load_dataset(name, folder).set_values("pulled", values)

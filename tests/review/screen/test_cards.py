@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.review.screen.cards import MOST_SCORES, cards_of, one_label_at_a_time, queue_id, twin_groups
+from tasks.review.screen.cards import MOST_SCORES, cards_of, duplicate_groups, one_label_at_a_time, queue_id
 from tests.review.tables_of import groups_of, images_of, labels_of, predictions_of, queue_of
 
 QUEUE = queue_of(
@@ -84,7 +84,7 @@ def test_an_empty_queue_gives_no_questions():
 
 
 def test_only_images_with_a_twin_have_a_group():
-    assert twin_groups(groups_of(a="a", b="g", c="g")) == {"b": "g", "c": "g"}
+    assert duplicate_groups(groups_of(a="a", b="g", c="g")) == {"b": "g", "c": "g"}
 
 
 def test_the_queue_s_name_follows_its_questions_and_not_their_order_or_scores():

@@ -9,10 +9,10 @@ from tasks.review.screen.tags import (
     carried_over,
     judgements_of,
     new_judgements,
-    progress_of,
     pulled_from,
     renamed,
 )
+from tasks.review.status import progress_of
 
 NAMES = {"cat": "Cat", "犬": "Hund", "time:noon": "Noon"}
 NOON, LATER = "2026-01-02T12:00:00Z", "2026-01-03T12:00:00Z"
