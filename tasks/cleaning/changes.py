@@ -187,7 +187,7 @@ def _unknown_after(marks: pl.DataFrame, asserted: pl.DataFrame, taxonomy: Taxono
     return pl.concat([kept.select(PAIR), asserted.filter(pl.col("state") < 0).select(PAIR)])
 
 
-# ---------------------------------------------------------------- what is said about the changes
+# ---------------------------------------------------------------- listing the changes
 
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame, asserted: pl.DataFrame) -> pl.DataFrame:
@@ -214,8 +214,7 @@ def _by_reason(rows: pl.DataFrame, others: pl.DataFrame, asserted: pl.DataFrame,
     origins = pairs.join(asserted.select(*PAIR, "origin"), on=PAIR, how="left")["origin"]
     counts: Counter[str] = Counter()
     for origin, count in origins.value_counts().iter_rows():
-        kind = origin_kind(origin or "")
-        who = {"": "by implication", "review": "by verdict"}.get(kind, f"by {origin}")
+        who = {"": "by implication", "review": "by verdict"}.get(origin_kind(origin or ""), f"by {origin}")
         counts[wording.format(who)] += count
     return counts
 

@@ -6,7 +6,7 @@ combines the sources; it is fitted to the annotations through those rates, so th
 what was annotated. No truth is used.
 
 Sources: Bootkrajang & Kaban, ECML PKDD 2012 (logistic regression under label noise); Patrini et al., CVPR 2017 (the
-same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (error rates of annotators and a classifier).
+same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (annotators' error rates).
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _newton_step(gradient: np.ndarray, information: np.ndarray, ridge: float) ->
 def _annotation_rates(log_odds_K: np.ndarray, annotated_K: np.ndarray) -> AnnotationRates:
     """From anchor points: of K pairs the best supported are taken as present, the less supported half as absent.
 
-    Both groups hold some of the other kind, so weak sources make the annotators look worse than they are; past
+    Each group holds some of the other, so weak sources make the annotators look worse than they are; past
     LARGEST_RATE, by more than chance, the estimate means nothing, and the annotators are believed.
     """
     annotated = annotated_K[np.argsort(log_odds_K, kind="stable")]

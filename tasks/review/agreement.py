@@ -103,12 +103,12 @@ def resolve(verdicts: Sequence[Verdict], images: pa.Table, taxonomy: Taxonomy) -
 
 
 def _to_ask_again(stopped: Iterable[dict], active: Iterable[Verdict], taxonomy: Taxonomy) -> list[dict]:
-    """Verdicts whose label has become something that nobody has judged yet, with those labels as `now`."""
-    judged = {(v.image_id, v.label) for v in active}
+    """Verdicts whose label has become something that has no verdict yet, with those labels as `now`."""
+    with_verdict = {(v.image_id, v.label) for v in active}
     ask_again = []
     for verdict in stopped:
         labels = todays_labels(verdict["label"], taxonomy.migrations)
-        now = [label for label in labels if (verdict["image_id"], label) not in judged]
+        now = [label for label in labels if (verdict["image_id"], label) not in with_verdict]
         if now:
             ask_again.append({**verdict, "now": now})
     return ask_again

@@ -138,8 +138,8 @@ class Answer:
 
 def rows_with_verdicts(states: States, active: Iterable[Verdict]) -> np.ndarray:
     """Positions of the images about which somebody has given a verdict; int64 (V,)."""
-    judged = {verdict.image_id for verdict in active}
-    return np.asarray([n for n, image_id in enumerate(states.image_ids) if image_id in judged], np.int64)
+    image_ids = {verdict.image_id for verdict in active}
+    return np.asarray([n for n, image_id in enumerate(states.image_ids) if image_id in image_ids], np.int64)
 
 
 def answers_of(
@@ -155,9 +155,9 @@ def answers_of(
     p_present_VC: by the policy, of the images of `rows_with_verdicts`.
     resolved: pairs that nobody is asked about any more.  seed: of the queue.
     """
-    judged = states.take(rows_with_verdicts(states, verdicts.active))
-    row_of = {image_id: v for v, image_id in enumerate(judged.image_ids)}
-    column_of = {label: c for c, label in enumerate(judged.labels)}
+    part = states.take(rows_with_verdicts(states, verdicts.active))
+    row_of = {image_id: v for v, image_id in enumerate(part.image_ids)}
+    column_of = {label: c for c, label in enumerate(part.labels)}
     last_verdict: dict[Pair, datetime] = {}
     audited: set[Pair] = set()
     for verdict in verdicts.active:
@@ -174,7 +174,7 @@ def answers_of(
         if image_id not in row_of or label not in column_of or state == UNKNOWN_STATE:
             continue
         v, c = row_of[image_id], column_of[label]
-        if (given := int(judged.states_NC[v, c])) == UNKNOWN_STATE:
+        if (given := int(part.states_NC[v, c])) == UNKNOWN_STATE:
             continue
         key = audit_keys([image_id], [label], seed=seed).item()
         p_present = float(p_present_VC[v, c])

@@ -136,11 +136,11 @@ def choose_examples(
     *,
     most: int,
 ) -> Examples:
-    """At most `most` pictures of each kind; what people said comes first.
+    """At most `most` pictures in each group; verdicts come first.
 
     targets_N: uint8 {0, 1} and known_N: bool, the cleaned state of one label.  scores_N: its probability, NaN unknown.
     verdicts: rows about this label, with image_id, verdict and who.
-    Sure: what all reviewers said alike, then known pairs by how sure the model is of them too. Hard: reviewers who
+    Sure: what all reviewers agree on, then known pairs by how sure the model is of them too. Hard: reviewers who
     differ or are unsure, then reviewers against the model, then known pairs whose score is nearest to 0.5.
     """
     answers: dict[str, set[tuple[str, str]]] = defaultdict(set)

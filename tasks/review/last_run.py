@@ -80,12 +80,12 @@ class LastRun:
     def ask_again(self, pairs: pa.Table) -> None:
         """Ask about pairs that a split of a label has left open, from the next `push` on. pairs: LOOK_AGAIN."""
         added = self.added_questions().to_pylist()
-        asked = {(row["image_id"], row["label"]) for row in added}
+        known = {(row["image_id"], row["label"]) for row in added}
         unknown = {"given": tables.UNKNOWN_STATE, "score": 0.5, "priority": 0.0}
         new = [
             {"image_id": row["image_id"], "label": row["label"], **unknown, "reason": f"was {row['was']}"}
             for row in pairs.to_pylist()
-            if (row["image_id"], row["label"]) not in asked
+            if (row["image_id"], row["label"]) not in known
         ]
         if new:
             self.write_added_questions(pa.Table.from_pylist(added + new, schema=tables.QUEUE))

@@ -39,8 +39,8 @@ def mine_label(workspace: Workspace, label: str, *, most: int) -> int:
         raise TableError(f"{path}: holds no embeddings. Set out_of_fold.enabled and run the pipeline.")
     last_run = LastRun(workspace)
     today = todays_labels(label, last_run.taxonomy.migrations)
-    judged = {verdict.image_id for verdict in last_run.resolved_verdicts().active if verdict.label in today}
-    mined = mined_questions(predictions, label, workspace.read("cleaned.labels"), judged, most=most)
+    with_verdict = {verdict.image_id for verdict in last_run.resolved_verdicts().active if verdict.label in today}
+    mined = mined_questions(predictions, label, workspace.read("cleaned.labels"), with_verdict, most=most)
     if not mined.num_rows:
         raise TableError(f"review mine: '{label}' has no positives, or the pool no image without this label's state.")
     added = last_run.added_questions()
@@ -50,17 +50,17 @@ def mine_label(workspace: Workspace, label: str, *, most: int) -> int:
 
 
 def mined_questions(
-    predictions: Predictions, label: str, labels: pa.Table, judged: Collection[str], *, most: int
+    predictions: Predictions, label: str, labels: pa.Table, with_verdict: Collection[str], *, most: int
 ) -> pa.Table:
     """QUEUE rows about pool images that resemble the label's positives; at most `most`, none where there is nothing.
 
     predictions: with embeddings.  labels: LABELS; images with a row about the label are not asked about.
-    judged: images about which a person has already given a verdict for this label.
+    with_verdict: images about which a person has already given a verdict for this label.
     Priorities lie in [-1, 0], after every question that cleaning asks.
     """
     rows = labels.filter(pc.equal(labels["label"], label))
     present = set(rows.filter(pc.equal(rows["state"], PRESENT))["image_id"].to_pylist())
-    known = set(rows["image_id"].to_pylist()) | set(judged)
+    known = set(rows["image_id"].to_pylist()) | set(with_verdict)
     in_pool_N = np.asarray(predictions.partitions, object) == "pool"
     present_N = np.asarray([image_id in present for image_id in predictions.image_ids], bool)
     known_N = np.asarray([image_id in known for image_id in predictions.image_ids], bool)

@@ -151,13 +151,13 @@ class RankedQuestions:
     def table(self) -> pa.Table:
         """QUEUE."""
         audited = {**self.audits[ABSENT].entries, **self.audits[PRESENT].entries}
-        asked: dict[_Entry, _Facts] = {**self.best.entries, **audited}
+        questions: dict[_Entry, _Facts] = {**self.best.entries, **audited}
         gain_C = np.zeros(len(self.labels))
-        for (_, c), (priority, _, _) in asked.items():
+        for (_, c), (priority, _, _) in questions.items():
             gain_C[c] += priority
         rows = []
         for (image_id, c), (priority, given, p_present) in sorted(
-            asked.items(), key=lambda item: (-gain_C[item[0][1]], item[0][1], -item[1][0], item[0][0])
+            questions.items(), key=lambda item: (-gain_C[item[0][1]], item[0][1], -item[1][0], item[0][0])
         ):
             reason = AUDIT if (image_id, c) in audited else REASONS[given]
             rows.append((image_id, self.labels[c], given, p_present, priority, reason))

@@ -83,10 +83,10 @@ def cards_of(
     queue: QUEUE.  images: IMAGES.  labels: LABELS, cleaned.  groups: GROUPS.  points: image id -> place in the plot.
     A question about an image that the images table no longer lists has no card.
     """
-    asked = one_label_at_a_time(queue)
+    rows = one_label_at_a_time(queue)
     group_of = duplicate_groups(groups)
     quarantined = images.filter(pc.equal(images["status"], "quarantined"))["image_id"].to_pylist()
-    in_question = {row["image_id"] for row in asked}
+    in_question = {row["image_id"] for row in rows}
     others = [
         i for i in [*sorted(group_of, key=lambda i: (group_of[i], i)), *sorted(quarantined)] if i not in in_question
     ]
@@ -110,7 +110,7 @@ def cards_of(
             point=(points or {}).get(image_id),
         )
 
-    questions = [(r["image_id"], Question(r["label"], r["given"], r["score"], r["reason"])) for r in asked]
+    questions = [(r["image_id"], Question(r["label"], r["given"], r["score"], r["reason"])) for r in rows]
     return [card(i, q) for i, q in [*questions, *((i, None) for i in others)] if i in image_of]
 
 

@@ -160,18 +160,18 @@ def _plot(fo: ModuleType, samples: Sequence[Any], cards: Sequence[Card], dataset
 def _save_views(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapping[str, str]) -> list[str]:
     """Numbered, because FiftyOne makes an address of each name and drops every letter outside a-z from it."""
     field = fo.ViewField
-    asked = dataset.exists("question").sort_by("position")
+    questions = dataset.exists("question").sort_by("position")
     answered = field("tags").contains(list(VERDICTS)) | field("question.tags").contains(list(VERDICTS))
-    differing = asked.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
+    differing = questions.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
     views: list[tuple[str, str, Any]] = [
-        ("queue", "all questions, one label after the other", asked),
-        ("undecided", "questions without a verdict", asked.match(~answered)),
+        ("queue", "all questions, one label after the other", questions),
+        ("undecided", "questions without a verdict", questions.match(~answered)),
         ("disagreement", "annotation and score differ by 0.5 or more", differing),
         ("duplicates", "duplicates side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
         ("quarantine", "images that are not used, and why", dataset.exists("quarantined")),
     ]
     for label in dict.fromkeys(card.question.label for card in cards if card.question):
-        views.append((_asking(label, names), f"questions about {label}", asked.match(field("asked") == label)))
+        views.append((_asking(label, names), f"questions about {label}", questions.match(field("asked") == label)))
     named = [f"{number:02d} {name}" for number, (name, _, _) in enumerate(views)]
     for name, (_, description, view) in zip(named, views, strict=True):
         dataset.save_view(name, view, description=description)

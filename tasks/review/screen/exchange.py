@@ -48,8 +48,8 @@ def push(workspace: Workspace, name: str, who: str) -> list[str]:
         before=carried_over(cards, before),
         info={"queue": queue_id(queue), "model": tables.sha256_of(workspace.paths.out_of_fold)[:12]},
     )
-    asked = sum(card.question is not None for card in cards)
-    return [*lines, f"{asked} questions in {len(views)} views of '{name}'. Next: python -m tasks review open"]
+    num_questions = sum(card.question is not None for card in cards)
+    return [*lines, f"{num_questions} questions in {len(views)} views of '{name}'. Next: python -m tasks review open"]
 
 
 def open_screen(name: str, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
