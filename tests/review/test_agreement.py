@@ -166,15 +166,15 @@ def test_somebody_unsure_is_an_answer_and_makes_the_pair_unknown():
 
 def test_kappa_is_cohen_s():
     rng = random.Random(0)
-    words = ["present", "absent"]
-    truth = [rng.choice(words) for _ in range(60)]
-    ann = [w if rng.random() < 0.8 else rng.choice(words) for w in truth]
-    bob = [w if rng.random() < 0.7 else rng.choice(words) for w in truth]
+    answers = ["present", "absent"]
+    truth = [rng.choice(answers) for _ in range(60)]
+    ann = [w if rng.random() < 0.8 else rng.choice(answers) for w in truth]
+    bob = [w if rng.random() < 0.7 else rng.choice(answers) for w in truth]
     verdicts = [line(f"i{n}", verdict=w, who="ann") for n, w in enumerate(ann)]
     verdicts += [line(f"i{n}", verdict=w, who="bob") for n, w in enumerate(bob)]
     (result,) = kappas([*verdicts, line("i0", "dog", who="ann"), line("i1", "dog", "unsure", who="bob")])
     agree = sum(a == b for a, b in zip(ann, bob, strict=True)) / 60
-    by_chance = sum(ann.count(w) * bob.count(w) for w in words) / 60**2
+    by_chance = sum(ann.count(w) * bob.count(w) for w in answers) / 60**2
     assert result["who"] == ["ann", "bob"]
     assert result["pairs"] == 60
     assert result["kappa"] == pytest.approx((agree - by_chance) / (1 - by_chance), abs=1e-12)
@@ -272,9 +272,9 @@ def test_no_verdicts_assert_nothing():
 
 def test_the_order_of_the_file_does_not_matter_for_different_times():
     rng = random.Random(1)
-    people, words = ["ann", "bob", "eve"], ["present", "absent", "unsure"]
+    people, answers = ["ann", "bob", "eve"], ["present", "absent", "unsure"]
     verdicts = [
-        line(rng.choice(["a/1", "a/2", "a/copy"]), rng.choice(NAMES), rng.choice(words), rng.choice(people), day)
+        line(rng.choice(["a/1", "a/2", "a/copy"]), rng.choice(NAMES), rng.choice(answers), rng.choice(people), day)
         for day in range(1, 29)
     ]
     shuffled = rng.sample(verdicts, len(verdicts))

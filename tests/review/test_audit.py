@@ -33,7 +33,7 @@ def test_the_interval_is_wilson_s(successes, trials):
 
 
 def test_strata_are_weighed_by_their_true_sizes():
-    # 2 of 4 present cells wrong, 1 of 10 absent ones; 100 present and 900 absent in all: 0.1 * 0.5 + 0.9 * 0.1 = 0.14
+    # 2 of 4 present labels wrong, 1 of 10 absent ones; 100 present and 900 absent in all: 0.1 * 0.5 + 0.9 * 0.1 = 0.14
     rate = error_rate({1: [True, True, False, False], 0: [True] + [False] * 9}, {1: 100, 0: 900})
     assert rate.share == pytest.approx(0.14)
     assert (rate.wrong, rate.asked) == (3, 14)
@@ -91,7 +91,7 @@ IDS = [f"i{n}" for n in range(10)]
 
 
 def summary(*verdicts: tuple[int, str, str]) -> dict:
-    """Five cells annotated present, four absent, the last unknown; verdicts: (image, verdict, reason)."""
+    """Five images annotated present, four absent, the last unknown; verdicts: (image, verdict, reason)."""
     targets_NC = np.array([[1]] * 5 + [[0]] * 5, np.uint8)
     known_NC = np.array([[True]] * 9 + [[False]])
     states = States.of(IDS, ["cat"], targets_NC, known_NC)

@@ -162,7 +162,7 @@ def test_every_known_pair_is_audited_equally_often():
 # ---------------------------------------------------------------- priority
 
 
-def asked(p_wrong, *, known=True, **options):
+def queue_of(p_wrong, *, known=True, **options):
     p_wrong_NC = np.asarray(p_wrong, float)
     targets_NC = np.zeros(p_wrong_NC.shape, np.uint8)
     targets_NC[:, 0] = 1
@@ -178,15 +178,15 @@ def asked(p_wrong, *, known=True, **options):
 
 
 def test_a_pair_with_a_verdict_is_not_asked_again():
-    assert pairs(asked([[0.5, 0.6]], resolved={("i0", "dog"), ("elsewhere", "dog")})) == [("i0", "cat")]
+    assert pairs(queue_of([[0.5, 0.6]], resolved={("i0", "dog"), ("elsewhere", "dog")})) == [("i0", "cat")]
 
 
 def test_nothing_is_asked_below_the_least_yield():
-    assert pairs(asked([[0.5, 0.04]])) == [("i0", "cat")]
+    assert pairs(queue_of([[0.5, 0.04]])) == [("i0", "cat")]
 
 
 def test_a_pair_on_which_people_are_at_odds_is_asked_as_unknown():
-    row = asked([[0.0, 0.0]], needs_review={("i0", "cat")}).to_pylist()
+    row = queue_of([[0.0, 0.0]], needs_review={("i0", "cat")}).to_pylist()
     assert [(r["label"], r["given"], r["reason"], r["score"]) for r in row] == [("cat", -1, "unknown", 0.5)]
 
 

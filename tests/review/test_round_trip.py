@@ -133,9 +133,9 @@ def free_port() -> int:
 def opened_app() -> Iterator[str]:
     """`review open` in a process of its own, as a person has it in another terminal. Yields the address it says."""
     command = "from tasks.commands.review import app; app()"
-    words = [sys.executable, "-c", command, "open", "--no-browser"]
+    command_line = [sys.executable, "-c", command, "open", "--no-browser"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)
     try:
         line = process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), line
@@ -211,8 +211,8 @@ def test_every_question_with_an_embedding_is_plotted(round_trip):
 
 
 def test_tags_given_in_the_app_become_verdicts_under_the_name_that_a_label_has_by_then(round_trip):
-    said = {(v["image_id"], v["label"]): v["verdict"] for v in round_trip.verdicts}
-    assert said == {
+    verdicts = {(v["image_id"], v["label"]): v["verdict"] for v in round_trip.verdicts}
+    assert verdicts == {
         ("toy/a", "cat"): "absent",
         ("toy/b", "dog"): "present",
         ("toy/c", "dog"): "unsure",

@@ -142,8 +142,8 @@ def test_a_verdict_outranks_the_policy_and_is_not_asked_again(params):
     run(params)
     assert state(params, row["image_id"], row["label"]) == 0
     assert state(params, question["image_id"], question["label"]) == -1
-    asked = {(q["image_id"], q["label"]) for q in queue(params)}
-    assert not asked & {(r["image_id"], r["label"]) for r in (row, question)}
+    questions = {(q["image_id"], q["label"]) for q in queue(params)}
+    assert not questions & {(r["image_id"], r["label"]) for r in (row, question)}
 
 
 def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
@@ -279,6 +279,6 @@ def test_the_model_s_proposals_are_kept_with_their_origin(params):
 
 def test_asking_costs_no_more_than_the_budget(params):
     run(params)
-    asked = queue(params)
-    assert 0 < len(asked) <= params.review.budget
-    assert sum(q["reason"] == AUDIT for q in asked) == round(params.review.budget * params.review.audit_share)
+    questions = queue(params)
+    assert 0 < len(questions) <= params.review.budget
+    assert sum(q["reason"] == AUDIT for q in questions) == round(params.review.budget * params.review.audit_share)
