@@ -1,12 +1,12 @@
-"""How likely each label is present, given several imperfect opinions and an imperfect annotation.
+"""P(present) of every (image, label) pair from several weak label sources and an imperfect annotation.
 
-Axes: N images, C labels, F features. An opinion is a score in [0, 1] per cell, NaN where its source is silent; a cell
-is one (image, label) pair. The annotation is one more imperfect source: it hides a share of what is present and invents
-a share of what is absent (`FlipRates`). A logistic regression combines the opinions; it is fitted to the annotations
-through those shares, so that it predicts what is present and not what was written down. No truth is used.
+Axes: N images, C labels, F features. A source gives a score in [0, 1] a pair, NaN where it abstains. The annotation is
+one more imperfect source, with a false-negative and a false-positive rate (`AnnotationRates`). A logistic regression
+combines the sources; it is fitted to the annotations through those rates, so that it predicts what is present and not
+what was annotated. No truth is used.
 
-Sources: Raykar et al., JMLR 2010 (logistic regression and annotators' error rates together); Patrini et al., CVPR 2017
-(forward correction, anchor cells); Northcutt et al., JAIR 2021 (self-confidence).
+Sources: Bootkrajang & Kaban, ECML PKDD 2012 (logistic regression under label noise); Patrini et al., CVPR 2017 (the
+same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (annotators' error rates).
 """
 
 from __future__ import annotations
@@ -18,200 +18,225 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-ROUNDS = 2  # of estimating the flip rates and fitting again; later rounds drift upwards
+ROUNDS = 2  # of estimating the error rates and fitting again; later rounds drift upwards
 NEWTON_STEPS = 12
 LARGEST_STEP = 2.0  # of a weight in one Newton step, in log odds
 SHARED_RIDGE = 1e-2
-OWN_RIDGE = 10.0  # pull of a label's own weights towards those of all labels, in observations
+LABEL_RIDGE = 10.0  # pull of a label's own weights towards those of all labels, in observations
 EVIDENCE_UNIT = 2.0  # log odds; halved, so that the pull on the weights of evidence is four times that on the offset
-PURE_SHARE = 0.1  # of the annotated positives: as many of the best supported cells are taken as truly present
-MOST_WRONG = 0.4  # of positives hidden, or of annotations invented: more means that the opinions are no measure
+ANCHOR_SHARE = 0.1  # of the annotated positives: as many of the best supported pairs are taken as truly present
+LARGEST_RATE = 0.4  # of false negatives, or of false annotations: more means that the sources are no measure
 LEAST_RATES = (0.01, 0.001)  # nobody annotates better than this
 PROBABILITY_RANGE = (1e-3, 1 - 1e-3)
-MOST_CELLS = 2_000_000  # to learn from: more cost time and memory, and gain no accuracy
+MOST_ENTRIES = 2_000_000  # to learn from: more cost time and memory, and gain no accuracy
 
 
 @dataclass(frozen=True)
-class FlipRates:
-    """How annotations go wrong. hidden: P(not annotated | present).  invented: P(annotated | absent)."""
+class AnnotationRates:
+    """Of the annotators. false_negative: P(not annotated | present).  false_positive: P(annotated | absent)."""
 
-    hidden: float = 0.0
-    invented: float = 0.0
+    false_negative: float = 0.0
+    false_positive: float = 0.0
 
     @property
-    def signal(self) -> float:
-        """How much more often a present label is annotated than an absent one."""
-        return 1 - self.hidden - self.invented
+    def informedness(self) -> float:
+        """How much more often a present label is annotated than an absent one (Youden's J)."""
+        return 1 - self.false_negative - self.false_positive
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One opinion on the scale of log odds: a monotone piecewise linear function of its score.
+class Calibrator:
+    """A source's score -> evidence for presence in log odds: monotone, piecewise linear.
 
-    silence_tells: whether it spoke of some of the cells that it was learned from and not of others; otherwise nothing
-    is known of what its silence, or its speaking at all, means.
+    abstention_informative: whether the source scored some of the pairs that it was learned from and not others; else
+    nothing is known of what it means that it abstains, or that it has a score at all.
     """
 
     scores: np.ndarray
     log_odds: np.ndarray
-    silence_tells: bool
+    abstention_informative: bool
 
     def __call__(self, scores_NC: np.ndarray) -> np.ndarray:
-        """Evidence for presence, 0 where the opinion is silent."""
+        """Evidence in log odds, 0 where the source abstains."""
         return np.nan_to_num(np.interp(scores_NC, self.scores, self.log_odds), nan=0.0)
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """What `fit_noise` learned. shared_F: weights of all labels.  own_CF: what each label adds to them."""
+    """What `fit_noise` learned. shared_F: weights of all labels.  label_CF: what each label adds to them."""
 
-    curves: tuple[Curve, ...]
+    calibrators: tuple[Calibrator, ...]
     shared_F: np.ndarray
-    own_CF: np.ndarray
-    rates: FlipRates
+    label_CF: np.ndarray
+    rates: AnnotationRates
 
-    def log_odds(self, opinions: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Log odds of presence (N, C) by the opinions alone, without the cell's own annotation."""
-        weights_CF = self.shared_F + self.own_CF
+    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """Log odds of presence by the sources alone; float64 (N, C)."""
+        weights_CF = self.shared_F + self.label_CF
         log_odds_NC = np.zeros(shape)
-        for f, feature_NC in enumerate(_features(self.curves, opinions, shape)):
+        for f, feature_NC in enumerate(_features(self.calibrators, source_scores, shape)):
             log_odds_NC += feature_NC * weights_CF[:, f]
         return log_odds_NC
 
-    def present(self, opinions: Sequence[np.ndarray], targets_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
-        """P(present) of every cell, its own annotation being one of the sources.
+    def p_present(self, source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
+        """P(present) of every pair, its own annotation being one of the sources; float64 (N, C).
 
-        opinions, targets_NC, known_NC: as for `fit_noise`; other images than it saw, but the same labels and opinions.
-        Returns float64 (N, C). An annotation about which nobody has an opinion is believed.
+        Arguments as for `fit_noise`; other images than it saw, but the same labels and sources.
+        By Bayes' rule: the annotation adds its log likelihood ratio. One that no source has a score for is believed.
         """
-        log_odds_NC = self.log_odds(opinions, known_NC.shape)
-        hidden, invented = self.rates.hidden, self.rates.invented
-        if_present, if_absent = np.log((1 - hidden) / invented), np.log(hidden / (1 - invented))
-        log_odds_NC += np.where(known_NC, np.where(targets_NC == 1, if_present, if_absent), 0.0)
-        return np.where(known_NC & ~_heard(opinions, known_NC.shape), targets_NC, expit(log_odds_NC))
+        log_odds_NC = self.log_odds(source_scores, known_NC.shape)
+        false_negative, false_positive = self.rates.false_negative, self.rates.false_positive
+        if_annotated = np.log((1 - false_negative) / false_positive)
+        if_not = np.log(false_negative / (1 - false_positive))
+        log_odds_NC += np.where(known_NC, np.where(labels_NC == 1, if_annotated, if_not), 0.0)
+        return np.where(known_NC & ~_has_score(source_scores, known_NC.shape), labels_NC, expit(log_odds_NC))
 
 
-def error_probability(present_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
+def error_probability(p_present_NC: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
     """P(the annotation is wrong): 1 - P(present) where it says present, P(present) where absent, 0 where unknown."""
-    wrong_NC = np.where(targets_NC == 1, 1 - present_NC, present_NC)
-    return np.where(known_NC, wrong_NC, 0.0)
-
-
-def self_confidence(model_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
-    """The model's probability of what is annotated, 1 where nothing is or the model is silent; float (N, C).
-
-    Its negative logarithm is the cell's loss, so "large loss" ranks cells in the same order.
-    """
-    confidence_NC = np.where(targets_NC == 1, model_NC, 1 - model_NC)
-    return np.where(known_NC & ~np.isnan(model_NC), confidence_NC, 1.0)
+    p_error_NC = np.where(labels_NC == 1, 1 - p_present_NC, p_present_NC)
+    return np.where(known_NC, p_error_NC, 0.0)
 
 
 # ---------------------------------------------------------------- fitting
 
 
 def rows_to_fit(num_images: int, num_labels: int) -> np.ndarray:
-    """Positions of the images that `fit_noise` needs, evenly spread; all of them up to MOST_CELLS cells."""
-    return np.linspace(0, num_images - 1, min(num_images, MOST_CELLS // max(num_labels, 1))).astype(np.int64)
+    """Positions of the images that `fit_noise` needs, evenly spread; all of them up to MOST_ENTRIES pairs."""
+    return np.linspace(0, num_images - 1, min(num_images, MOST_ENTRIES // max(num_labels, 1))).astype(np.int64)
 
 
-def fit_noise(opinions: Sequence[np.ndarray], targets_NC: np.ndarray, known_NC: np.ndarray) -> NoiseModel:
-    """Learn from the annotations how far each opinion and the annotations themselves are to be believed.
+def fit_noise(source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_NC: np.ndarray) -> NoiseModel:
+    """Learn from the annotations how far each source and the annotations themselves are to be believed.
 
-    opinions: float arrays (N, C) in [0, 1], NaN where silent. Model scores must be out of fold.
-    targets_NC: uint8 (N, C) as annotated.  known_NC: bool (N, C); unknown cells teach nothing.
+    source_scores: float arrays (N, C) in [0, 1], NaN where a source abstains. Model scores must be out of fold.
+    labels_NC: uint8 (N, C) {0, 1}, as annotated.  known_NC: bool (N, C); unknown pairs teach nothing.
     """
-    teach_NC = known_NC & _heard(opinions, known_NC.shape)
-    given_NC = targets_NC == 1
-    rates = FlipRates()
+    fit_NC = known_NC & _has_score(source_scores, known_NC.shape)
+    annotated_NC = labels_NC == 1
+    rates = AnnotationRates()
     for _ in range(ROUNDS):
-        # Each half is judged by a model of the other: a model that has seen the flips follows some of them.
-        log_odds_NC = np.zeros(targets_NC.shape)
+        # Each half is scored by a model of the other: a model that has seen the errors follows some of them.
+        log_odds_NC = np.zeros(labels_NC.shape)
         for half in (slice(0, None, 2), slice(1, None, 2)):
             other = slice(1 - half.start, None, 2)
-            model = _fit([o[other] for o in opinions], given_NC[other], teach_NC[other], rates)
-            log_odds_NC[half] = model.log_odds([o[half] for o in opinions], targets_NC[half].shape)
-        rates = _flip_rates(log_odds_NC, given_NC, teach_NC)
-    return _fit(opinions, given_NC, teach_NC, rates)
+            model = _fit([s[other] for s in source_scores], annotated_NC[other], fit_NC[other], rates)
+            log_odds_NC[half] = model.log_odds([s[half] for s in source_scores], labels_NC[half].shape)
+        rates = _annotation_rates(log_odds_NC[fit_NC], annotated_NC[fit_NC])
+    return _fit(source_scores, annotated_NC, fit_NC, rates)
 
 
-def _fit(opinions: Sequence[np.ndarray], given_NC: np.ndarray, teach_NC: np.ndarray, rates: FlipRates) -> NoiseModel:
-    """Everything but the flip rates, which are given. teach_NC: bool, cells to learn from."""
-    curves = tuple(_fit_curve(scores_NC, given_NC, teach_NC, rates) for scores_NC in opinions)
-    features_NCF = np.stack(list(_features(curves, opinions, given_NC.shape)), axis=-1)
-    return NoiseModel(curves, *_fit_weights(features_NCF, given_NC, teach_NC, rates), rates)
+def _fit(
+    source_scores: Sequence[np.ndarray], annotated_NC: np.ndarray, fit_NC: np.ndarray, rates: AnnotationRates
+) -> NoiseModel:
+    """Everything but the error rates, which are given. fit_NC: bool, pairs to learn from."""
+    calibrators = tuple(_fit_calibrator(scores_NC, annotated_NC, fit_NC, rates) for scores_NC in source_scores)
+    features_NCF = np.stack(list(_features(calibrators, source_scores, annotated_NC.shape)), axis=-1)
+    return NoiseModel(calibrators, *_fit_weights(features_NCF, annotated_NC, fit_NC, rates), rates)
 
 
-def _features(curves: Sequence[Curve], opinions: Sequence[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    """For each feature its values (N, C): 1, then each opinion's evidence and whether it is silent."""
+def _features(
+    calibrators: Sequence[Calibrator], source_scores: Sequence[np.ndarray], shape: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """For each feature its values (N, C): 1, then each source's evidence and whether it abstains."""
     yield np.ones(shape)
-    for curve, scores_NC in zip(curves, opinions, strict=True):
-        yield curve(scores_NC) / EVIDENCE_UNIT
-        yield (np.isnan(scores_NC) & curve.silence_tells).astype(np.float64)
+    for calibrator, scores_NC in zip(calibrators, source_scores, strict=True):
+        yield calibrator(scores_NC) / EVIDENCE_UNIT
+        yield (np.isnan(scores_NC) & calibrator.abstention_informative).astype(np.float64)
 
 
-def _fit_curve(scores_NC: np.ndarray, given_NC: np.ndarray, teach_NC: np.ndarray, rates: FlipRates) -> Curve:
-    """Calibrate a score against the annotations, isotonic over all labels, and take the flips out of the result."""
-    used_NC = teach_NC & ~np.isnan(scores_NC)
+def _fit_calibrator(
+    scores_NC: np.ndarray, annotated_NC: np.ndarray, fit_NC: np.ndarray, rates: AnnotationRates
+) -> Calibrator:
+    """Isotonic regression of the annotations on a score, over all labels; then P(annotated) is turned to P(present)."""
+    used_NC = fit_NC & ~np.isnan(scores_NC)
     if not used_NC.any():
-        return Curve(np.zeros(1), np.zeros(1), silence_tells=False)
-    fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores_NC[used_NC], given_NC[used_NC])
-    annotated = np.append(fitted.y_thresholds_, given_NC[used_NC].mean())
-    *log_odds, prior = logit(np.clip((annotated - rates.invented) / rates.signal, *PROBABILITY_RANGE))
-    silence_tells = bool((teach_NC & ~used_NC).any())
-    return Curve(fitted.X_thresholds_.astype(np.float64), np.asarray(log_odds) - prior, silence_tells)
+        return Calibrator(np.zeros(1), np.zeros(1), abstention_informative=False)
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores_NC[used_NC], annotated_NC[used_NC])
+    p_annotated = np.append(fitted.y_thresholds_, annotated_NC[used_NC].mean())
+    p_present = np.clip((p_annotated - rates.false_positive) / rates.informedness, *PROBABILITY_RANGE)
+    *log_odds, prior = logit(p_present)
+    informative = bool((fit_NC & ~used_NC).any())
+    return Calibrator(fitted.X_thresholds_.astype(np.float64), np.asarray(log_odds) - prior, informative)
 
 
 def _fit_weights(
-    features_NCF: np.ndarray, given_NC: np.ndarray, teach_NC: np.ndarray, rates: FlipRates
+    features_NCF: np.ndarray, annotated_NC: np.ndarray, fit_NC: np.ndarray, rates: AnnotationRates
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights for which P(annotated) = invented + signal * P(present) fits best: Fisher scoring, two blocks in turn."""
+    """Maximum likelihood weights (F,) of all labels and (C, F) of each, of a logistic regression under label noise.
+
+        P(present)   = sigmoid(features . (shared + label))
+        P(annotated) = false_positive + informedness * P(present)
+
+    The likelihood of the annotations is maximised with a ridge on both kinds of weight, by Fisher scoring: a Newton
+    step in the shared weights, then one in each label's own, in turn.
+    Sources: Bootkrajang & Kaban 2012 (the likelihood); Evgeniou & Pontil, KDD 2004 (shared + own weights).
+    """
     num_labels, num_features = features_NCF.shape[1:]
-    shared_F, own_CF = np.zeros(num_features), np.zeros((num_labels, num_features))
+    shared_F, label_CF = np.zeros(num_features), np.zeros((num_labels, num_features))
     features_CNF = np.ascontiguousarray(features_NCF.transpose(1, 0, 2))
 
-    def slopes() -> tuple[np.ndarray, np.ndarray]:
-        """Gradient (C, F) and Fisher information (C, F, F) of the negative log likelihood."""
-        present_NC = expit(np.einsum("ncf,cf->nc", features_NCF, shared_F + own_CF))
-        annotated_NC = np.clip(rates.invented + rates.signal * present_NC, 1e-9, 1 - 1e-9)
-        slope_NC = rates.signal * present_NC * (1 - present_NC)
-        weight_NC = slope_NC * teach_NC / (annotated_NC * (1 - annotated_NC))
-        gradient_CN = ((annotated_NC - given_NC) * weight_NC).T
-        information_CNF = features_CNF * (slope_NC * weight_NC).T[:, :, None]
-        return (gradient_CN[:, None] @ features_CNF)[:, 0], features_CNF.transpose(0, 2, 1) @ information_CNF
+    def derivatives() -> tuple[np.ndarray, np.ndarray]:
+        p_present_NC = expit(np.einsum("ncf,cf->nc", features_NCF, shared_F + label_CF))
+        return _derivatives(features_CNF, p_present_NC, annotated_NC, fit_NC, rates)
 
     for _ in range(NEWTON_STEPS):
-        gradient_CF, information_CFF = slopes()
-        shared_F = shared_F - _step(gradient_CF.sum(0) + SHARED_RIDGE * shared_F, information_CFF.sum(0), SHARED_RIDGE)
-        gradient_CF, information_CFF = slopes()
-        own_CF = own_CF - _step(gradient_CF + OWN_RIDGE * own_CF, information_CFF, OWN_RIDGE)
-    return shared_F, own_CF
+        gradient_CF, information_CFF = derivatives()
+        gradient_F = gradient_CF.sum(0) + SHARED_RIDGE * shared_F
+        shared_F = shared_F - _newton_step(gradient_F, information_CFF.sum(0), SHARED_RIDGE)
+        gradient_CF, information_CFF = derivatives()
+        label_CF = label_CF - _newton_step(gradient_CF + LABEL_RIDGE * label_CF, information_CFF, LABEL_RIDGE)
+    return shared_F, label_CF
 
 
-def _step(gradient: np.ndarray, information: np.ndarray, ridge: float) -> np.ndarray:
+def _derivatives(
+    features_CNF: np.ndarray,
+    p_present_NC: np.ndarray,
+    annotated_NC: np.ndarray,
+    fit_NC: np.ndarray,
+    rates: AnnotationRates,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient (C, F) and Fisher information (C, F, F) of the negative log likelihood in a label's weights.
+
+    With a = P(annotated) and its slope s = informedness * p * (1 - p) in the log odds of p = P(present):
+    gradient = sum (a - annotated) s / (a (1 - a)) x,  information = sum s^2 / (a (1 - a)) x x'.
+    """
+    p_annotated_NC = np.clip(rates.false_positive + rates.informedness * p_present_NC, 1e-9, 1 - 1e-9)
+    slope_NC = rates.informedness * p_present_NC * (1 - p_present_NC)
+    weight_NC = slope_NC * fit_NC / (p_annotated_NC * (1 - p_annotated_NC))
+    gradient_CN = ((p_annotated_NC - annotated_NC) * weight_NC).T
+    weighted_CNF = features_CNF * (slope_NC * weight_NC).T[:, :, None]
+    return (gradient_CN[:, None] @ features_CNF)[:, 0], features_CNF.transpose(0, 2, 1) @ weighted_CNF
+
+
+def _newton_step(gradient: np.ndarray, information: np.ndarray, ridge: float) -> np.ndarray:
+    """(information + ridge * I)^-1 gradient, clipped; for one weight vector (F,) or one a label (C, F)."""
     matrix = information + ridge * np.eye(information.shape[-1])
     return np.clip(np.linalg.solve(matrix, gradient[..., None])[..., 0], -LARGEST_STEP, LARGEST_STEP)
 
 
-def _flip_rates(log_odds_NC: np.ndarray, given_NC: np.ndarray, teach_NC: np.ndarray) -> FlipRates:
-    """From anchor cells: the best supported ones are taken as present, the less supported half as absent.
+def _annotation_rates(log_odds_K: np.ndarray, annotated_K: np.ndarray) -> AnnotationRates:
+    """From anchor points: of K pairs the best supported are taken as present, the less supported half as absent.
 
-    Both groups hold some of the other kind, so weak opinions make the annotators look worse than they are; past
-    MOST_WRONG, by more than chance, the estimate is worth nothing, and the annotators are believed.
+    Each group holds some of the other, so weak sources make the annotators look worse than they are; past
+    LARGEST_RATE, by more than chance, the estimate means nothing, and the annotators are believed.
     """
-    given = given_NC[teach_NC][np.argsort(log_odds_NC[teach_NC], kind="stable")]
-    num_pure = max(round(PURE_SHARE * given.sum()), 20)
-    if len(given) < 2 * num_pure or not given.any():
-        return FlipRates(*LEAST_RATES)
-    hidden, invented = 1 - given[-num_pure:].mean(), given[: len(given) // 2].mean()
-    by_chance = 2 * np.sqrt(MOST_WRONG * (1 - MOST_WRONG) / num_pure)  # two standard errors of `hidden`
-    if hidden > MOST_WRONG + by_chance or invented > MOST_WRONG * given.mean():
-        return FlipRates(*LEAST_RATES)
-    return FlipRates(float(np.clip(hidden, LEAST_RATES[0], MOST_WRONG)), max(float(invented), LEAST_RATES[1]))
+    annotated = annotated_K[np.argsort(log_odds_K, kind="stable")]
+    num_anchors = max(round(ANCHOR_SHARE * annotated.sum()), 20)
+    if len(annotated) < 2 * num_anchors or not annotated.any():
+        return AnnotationRates(*LEAST_RATES)
+    false_negative = 1 - annotated[-num_anchors:].mean()
+    false_positive = annotated[: len(annotated) // 2].mean()
+    by_chance = 2 * np.sqrt(LARGEST_RATE * (1 - LARGEST_RATE) / num_anchors)  # two standard errors of false_negative
+    if false_negative > LARGEST_RATE + by_chance or false_positive > LARGEST_RATE * annotated.mean():
+        return AnnotationRates(*LEAST_RATES)
+    false_negative = float(np.clip(false_negative, LEAST_RATES[0], LARGEST_RATE))
+    return AnnotationRates(false_negative, max(float(false_positive), LEAST_RATES[1]))
 
 
-def _heard(opinions: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """bool (N, C): at least one opinion about the cell."""
-    heard_NC = np.zeros(shape, bool)
-    for scores_NC in opinions:
-        heard_NC |= ~np.isnan(scores_NC)
-    return heard_NC
+def _has_score(source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """bool (N, C): at least one source has a score for the pair."""
+    scored_NC = np.zeros(shape, bool)
+    for scores_NC in source_scores:
+        scored_NC |= ~np.isnan(scores_NC)
+    return scored_NC

@@ -1,8 +1,8 @@
-"""SourceScores about labels, from whatever has one: models, vendors, detectors, keywords, neighbours.
+"""Weak label sources: scores of whoever says something about a pair: models, vendors, detectors, keywords, neighbours.
 
-Axes: N images, C labels, D features. A proposal is a row "this origin thinks that the label is present"; an opinion is
-the same as a matrix, float (N, C) in [0, 1], 0 where the origin looked and did not name the label, NaN where it is
-silent. Neither makes a label known.
+Axes: N images, B images of a batch, C labels, D features. A proposal is a row "this origin thinks that the label is
+present"; a source's scores are the same as a matrix, float (N, C) in [0, 1]: 0 where the origin looked and did not name
+the label, NaN where it abstains. Neither makes a label known.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tasks.core.states import States, scores_of
 KEYWORD = "keyword"
 NUM_NEIGHBOURS = 15
 MOST_REFERENCES = 20_000  # images among which neighbours are sought; more are thinned evenly
-_ROWS_PER_BLOCK = 1024
+_ROWS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True)
 class SourceScores:
-    """What the policies of cleaning.py may listen to.
+    """What the policies may use.
 
     model_NC: out-of-fold scores.  others_NC: vendors, detectors and keywords, one matrix an origin.
     neighbours_NC: share of an image's neighbours that have the label; all NaN without embeddings.
@@ -42,50 +42,49 @@ class SourceScores:
 
 
 class WeakSources:
-    """Every opinion about the images and labels of `dense`, heard a block of images at a time: all at once, opinions
-    about a million images and hundreds of labels would take tens of gigabytes.
+    """Scores of every source for the images and labels of `states`, a batch of images at a time: all at once, scores of
+    a million images and hundreds of labels would take tens of gigabytes.
 
-    out_of_fold: out-of-fold scores, and embeddings of one model; images that it lacks get no opinion.
-    proposals: LABELS.  spoken: (origin, label) that the origin's vocabulary can name.
+    out_of_fold: out-of-fold scores, and embeddings of one model; it abstains on images that it lacks.
+    proposals: LABELS.  label_spaces: (origin, label) that the origin can name, as COVERAGE.
     """
 
-    def __init__(self, dense: States, out_of_fold: Predictions, proposals: pa.Table, spoken: pa.Table) -> None:
-        self.dense, self.scores_NC = dense, out_of_fold.scores_NC
+    def __init__(self, states: States, out_of_fold: Predictions, proposals: pa.Table, label_spaces: pa.Table) -> None:
+        self.states, self.scores_NC = states, out_of_fold.scores_NC
         row_of = {image_id: row for row, image_id in enumerate(out_of_fold.image_ids)}
-        self.row_N = np.asarray([row_of.get(image_id, -1) for image_id in dense.image_ids], np.int64)
-        self.columns = [out_of_fold.labels.index(label) for label in dense.labels]
+        self.row_N = np.asarray([row_of.get(image_id, -1) for image_id in states.image_ids], np.int64)
+        self.columns = [out_of_fold.labels.index(label) for label in states.labels]
         self.origins = []
         for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):
-            names = set(spoken.filter(pc.equal(spoken["source"], origin))["label"].to_pylist())
-            heard_C = np.asarray([label in names for label in dense.labels], bool)
-            self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), heard_C))
+            names = set(label_spaces.filter(pc.equal(label_spaces["source"], origin))["label"].to_pylist())
+            nameable_C = np.asarray([label in names for label in states.labels], bool)
+            self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), nameable_C))
         self.neighbours = None
         if out_of_fold.embeddings_ND is not None:
-            there = np.flatnonzero(self.row_N >= 0)
-            embeddings_ND = out_of_fold.embeddings_ND[self.row_N[there]]
-            self.neighbours = Neighbours(embeddings_ND, dense.targets_NC[there], dense.known_NC[there])
-            self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are there
+            scored = np.flatnonzero(self.row_N >= 0)
+            embeddings_ND = out_of_fold.embeddings_ND[self.row_N[scored]]
+            self.neighbours = Neighbours(embeddings_ND, states.targets_NC[scored], states.known_NC[scored])
+            self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are scored
 
-    def heard(self, rows: np.ndarray) -> SourceScores:
-        """SourceScores about the images at these positions, int64 (B,)."""
-        there = np.flatnonzero(self.row_N[rows] >= 0)
-        model_BC, neighbours_BC = np.full((2, len(rows), len(self.dense.labels)), np.nan)
-        model_BC[there] = self.scores_NC[np.ix_(self.row_N[rows][there], self.columns)]
+    def scores(self, rows: np.ndarray) -> SourceScores:
+        """Scores of the images at these positions, int64 (B,)."""
+        scored = np.flatnonzero(self.row_N[rows] >= 0)
+        model_BC, neighbours_BC = np.full((2, len(rows), len(self.states.labels)), np.nan)
+        model_BC[scored] = self.scores_NC[np.ix_(self.row_N[rows][scored], self.columns)]
         if self.neighbours is not None:
-            neighbours_BC[there] = self.neighbours.share(self.place_N[rows][there])
+            neighbours_BC[scored] = self.neighbours.share(self.place_N[rows][scored])
         return SourceScores(model_BC, tuple(self._others(rows)), neighbours_BC)
 
     def _others(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Each origin's confidence, by name; silent on images that it never mentions and labels that it cannot name.
-
-        A keyword under which an image was found says nothing about the other keywords.
+        """Each origin's confidence, by name; it abstains on images that it never mentions and labels that it cannot
+        name. A keyword under which an image was found says nothing about the other keywords.
         """
-        ids = [self.dense.image_ids[n] for n in rows]
-        for origin, proposed, heard_C in self.origins:
+        ids = [self.states.image_ids[n] for n in rows]
+        for origin, proposed, nameable_C in self.origins:
             mentioned = pc.is_in(pa.array(ids, pa.string()), pc.unique(proposed["image_id"]))
-            heard_BC = mentioned.to_numpy(zero_copy_only=False)[:, None] & heard_C
-            scores_BC = scores_of(proposed, ids, self.dense.labels)
-            yield np.where(heard_BC & (scores_BC > 0) if origin == KEYWORD else heard_BC, scores_BC, np.nan)
+            votes_BC = mentioned.to_numpy(zero_copy_only=False)[:, None] & nameable_C
+            scores_BC = scores_of(proposed, ids, self.states.labels)
+            yield np.where(votes_BC & (scores_BC > 0) if origin == KEYWORD else votes_BC, scores_BC, np.nan)
 
 
 class Neighbours:
@@ -114,8 +113,8 @@ class Neighbours:
         share_BC = np.full((len(rows), self.known_RC.shape[1]), np.nan)
         if self.num < 1:
             return share_BC
-        for start in range(0, len(rows), _ROWS_PER_BLOCK):
-            part = slice(start, start + _ROWS_PER_BLOCK)
+        for start in range(0, len(rows), _ROWS_PER_BATCH):
+            part = slice(start, start + _ROWS_PER_BATCH)
             similarity_BR = self.unit_ND[rows[part]] @ self.unit_ND[self.references].T
             similarity_BR[rows[part, None] == self.references] = -np.inf
             nearest_BK = np.argpartition(-similarity_BR, self.num - 1, axis=1)[:, : self.num]

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import typer
 
-from tasks.cleaning.policies import POLICIES
+from tasks.cleaning import POLICIES
 from tasks.core.registry import Choice, check
 from tasks.metrics.protocols import protocol_named
 from tasks.nn.heads import HEADS

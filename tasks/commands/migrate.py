@@ -21,7 +21,6 @@ import pyarrow as pa
 import typer
 
 from tasks.commands import print_json
-from tasks.commands.review_steps import ask_again
 from tasks.core import tables
 from tasks.core.errors import ModelError
 from tasks.core.workspace import Workspace
@@ -29,6 +28,7 @@ from tasks.export.onnx_file import export_onnx
 from tasks.nn.migration import migrated_model
 from tasks.nn.model import load_config, model_sha256, save_model
 from tasks.params import Params, load_params
+from tasks.review.last_run import LastRun
 from tasks.stages.export import manifest_of
 from tasks.taxonomy.migrations import migrate_labels, migrate_thresholds, origins_of
 from tasks.taxonomy.taxonomy import Migration, Taxonomy, read_taxonomy
@@ -63,7 +63,7 @@ def migrate(params: Params, folder: Path) -> dict:
     manifest = manifest_of(params.model_copy(update={"paths": paths}), taxonomy.ids)
     export_onnx(model, folder / "model.onnx", manifest, opset=params.export.opset)
     open_pairs = look_again(params, taxonomy)
-    ask_again(params, open_pairs)
+    LastRun(Workspace(params.paths)).ask_again(open_pairs)
     tables.write_text(folder / "look_again.csv", as_csv(open_pairs))
     return {
         "from": {label: olds for label, olds in parts.items() if label in carried and olds != [label]},

@@ -1,12 +1,10 @@
-"""`python -m tasks review …`: push, open, pull, status, import, mine, guidelines.
+"""The review queue before a person, and back as verdicts: push, open, pull, status, import, mine, guidelines.
 
 Heavy imports happen inside the commands.
 """
 
 from __future__ import annotations
 
-import getpass
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +17,14 @@ Who = Annotated[str | None, typer.Option(help="reviewer; git's user.name when le
 @app.command()
 def push(who: Who = None) -> None:
     """Put the questions of the last run on the screen; brings in first what was decided there."""
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
     from tasks.params import load_params
+    from tasks.review.recording import default_reviewer
+    from tasks.review.screen import exchange
 
-    _say(review_steps.push(load_params(), who or default_reviewer()))
+    params = load_params()
+    for line in exchange.push(Workspace(params.paths), params.review.dataset, who or default_reviewer()):
+        typer.echo(line)
 
 
 @app.command("open")
@@ -30,19 +32,24 @@ def open_screen(
     browser: Annotated[bool, typer.Option(help="also open a browser window")] = True,
 ) -> None:
     """Show the screen in the browser until Ctrl-C."""
-    from tasks.commands import review_steps
     from tasks.params import load_params
+    from tasks.review.screen import exchange
 
-    review_steps.open_screen(load_params(), browser=browser, say=typer.echo)
+    review = load_params().review
+    exchange.open_screen(review.dataset, port=review.port, browser=browser, say=typer.echo)
 
 
 @app.command()
 def pull(who: Who = None) -> None:
     """Append what was decided on the screen to the verdicts' file."""
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
     from tasks.params import load_params
+    from tasks.review.recording import default_reviewer
+    from tasks.review.screen import exchange
 
-    _say(review_steps.pull(load_params(), who or default_reviewer()))
+    params = load_params()
+    for line in exchange.pull(Workspace(params.paths), params.review.dataset, who or default_reviewer()):
+        typer.echo(line)
 
 
 @app.command()
@@ -50,10 +57,11 @@ def status() -> None:
     """How much of the queue is decided, by label."""
     from rich.console import Console
 
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
     from tasks.params import load_params
+    from tasks.review.status import review_status
 
-    Console(highlight=False).print(review_steps.status(load_params()))
+    Console(highlight=False).print(review_status(Workspace(load_params().paths)))
 
 
 @app.command("import")
@@ -65,10 +73,12 @@ def import_verdicts(
     who: Annotated[str | None, typer.Option(help="author of verdicts without one; git's user.name")] = None,
 ) -> None:
     """Append the verdicts of another tool's export; importing it again changes nothing."""
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
     from tasks.params import load_params
+    from tasks.review import recording
 
-    typer.echo(review_steps.import_verdicts(load_params(), file, file_format, who or default_reviewer()))
+    workspace = Workspace(load_params().paths)
+    typer.echo(recording.import_verdicts(workspace, file, file_format, who or recording.default_reviewer()))
 
 
 @app.command()
@@ -77,31 +87,24 @@ def mine(
     most: Annotated[int, typer.Option(min=1, help="questions to add")] = 20,
 ) -> None:
     """Ask about pool images that resemble a label's positives."""
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
     from tasks.params import load_params
+    from tasks.review.mining import mine_label
 
-    found = review_steps.mine_label(load_params(), label, most=most)
-    typer.echo(f"{found} pool images that resemble '{label}'. Next: python -m tasks review push")
+    num_images = mine_label(Workspace(load_params().paths), label, most=most)
+    typer.echo(f"{num_images} pool images that resemble '{label}'. Next: python -m tasks review push")
 
 
 @app.command()
 def guidelines() -> None:
     """Write one page a label that says how to judge it."""
-    from tasks.commands.review_guidelines import write_guidelines
+    import numpy as np
+
+    from tasks.core.workspace import Workspace
+    from tasks.images.decode import open_rgb
     from tasks.params import load_params
+    from tasks.report.pictures import data_uri
+    from tasks.review.guidelines import write_guidelines
 
-    typer.echo(write_guidelines(load_params()))
-
-
-def default_reviewer() -> str:
-    """git's user.name, or the name of the account."""
-    try:
-        done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True)
-    except OSError:  # no git
-        return getpass.getuser()
-    return done.stdout.strip() or getpass.getuser()
-
-
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+    workspace = Workspace(load_params().paths)
+    typer.echo(write_guidelines(workspace, picture_of=lambda uri: data_uri(np.asarray(open_rgb(uri)))))

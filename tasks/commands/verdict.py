@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tasks.commands.review import default_reviewer
-from tasks.commands.review_steps import record_verdict
+from tasks.core.workspace import Workspace
 from tasks.params import load_params
+from tasks.review.recording import default_reviewer, record_verdict
 
 
 def command(
@@ -18,4 +18,5 @@ def command(
     who: Annotated[str | None, typer.Option(help="reviewer; git's user.name when left out")] = None,
 ) -> None:
     """Record a person's verdict without any screen."""
-    typer.echo(record_verdict(load_params(), image_id, label, answer, who or default_reviewer()))
+    workspace = Workspace(load_params().paths)
+    typer.echo(record_verdict(workspace, image_id, label, answer, who or default_reviewer()))

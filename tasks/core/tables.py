@@ -39,6 +39,9 @@ from tasks.core.errors import TableError
 PRESENT, ABSENT = 1, 0
 UNKNOWN_STATE = -1  # only where a table must say "before" or "given"; in `labels`, unknown is the absence of a row
 
+PAIR = ("image_id", "label")
+"""The key of every long table: one (image, label) pair."""
+
 PARTITIONS = ("train", "calibration", "test", "pretrain", "pool")
 """Where an image may stand: `pretrain` for sources listed under pretrain, `pool` for images without labels."""
 
@@ -108,6 +111,15 @@ REPLICATION = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("replication", pa.float64(), nullable=False),  # r(I) >= 1
+    ]
+)
+ASSERTIONS = pa.schema(  # what a policy or people say about pairs, before it is applied to the labels
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("state", pa.int8(), nullable=False),  # 1, 0, or -1 unknown
+        pa.field("present", pa.float32(), nullable=False),  # probability that the label is present, [0, 1]
+        pa.field("origin", pa.string(), nullable=False),  # rule:<policy> | review:<who>
     ]
 )
 CHANGES = pa.schema(  # what `clean` did to the annotations; metadata `image_ids`: JSON list of the images it looked at

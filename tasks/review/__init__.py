@@ -1,13 +1,14 @@
-"""Judging labels by eye: what a person is shown, what their tags mean, and the pages that say how to judge.
+"""Labels and people: what to ask, what their verdicts come to, and the pages that say how to judge.
 
-    cards.py       tables -> cards: one a question, one for every image shown for another reason
-    tags.py        tags on cards -> judgements; which of them are new; how much is decided
-    connection.py  FiftyOne and its database, inside the project's folder
-    screen.py      cards -> a FiftyOne dataset, and what a person did to it -> tagged cards
-    app.py         the App in the browser
-    mining.py      pool images that resemble a label's positives, as questions; the plane of the embeddings plot
-    guideline.py   one page a label: definition, sure and hard examples as pictures
-
-FiftyOne is the screen, never the store: everything it holds can be thrown away after `pull`. This package knows nothing
-of the verdicts' file; `tasks/commands/review.py` joins the two.
+verdicts.py      data/review/verdicts.jsonl, a line a verdict
+agreement.py     all verdicts on today's images and labels: the latest of each person, then a vote
+queue.py         the questions with the highest expected gain, and a random audit
+audit.py         what the answers say about the annotations, and how far people agree
+last_run.py      questions, verdicts and names under today's taxonomy
+recording.py     verdicts given at the terminal or exported by another tool (imports.py)
+status.py        how much is decided
+mining.py        pool images that resemble a label's positives, as questions; the plane of the embeddings plot
+guidelines.py    one page a label: definition, sure and hard examples as pictures
+label_history.py where each label of an image came from
+screen/          FiftyOne: the screen, never the store. Everything it holds can be thrown away after `pull`
 """

@@ -7,8 +7,8 @@ on an image the latest counts; labels go through the taxonomy's migrations; then
     more say one thing than another  that is the state, and the dissent is listed
     a tie, or everybody is unsure    unknown, and a tie is listed
 
-What a split or merge leaves without a meaning (a bat is there, but which kind?) makes unknown what became of the label,
-and is listed and asked again, unless somebody has spoken about it since.
+What a split or merge leaves without a meaning (a bat is there, but which one?) makes unknown what became of the label,
+and is listed and asked again, unless somebody has given a verdict about it since.
 
 Only one person's own times are ever compared with each other, so a wrong clock cannot decide between people.
 """
@@ -18,19 +18,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning.changes import ASSERTIONS, CELL
-from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
+from tasks.core.tables import ABSENT, ASSERTIONS, PAIR, PRESENT, UNKNOWN_STATE
 from tasks.review.verdicts import Verdict
 from tasks.taxonomy.migrations import migrate_verdicts, todays_labels
 from tasks.taxonomy.taxonomy import Taxonomy
 
 STATE_OF = {"present": PRESENT, "absent": ABSENT, "unsure": UNKNOWN_STATE}
-Cell = tuple[str, str]  # image_id, label
+P_PRESENT = {PRESENT: 1.0, ABSENT: 0.0, UNKNOWN_STATE: 0.5}
+Pair = tuple[str, str]  # image_id, label
 
 COPIES = "about another image with the same bytes"
 PARTS = "absent as a whole, so absent in each part"
@@ -42,15 +41,15 @@ NO_MEANING = "a split or merge has left it without a meaning"
 class ResolvedVerdicts:
     """What the verdicts come to.
 
-    standing: each person's latest verdict about each cell, in today's ids and labels.
-    statements: ASSERTIONS with origin `review:<who>+<who>`, one row a cell.
-    conflicts: cells on which people are at odds.  unmatched: verdicts about no image of today, with the reason.
+    active: each person's latest verdict about each pair, in today's ids and labels.
+    assertions: ASSERTIONS with origin `review:<who>+<who>`, one row a pair.
+    conflicts: pairs on which people are at odds.  unmatched: verdicts about no image of today, with the reason.
     ask_again: verdicts that a split or merge has left without a meaning, with the labels `now` to ask about.
-    added, dropped: why there are more or fewer standing verdicts than lines in the file.
+    added, dropped: why there are more or fewer active verdicts than lines in the file.
     """
 
-    standing: list[Verdict]
-    statements: pa.Table
+    active: list[Verdict]
+    assertions: pa.Table
     conflicts: list[dict]
     unmatched: list[dict]
     ask_again: list[dict]
@@ -58,79 +57,95 @@ class ResolvedVerdicts:
     dropped: Counter[str]
 
     @property
-    def reopened(self) -> set[Cell]:
-        """Cells that somebody should look at again: people tie, or a split or merge has taken their word's meaning."""
+    def needs_review(self) -> set[Pair]:
+        """Pairs that somebody should look at again: people tie, or a split or merge left no meaning."""
         tied = {(c["image_id"], c["label"]) for c in self.conflicts if c["state"] == UNKNOWN_STATE}
         return tied | {(v["image_id"], label) for v in self.ask_again for label in v["now"]}
 
     @property
-    def answered(self) -> set[Cell]:
-        """Cells about which nobody need be asked again."""
-        return {(v.image_id, v.label) for v in self.standing} - self.reopened
+    def resolved(self) -> set[Pair]:
+        """Pairs about which nobody need be asked again."""
+        return {(v.image_id, v.label) for v in self.active} - self.needs_review
+
+    def disputed(self) -> dict[str, list[dict]]:
+        """JSON-ready: what a person may want to look into."""
+        return {"conflicts": self.conflicts, "unmatched": self.unmatched, "ask_again": self.ask_again}
 
 
 def resolve(verdicts: Sequence[Verdict], images: pa.Table, taxonomy: Taxonomy) -> ResolvedVerdicts:
-    """Verdicts of any age on today's images and labels. images: IMAGES; of quarantined ones nothing is stated."""
+    """Verdicts of any age on today's images and labels. images: IMAGES; of quarantined ones nothing is asserted."""
     matched, unmatched = match(verdicts, images)
-    standing = own = latest(matched)
-    num_migrated, stopped = len(own), []
-    if taxonomy.migrations:
-        migrated, stopped = migrate_verdicts(map(vars, own), taxonomy.migrations)
-        num_migrated, standing = len(migrated), latest(Verdict(**row) for row in migrated)
-    ask_again = _to_ask_again(stopped, standing, taxonomy)
-    statements, conflicts = count_votes(standing)
-    added = {
-        COPIES: len(matched) + len(unmatched) - len(verdicts),
-        PARTS: num_migrated + len(stopped) - len(own),
-    }
-    superseded = len(matched) - len(own) + num_migrated - len(standing)
-    dropped = Counter(v["why"] for v in unmatched) + Counter({SUPERSEDED: superseded, NO_MEANING: len(stopped)})
-    statements = pa.concat_tables([statements, _left_open(ask_again)]).sort_by([(name, "ascending") for name in CELL])
-    return ResolvedVerdicts(standing, statements, conflicts, unmatched, ask_again, +Counter(added), dropped)
+    own = latest(matched)
+    migrated, stopped = migrate_verdicts(map(vars, own), taxonomy.migrations)
+    active = latest(Verdict(**row) for row in migrated)
+    ask_again = _to_ask_again(stopped, active, taxonomy)
+    by_vote, conflicts = count_votes(active)
+    assertions = pa.concat_tables([by_vote, _left_unknown(ask_again)])
+
+    added = Counter(
+        {
+            COPIES: len(matched) + len(unmatched) - len(verdicts),
+            PARTS: len(migrated) + len(stopped) - len(own),
+        }
+    )
+    dropped = Counter(verdict["why"] for verdict in unmatched)
+    dropped[SUPERSEDED] = (len(matched) - len(own)) + (len(migrated) - len(active))
+    dropped[NO_MEANING] = len(stopped)
+    return ResolvedVerdicts(
+        active=active,
+        assertions=assertions.sort_by([(name, "ascending") for name in PAIR]),
+        conflicts=conflicts,
+        unmatched=unmatched,
+        ask_again=ask_again,
+        added=+added,
+        dropped=+dropped,
+    )
 
 
-def _to_ask_again(stopped: Iterable[dict], standing: Iterable[Verdict], taxonomy: Taxonomy) -> list[dict]:
-    """Verdicts whose label has become something that nobody has judged yet, with those labels as `now`."""
-    answered = {(v.image_id, v.label) for v in standing}
-    found = []
+def _to_ask_again(stopped: Iterable[dict], active: Iterable[Verdict], taxonomy: Taxonomy) -> list[dict]:
+    """Verdicts whose label has become something that has no verdict yet, with those labels as `now`."""
+    with_verdict = {(v.image_id, v.label) for v in active}
+    ask_again = []
     for verdict in stopped:
         labels = todays_labels(verdict["label"], taxonomy.migrations)
-        now = [label for label in labels if (verdict["image_id"], label) not in answered]
+        now = [label for label in labels if (verdict["image_id"], label) not in with_verdict]
         if now:
-            found.append({**verdict, "now": now})
-    return found
+            ask_again.append({**verdict, "now": now})
+    return ask_again
 
 
-def _left_open(ask_again: Iterable[dict]) -> pa.Table:
+def _left_unknown(ask_again: Iterable[dict]) -> pa.Table:
     """ASSERTIONS that what is to be asked again is unknown."""
-    who: dict[Cell, set[str]] = defaultdict(set)
+    who_of: dict[Pair, set[str]] = defaultdict(set)
     for verdict in ask_again:
         for label in verdict["now"]:
-            who[verdict["image_id"], label].add(verdict["who"])
-    rows = [(*cell, UNKNOWN_STATE, 0.5, f"review:{'+'.join(sorted(names))}") for cell, names in sorted(who.items())]
-    return _statements(rows)
+            who_of[verdict["image_id"], label].add(verdict["who"])
+    return _assertions((*pair, UNKNOWN_STATE, sorted(who)) for pair, who in sorted(who_of.items()))
 
 
-def count_votes(standing: Iterable[Verdict]) -> tuple[pa.Table, list[dict]]:
-    """ASSERTIONS, one row a cell, and the cells on which people are at odds. standing: of `latest`."""
-    votes_on: dict[Cell, list[Verdict]] = defaultdict(list)
-    for verdict in standing:
+def count_votes(active: Iterable[Verdict]) -> tuple[pa.Table, list[dict]]:
+    """ASSERTIONS, one row a pair, and the pairs on which people are at odds. active: of `latest`."""
+    votes_on: dict[Pair, list[Verdict]] = defaultdict(list)
+    for verdict in active:
         votes_on[verdict.image_id, verdict.label].append(verdict)
     rows, conflicts = [], []
     for image_id, label in sorted(votes_on):
         votes = votes_on[image_id, label]
         state, who = vote(votes)
-        present = {PRESENT: 1.0, ABSENT: 0.0, UNKNOWN_STATE: 0.5}[state]
-        rows.append((image_id, label, state, present, f"review:{'+'.join(who)}"))
+        rows.append((image_id, label, state, who))
         if len({v.verdict for v in votes} - {"unsure"}) > 1:
-            said = {v.who: v.verdict for v in sorted(votes, key=lambda v: v.who)}
-            conflicts.append({"image_id": image_id, "label": label, "state": state, "said": said})
-    return _statements(rows), conflicts
+            by_person = {v.who: v.verdict for v in sorted(votes, key=lambda v: v.who)}
+            conflicts.append({"image_id": image_id, "label": label, "state": state, "verdicts": by_person})
+    return _assertions(rows), conflicts
 
 
-def _statements(rows: Sequence[tuple]) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else [[] for _ in ASSERTIONS.names]
-    return pa.table([list(column) for column in columns], schema=ASSERTIONS)
+def _assertions(rows: Iterable[tuple[str, str, int, Sequence[str]]]) -> pa.Table:
+    """ASSERTIONS of (image_id, label, state, names of those who stand behind it)."""
+    records = [
+        {"image_id": i, "label": h, "state": s, "present": P_PRESENT[s], "origin": f"review:{'+'.join(who)}"}
+        for i, h, s, who in rows
+    ]
+    return pa.Table.from_pylist(records, schema=ASSERTIONS)
 
 
 def match(verdicts: Sequence[Verdict], images: pa.Table) -> tuple[list[Verdict], list[dict]]:
@@ -152,17 +167,18 @@ def match(verdicts: Sequence[Verdict], images: pa.Table) -> tuple[list[Verdict],
     unmatched: list[dict] = []
     for verdict in verdicts:
         by_id = [verdict.image_id] if verdict.image_id in status_of else []
-        found = images_of.get(verdict.sha256, []) if verdict.sha256 else by_id
-        usable = [image_id for image_id in found if status_of[image_id] == "ok"]
+        same_picture = images_of.get(verdict.sha256, []) if verdict.sha256 else by_id
+        usable = [image_id for image_id in same_picture if status_of[image_id] == "ok"]
         matched += [verdict if verdict.image_id == i else replace(verdict, image_id=i) for i in usable]
         if not usable:
-            why = "the image is quarantined" if found else "the file has changed" if by_id else "the image has vanished"
+            reasons = ("the image is quarantined", same_picture), ("the file has changed", by_id)
+            why = next((why for why, holds in reasons if holds), "the image has vanished")
             unmatched.append({**vars(verdict), "why": why})
     return matched, unmatched
 
 
 def latest(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Of each person's verdicts about a cell the latest; of equal times the one further down in the file."""
+    """Of each person's verdicts about a pair the latest; of equal times the one further down in the file."""
     kept: dict[tuple[str, str, str], Verdict] = {}
     for verdict in verdicts:
         key = verdict.image_id, verdict.label, verdict.who
@@ -172,32 +188,8 @@ def latest(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def vote(verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
-    """State of one cell, and who stands behind it, by name. verdicts: one a person, about the same cell."""
-    said = [v.verdict for v in verdicts]
-    lead = said.count("present") - said.count("absent")
+    """State of one pair, and who stands behind it, by name. verdicts: one a person, about the same pair."""
+    answers = [v.verdict for v in verdicts]
+    lead = answers.count("present") - answers.count("absent")
     state = PRESENT if lead > 0 else ABSENT if lead < 0 else UNKNOWN_STATE
     return state, sorted(v.who for v in verdicts if lead == 0 or STATE_OF[v.verdict] == state)
-
-
-def kappas(standing: Iterable[Verdict]) -> list[dict]:
-    """Agreement of every two people on the cells of which both are sure: {"who", "cells", "agree", "kappa"}.
-
-    kappa is None where chance alone would make them agree. Source: Cohen, Educ. Psychol. Meas. 1960.
-    """
-    said: dict[Cell, dict[str, int]] = defaultdict(dict)
-    for verdict in standing:
-        if verdict.verdict != "unsure":
-            said[verdict.image_id, verdict.label][verdict.who] = STATE_OF[verdict.verdict]
-    pairs: dict[tuple[str, str], Counter[tuple[int, int]]] = defaultdict(Counter)
-    for by_person in said.values():
-        for a, b in combinations(sorted(by_person), 2):
-            pairs[a, b][by_person[a], by_person[b]] += 1
-    found = []
-    for (a, b), counts in sorted(pairs.items()):
-        total = counts.total()
-        agree = (counts[0, 0] + counts[1, 1]) / total
-        yes_a, yes_b = (counts[1, 0] + counts[1, 1]) / total, (counts[0, 1] + counts[1, 1]) / total
-        by_chance = yes_a * yes_b + (1 - yes_a) * (1 - yes_b)
-        kappa = (agree - by_chance) / (1 - by_chance) if by_chance < 1 else None
-        found.append({"who": [a, b], "cells": total, "agree": agree, "kappa": kappa})
-    return found

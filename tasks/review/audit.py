@@ -1,30 +1,32 @@
-"""What people's answers say about the annotations: the true error rate, and whether it pays to go on asking."""
+"""What people's answers say about the annotations: the true error rate, and whether it pays to go on asking.
+
+Axes: N images, V of them with a verdict, B images of a batch, C labels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import norm
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score
 
-from tasks.cleaning.noise import error_probability
 from tasks.core.states import States
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
-from tasks.review.agreement import Cell, ResolvedVerdicts, kappas
-from tasks.review.queue import AUDIT, LEAST_YIELD, expected_errors, lots, open_cells
+from tasks.review.agreement import STATE_OF, Pair, ResolvedVerdicts
+from tasks.review.queue import AUDIT, LEAST_YIELD, audit_keys, expected_errors, mask_of
+from tasks.review.verdicts import Verdict
 
 CONFIDENCE = 0.95
-RECENT = 100  # answers that tell whether the queue still pays; without any find, at least 73 bring Wilson below 0.05
-BLOCK = 20_000  # images whose lots are drawn at a time
-PRIOR_ERRORS = 10.0  # found and expected alike, before the first answer
-
-
-PresentOf = Callable[[np.ndarray], np.ndarray]
-"""Positions of images, int64 (B,) -> P(present) of their labels by the policy, float (B, C)."""
+RECENT = 100  # answers that tell whether the queue still pays; without any error, at least 73 bring Wilson below 0.05
+BATCH_IMAGES = 20_000  # whose audit keys are drawn at a time
+PRIOR_ERRORS = 10.0  # observed and expected alike, before the first answer
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Rate:
 def error_rate(answers: Mapping[int, Sequence[bool]], population: Mapping[int, int]) -> Rate | None:
     """Share of wrong annotations in the whole data from a random sample of each stratum; None without an answer.
 
-    answers: given state (1, 0) -> whether each audited annotation was wrong.  population: given state -> known cells.
+    answers: given state (1, 0) -> whether each audited annotation was wrong.  population: given state -> known pairs.
     A stratum without an answer may be anything from 0 to 1, and counts as 0 in the share.
     Interval: Wilson's in each stratum, joined as in Zou & Donner, Stat. Med. 2008 (variance estimates recovery).
     """
@@ -80,20 +82,40 @@ def should_stop(recent: Rate | None, *, least_yield: float) -> bool:
     return recent is not None and recent.high < least_yield
 
 
-def surprise(found: int, expected: float) -> float:
-    """By how much errors found so far outnumber those expected; 1 without an answer, moved by a few of them slowly."""
-    return (found + PRIOR_ERRORS) / (expected + PRIOR_ERRORS)
+def surprise(num_errors: int, expected: float) -> float:
+    """By how much errors so far outnumber those expected; 1 without an answer, moved by a few of them slowly."""
+    return (num_errors + PRIOR_ERRORS) / (expected + PRIOR_ERRORS)
 
 
-def wilson(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of a share; (0, 1) without a trial. Source: Wilson, JASA 1927."""
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Two-sided interval of a share at CONFIDENCE; (0, 1) without a trial. Source: Wilson, JASA 1927."""
     if not trials:
         return 0.0, 1.0
-    z = norm.ppf(0.5 + confidence / 2)
-    observed = successes / trials
-    centre = (observed + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(observed * (1 - observed) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def kappas(active: Iterable[Verdict]) -> list[dict]:
+    """Agreement of every two people on the pairs of which both are sure: {"who", "pairs", "agree", "kappa"}.
+
+    kappa: Cohen's; None where chance alone would make them agree. Source: Cohen, Educ. Psychol. Meas. 1960.
+    """
+    states_on: dict[Pair, dict[str, int]] = defaultdict(dict)
+    for verdict in active:
+        if verdict.verdict != "unsure":
+            states_on[verdict.image_id, verdict.label][verdict.who] = STATE_OF[verdict.verdict]
+    answers: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for by_person in states_on.values():
+        for a, b in combinations(sorted(by_person), 2):
+            answers[a, b].append((by_person[a], by_person[b]))
+    agreement = []
+    for who, both in sorted(answers.items()):
+        first, second = zip(*both, strict=True)
+        one_answer = len({*first, *second}) == 1
+        kappa = None if one_answer else float(cohen_kappa_score(first, second))
+        agree = sum(a == b for a, b in both) / len(both)
+        agreement.append({"who": list(who), "pairs": len(both), "agree": agree, "kappa": kappa})
+    return agreement
 
 
 # ---------------------------------------------------------------- from verdicts
@@ -101,93 +123,115 @@ def wilson(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tu
 
 @dataclass(frozen=True)
 class Answer:
-    """One settled verdict about an annotated cell. given, state: 1 or 0, before and after it."""
+    """A resolved verdict about an annotated pair. given, state: 1 or 0, before and after it."""
 
     given: int
     state: int
     picked: bool  # asked because it looked wrong, and not for the audit
-    drawn: bool  # of the random sample, whatever it was asked for
-    expected: float  # P(the annotation is wrong) as the opinions see it
+    sampled: bool  # of the random sample, whatever it was asked for
+    p_wrong: float  # P(the annotation is wrong) by the policy
 
     @property
     def mended(self) -> bool:
         return self.state != self.given
 
 
+def rows_with_verdicts(states: States, active: Iterable[Verdict]) -> np.ndarray:
+    """Positions of the images about which somebody has given a verdict; int64 (V,)."""
+    image_ids = {verdict.image_id for verdict in active}
+    return np.asarray([n for n, image_id in enumerate(states.image_ids) if image_id in image_ids], np.int64)
+
+
 def answers_of(
-    dense: States, present_of: PresentOf, judged: ResolvedVerdicts, *, answered: Collection[Cell], seed: int
+    states: States,
+    p_present_VC: np.ndarray,
+    verdicts: ResolvedVerdicts,
+    *,
+    resolved: Collection[Pair],
+    seed: int,
 ) -> list[Answer]:
-    """Verdicts about cells that the annotators had settled too, oldest first; those who are not sure tell nothing.
+    """Verdicts about pairs with a known annotation, oldest first; those who are not sure tell nothing.
 
-    answered: cells that nobody is asked about any more.  seed: of the queue.
+    p_present_VC: by the policy, of the images of `rows_with_verdicts`.
+    resolved: pairs that nobody is asked about any more.  seed: of the queue.
     """
-    spoken_of = {verdict.image_id for verdict in judged.standing}
-    rows = np.asarray([n for n, image_id in enumerate(dense.image_ids) if image_id in spoken_of], np.int64)
-    part = dense.take(rows)
-    wrong_NC = error_probability(present_of(rows), part.targets_NC, part.known_NC)
-    position = {image_id: n for n, image_id in enumerate(part.image_ids)}
-    column = {label: c for c, label in enumerate(dense.labels)}
-    when: dict[Cell, datetime] = {}
-    audited: set[Cell] = set()
-    for verdict in judged.standing:
-        cell = verdict.image_id, verdict.label
-        when[cell] = max(verdict.moment, when.get(cell, verdict.moment))
+    part = states.take(rows_with_verdicts(states, verdicts.active))
+    row_of = {image_id: v for v, image_id in enumerate(part.image_ids)}
+    column_of = {label: c for c, label in enumerate(part.labels)}
+    last_verdict: dict[Pair, datetime] = {}
+    audited: set[Pair] = set()
+    for verdict in verdicts.active:
+        pair = verdict.image_id, verdict.label
+        last_verdict[pair] = max(verdict.moment, last_verdict.get(pair, verdict.moment))
         if verdict.reason == AUDIT:
-            audited.add(cell)
-    bars = audit_cutoff(dense, {*answered, *judged.reopened}, seed=seed)
-    found = []
-    for row in judged.statements.to_pylist():
-        cell = row["image_id"], row["label"]
-        n, c = position.get(cell[0], -1), column.get(cell[1], -1)
-        if n >= 0 and c >= 0 and part.known_NC[n, c] and row["state"] != UNKNOWN_STATE:
-            given = int(part.targets_NC[n, c])
-            drawn = bool(lots([cell[0]], [cell[1]], seed=seed) > bars[given])
-            answer = Answer(given, row["state"], cell not in audited, drawn, float(wrong_NC[n, c]))
-            found.append((when[cell], cell, answer))
-    return [answer for *_, answer in sorted(found, key=lambda each: each[:2])]
+            audited.add(pair)
+
+    cutoff_of = audit_cutoffs(states, {*resolved, *verdicts.needs_review}, seed=seed)
+    answers: dict[Pair, Answer] = {}
+    for image_id, label, state in zip(
+        *(verdicts.assertions[name].to_pylist() for name in ("image_id", "label", "state")), strict=True
+    ):
+        if image_id not in row_of or label not in column_of or state == UNKNOWN_STATE:
+            continue
+        v, c = row_of[image_id], column_of[label]
+        if (given := int(part.states_NC[v, c])) == UNKNOWN_STATE:
+            continue
+        key = audit_keys([image_id], [label], seed=seed).item()
+        p_present = float(p_present_VC[v, c])
+        answers[image_id, label] = Answer(
+            given=given,
+            state=state,
+            picked=(image_id, label) not in audited,
+            sampled=key > cutoff_of[given],
+            p_wrong=1 - p_present if given == PRESENT else p_present,
+        )
+    return [answers[pair] for pair in sorted(answers, key=lambda pair: (last_verdict[pair], pair))]
 
 
-def audit_cutoff(dense: States, answered: Collection[Cell], *, seed: int) -> dict[int, float]:
-    """given state (1, 0) -> the highest lot among the known cells of that state which nobody has answered; 0 for none.
+def audit_cutoffs(states: States, answered: Collection[Pair], *, seed: int) -> dict[int, float]:
+    """given state (1, 0) -> the highest audit key among the known pairs of that state without an answer; 0 for none.
 
-    The answered cells above it are a random sample of the state's cells: all of them that stand there were answered,
+    The answered pairs above it are a random sample of the state's pairs: all of them that stand there were answered,
     whether the audit drew them or the queue. The audit's own answers are not: what looks wrong was asked before, and
     a later audit draws from the rest.
     """
-    unanswered_NC = open_cells(dense, answered) & dense.known_NC
-    bars = {PRESENT: 0.0, ABSENT: 0.0}
-    for start in range(0, len(dense.image_ids), BLOCK):
-        rows = slice(start, start + BLOCK)
-        lot_BC = lots(dense.image_ids[rows], dense.labels, seed=seed)
-        for state in bars:
-            there_BC = unanswered_NC[rows] & (dense.targets_NC[rows] == state)
-            bars[state] = float(lot_BC.max(where=there_BC, initial=bars[state]))
-    return bars
+    unanswered_NC = ~mask_of(states, answered)
+    cutoff_of = {PRESENT: 0.0, ABSENT: 0.0}
+    for start in range(0, len(states.image_ids), BATCH_IMAGES):
+        rows = slice(start, start + BATCH_IMAGES)
+        key_BC = audit_keys(states.image_ids[rows], states.labels, seed=seed)
+        for state, cutoff in cutoff_of.items():
+            open_BC = unanswered_NC[rows] & (states.states_NC[rows] == state)
+            cutoff_of[state] = float(key_BC.max(where=open_BC, initial=cutoff))
+    return cutoff_of
 
 
 def review_summary(
-    dense: States,
-    present_of: PresentOf,
-    judged: ResolvedVerdicts,
+    states: States,
+    p_present_VC: np.ndarray,
+    verdicts: ResolvedVerdicts,
     queue: pa.Table,
     *,
-    answered: Collection[Cell],
+    resolved: Collection[Pair],
     seed: int,
 ) -> dict:
-    """JSON-ready: what people said so far, how wrong the annotations are, what the queue promises, whether to go on."""
-    answers = answers_of(dense, present_of, judged, answered=answered, seed=seed)
-    audits = {g: [a.mended for a in answers if a.drawn and a.given == g] for g in (PRESENT, ABSENT)}
-    population = {g: int((dense.known_NC & (dense.targets_NC == g)).sum()) for g in (PRESENT, ABSENT)}
-    rate = error_rate(audits, population)
+    """JSON-ready: what people said so far, how wrong the annotations are, what the queue may yield, whether to go on.
+
+    Arguments as for `answers_of`. queue: QUEUE.
+    """
+    answers = answers_of(states, p_present_VC, verdicts, resolved=resolved, seed=seed)
+    audited = {given: [a.mended for a in answers if a.sampled and a.given == given] for given in (PRESENT, ABSENT)}
+    population = {given: int((states.states_NC == given).sum()) for given in (PRESENT, ABSENT)}
+    rate = error_rate(audited, population)
     picked = [a for a in answers if a.picked]
     recent = recent_yield([a.mended for a in picked])
-    ratio = surprise(sum(a.mended for a in picked), sum(a.expected for a in picked))
+    ratio = surprise(sum(a.mended for a in picked), sum(a.p_wrong for a in picked))
     return {
-        "cells": judged.statements.num_rows,
-        "conflicts": len(judged.conflicts),
-        "unmatched": len(judged.unmatched),
-        "ask_again": len(judged.ask_again),
-        "agreement": kappas(judged.standing),
+        "pairs": verdicts.assertions.num_rows,
+        "conflicts": len(verdicts.conflicts),
+        "unmatched": len(verdicts.unmatched),
+        "ask_again": len(verdicts.ask_again),
+        "agreement": kappas(verdicts.active),
         "error_rate": asdict(rate) if rate else None,
         "expected_errors": {n: ratio * count for n, count in expected_errors(queue).items()},
         "recent_yield": asdict(recent) if recent else None,

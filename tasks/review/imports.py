@@ -34,8 +34,8 @@ from tasks.core.errors import VerdictError, did_you_mean
 from tasks.review.verdicts import FIELDS, VERDICTS, Verdict, check_verdict, known_labels
 from tasks.taxonomy.taxonomy import Taxonomy
 
-Kind = TypeVar("Kind", dict, list, str)
-KINDS = {dict: "an object {…}", list: "a list […]", str: "text"}
+Json = TypeVar("Json", dict, list, str)
+TYPE_NAMES = {dict: "an object {…}", list: "a list […]", str: "text"}
 CSV_IMAGE_COLUMNS = ("image", "image_id", "sha256")
 UPLOADED = re.compile(r"/upload/(?:\d+/)?[0-9a-f]{8}-([^/]+)$")
 """Label Studio puts eight hex digits and a hyphen before the name of an uploaded file."""
@@ -96,11 +96,11 @@ class Importer:
         if name in self._sha256_of:
             return name
         for attempt in _spellings(name):
-            found = self._images_of.get(attempt, set())
-            if len(found) == 1:
-                return next(iter(found))
-            if found:
-                several = ", ".join(sorted(found)[:3])
+            image_ids = self._images_of.get(attempt, set())
+            if len(image_ids) == 1:
+                return next(iter(image_ids))
+            if image_ids:
+                several = ", ".join(sorted(image_ids)[:3])
                 raise VerdictError(f"{where}: image '{name}' may be any of {several}. Name it by its id.")
         raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
 
@@ -125,7 +125,7 @@ def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
     except csv.Error as error:
         # The fault shows where reading stopped, for an open quote the file's end; it is where the row begins.
         at, last = f"{where}:{reader.line_num + 1}", reader.reader.line_num
-        raise VerdictError(f'{at}: {error}, read to line {last}. Close the quote; one inside a cell is "".') from error
+        raise VerdictError(f'{at}: {error}, read to line {last}. Close the quote; one inside a field is "".') from error
     image_column = next((name for name in CSV_IMAGE_COLUMNS if name in columns), None)
     for name in (image_column or "image", "label", "verdict"):
         if name not in columns:
@@ -137,7 +137,7 @@ def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
     for line, row in rows:
         at = f"{where}:{line}"
         if None in row or None in row.values():
-            raise VerdictError(f"{at}: expected {len(columns)} cells, as in the header.")
+            raise VerdictError(f"{at}: expected {len(columns)} fields, as in the header.")
         more = {
             name: value.strip() for name, value in row.items() if name in ("who", "when", "reason", "model", "queue")
         }
@@ -161,18 +161,18 @@ def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]
     verdicts = []
     for number, task in enumerate(tasks):
         at = f"{where}: task {task.get('id', number)}"
-        data = _of_kind(dict, task.get("data"), f"{at}: data")
-        image = _of_kind(str, data.get("image_id") or data.get("image"), f"{at}: data.image_id or data.image")
+        data = _of_type(dict, task.get("data"), f"{at}: data")
+        image = _of_type(str, data.get("image_id") or data.get("image"), f"{at}: data.image_id or data.image")
         if not image:
             raise VerdictError(f"{at}: data.image_id and data.image are missing.")
-        for place, found in enumerate(_of_kind(list, task.get("annotations"), f"{at}: annotations"), start=1):
+        for place, raw in enumerate(_of_type(list, task.get("annotations"), f"{at}: annotations"), start=1):
             here = f"{at}: annotation {place}"
-            annotation = _of_kind(dict, found, here)
+            annotation = _of_type(dict, raw, here)
             if not annotation.get("was_cancelled"):
                 when = annotation.get("updated_at") or annotation.get("created_at")
                 more = {
                     "who": _person(annotation.get("completed_by")),
-                    "when": _of_kind(str, when, f"{here}: updated_at or created_at").replace("Z", "+00:00"),
+                    "when": _of_type(str, when, f"{here}: updated_at or created_at").replace("Z", "+00:00"),
                     "reason": str(data.get("reason") or ""),
                     "queue": str(data.get("queue") or ""),
                 }
@@ -182,26 +182,28 @@ def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]
 
 
 def _choices(annotation: Mapping, data: Mapping, where: str) -> Iterator[tuple[str, str]]:
-    for place, found in enumerate(_of_kind(list, annotation.get("result"), f"{where}: result"), start=1):
+    for place, raw in enumerate(_of_type(list, annotation.get("result"), f"{where}: result"), start=1):
         at = f"{where}: result {place}"
-        result = _of_kind(dict, found, at)
-        value = _of_kind(dict, result.get("value"), f"{at}: value")
-        for choice in _of_kind(list, value.get("choices"), f"{at}: value.choices"):
-            written = _of_kind(str, choice, f"{at}: value.choices").strip()
+        result = _of_type(dict, raw, at)
+        value = _of_type(dict, result.get("value"), f"{at}: value")
+        for choice in _of_type(list, value.get("choices"), f"{at}: value.choices"):
+            written = _of_type(str, choice, f"{at}: value.choices").strip()
             if written.lower() in VERDICTS:
                 yield str(data.get("label") or result.get("from_name", "")), written.lower()
             else:
                 yield written, "present"
 
 
-def _of_kind(kind: type[Kind], found: object, where: str) -> Kind:
-    """`found`, or an empty one where the export says nothing. Raises VerdictError for what is of another kind."""
-    if found is None:
-        return kind()
-    if not isinstance(found, kind):
-        shown = json.dumps(found, ensure_ascii=False)[:60]
-        raise VerdictError(f"{where}: expected {KINDS[kind]}, found {shown}. Export it from Label Studio as JSON anew.")
-    return found
+def _of_type(json_type: type[Json], value: object, where: str) -> Json:
+    """`value`, or an empty one where the export says nothing. Raises VerdictError for what is of another type."""
+    if value is None:
+        return json_type()
+    if not isinstance(value, json_type):
+        shown = json.dumps(value, ensure_ascii=False)[:60]
+        raise VerdictError(
+            f"{where}: expected {TYPE_NAMES[json_type]}, found {shown}. Export it from Label Studio as JSON anew."
+        )
+    return value
 
 
 def _person(completed_by: object) -> str:
@@ -229,9 +231,9 @@ def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
     for image in root.iter("image"):
         name = image.get("name", "")
         for tag in image.iter("tag"):
-            said = {attribute.get("name"): (attribute.text or "").strip() for attribute in tag.iter("attribute")}
-            verdict = (said.get("verdict") or "present").lower()
-            more = {"who": who, "exported": exported, "reason": said.get("reason", "")}
+            attributes = {attribute.get("name"): (attribute.text or "").strip() for attribute in tag.iter("attribute")}
+            verdict = (attributes.get("verdict") or "present").lower()
+            more = {"who": who, "exported": exported, "reason": attributes.get("reason", "")}
             verdicts.append(make.verdict(name, tag.get("label", ""), verdict, where=f"{where}: image '{name}'", **more))
     return verdicts
 

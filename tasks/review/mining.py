@@ -11,38 +11,65 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.errors import TableError, TaxonomyError, did_you_mean
 from tasks.core.prediction_table import Predictions
 from tasks.core.tables import PRESENT, QUEUE, UNKNOWN_STATE, conform
+from tasks.core.workspace import Workspace
+from tasks.review.last_run import LastRun
+from tasks.taxonomy.migrations import todays_labels
 
-BLOCK_ROWS = 65_536
+BATCH_ROWS = 65_536
 CANDIDATES_PER_QUESTION = 5
 """Nearest images considered for each one that is asked: below about 3 farthest-first has nothing to choose from; far
 above, it prefers images that are unlike the label."""
 MOST_POSITIVES = 200
-"""Positives whose neighbours are sought, surest first: more cost time and add doubtful ones."""
+"""Positives whose neighbours are sought, surest first: more cost time and add uncertain ones."""
+
+
+def mine_label(workspace: Workspace, label: str, *, most: int) -> int:
+    """Ask about pool images that resemble the label's positives, from the next `push` on. Returns how many.
+
+    Mining a label again replaces its earlier questions. Raises an error where nothing can be mined.
+    """
+    predictions = workspace.predictions("out_of_fold")
+    if label not in predictions.labels:
+        raise TaxonomyError(f"review mine: no label '{label}'. {did_you_mean(label, predictions.labels)}")
+    if predictions.embeddings_ND is None:
+        path = workspace.paths.out_of_fold
+        raise TableError(f"{path}: holds no embeddings. Set out_of_fold.enabled and run the pipeline.")
+    last_run = LastRun(workspace)
+    today = todays_labels(label, last_run.taxonomy.migrations)
+    with_verdict = {verdict.image_id for verdict in last_run.resolved_verdicts().active if verdict.label in today}
+    mined = mined_questions(predictions, label, workspace.read("cleaned.labels"), with_verdict, most=most)
+    if not mined.num_rows:
+        raise TableError(f"review mine: '{label}' has no positives, or the pool no image without this label's state.")
+    added = last_run.added_questions()
+    others = added.filter(pc.not_equal(added["label"], label))
+    last_run.write_added_questions(pa.concat_tables([others, mined]))
+    return mined.num_rows
 
 
 def mined_questions(
-    predictions: Predictions, label: str, labels: pa.Table, judged: Collection[str], *, most: int
+    predictions: Predictions, label: str, labels: pa.Table, with_verdict: Collection[str], *, most: int
 ) -> pa.Table:
     """QUEUE rows about pool images that resemble the label's positives; at most `most`, none where there is nothing.
 
     predictions: with embeddings.  labels: LABELS; images with a row about the label are not asked about.
-    judged: images about which a person has already spoken for this label.
+    with_verdict: images about which a person has already given a verdict for this label.
     Priorities lie in [-1, 0], after every question that cleaning asks.
     """
     rows = labels.filter(pc.equal(labels["label"], label))
     present = set(rows.filter(pc.equal(rows["state"], PRESENT))["image_id"].to_pylist())
-    settled = set(rows["image_id"].to_pylist()) | set(judged)
+    known = set(rows["image_id"].to_pylist()) | set(with_verdict)
     in_pool_N = np.asarray(predictions.partitions, object) == "pool"
     present_N = np.asarray([image_id in present for image_id in predictions.image_ids], bool)
-    settled_N = np.asarray([image_id in settled for image_id in predictions.image_ids], bool)
+    known_N = np.asarray([image_id in known for image_id in predictions.image_ids], bool)
     scores_N = predictions.scores_NC[:, predictions.labels.index(label)]
     positives = np.flatnonzero(present_N & ~in_pool_N)
     positives = positives[np.argsort(-scores_N[positives], kind="stable")][:MOST_POSITIVES]
-    pool = np.flatnonzero(in_pool_N & ~settled_N)
+    pool = np.flatnonzero(in_pool_N & ~known_N)
     chosen, similarity = mine(predictions.embeddings_ND[positives], predictions.embeddings_ND[pool], most=most)
-    found = pa.table(
+    questions = pa.table(
         {
             "image_id": pa.array([predictions.image_ids[row] for row in pool[chosen]], pa.string()),
             "label": pa.array([label] * len(chosen), pa.string()),
@@ -52,7 +79,7 @@ def mined_questions(
             "reason": pa.array(["mined"] * len(chosen), pa.string()),
         }
     )
-    return conform(found, QUEUE, where="mined questions")
+    return conform(questions, QUEUE, where="mined questions")
 
 
 def mine(positives_PD: np.ndarray, pool_MD: np.ndarray, *, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,8 +95,8 @@ def mine(positives_PD: np.ndarray, pool_MD: np.ndarray, *, most: int) -> tuple[n
     positives_PD = unit_rows(positives_PD)
     nearest_M = np.concatenate(
         [
-            (unit_rows(pool_MD[start : start + BLOCK_ROWS]) @ positives_PD.T).max(axis=1)
-            for start in range(0, len(pool_MD), BLOCK_ROWS)
+            (unit_rows(pool_MD[start : start + BATCH_ROWS]) @ positives_PD.T).max(axis=1)
+            for start in range(0, len(pool_MD), BATCH_ROWS)
         ]
     )
     candidates = np.argsort(-nearest_M, kind="stable")[: most * CANDIDATES_PER_QUESTION]

@@ -1,135 +1,223 @@
-"""The questions that are worth a person's time, best first, streamed over any number of images.
+"""The questions with the highest priority for a person, over any number of images, a batch at a time.
 
-Axes: B images of a block, C labels. A question is a cell: "is there a forest on this image?". Its worth is the
-probability that the answer changes the cleaned data, times how rare the label is: one mended positive of a label with
-20 of them moves its average precision more than one of 20,000. A share of the questions is drawn at random instead, to
-measure how wrong the annotations really are (audit.py).
+Axes: N images, B images of a batch, C labels. A question is an (image, label) pair: "is there a forest on this image?".
+Its priority, the expected gain of an answer, is the probability that the answer changes the cleaned data, times how
+rare the label is: one mended positive of a label with 20 of them moves its average precision more than one of 20,000. A
+share of the questions is drawn at random instead, to measure how wrong the annotations really are (audit.py).
+
+    queue = QuestionQueue(states, resolved=…, needs_review=…, budget=200, audit_share=0.1, seed=0)
+    queue.add(rows, p_present_BC, p_wrong_BC)       # for each batch
+    queue.ranked()                                  # QUEUE
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.cleaning.policies import Cleaned
 from tasks.core import tables
 from tasks.core.states import States
+from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 RARITY = 0.5  # as r(I) of the square-root sampler: a label ten times as rare counts about three times as much
 WEIGHT_RANGE = (0.25, 4.0)
 LEAST_YIELD = 0.05
 AUDIT = "audit"
-_Cell = tuple[str, int]  # image_id, column
+REASONS = {PRESENT: "mistaken?", ABSENT: "missing?", UNKNOWN_STATE: "unknown"}
+"""Why a question is asked, by the annotated state."""
+
+_Entry = tuple[str, int]  # image_id, column
+_Facts = tuple[float, int, float]  # priority, given, p_present
 
 
-@dataclass(frozen=True)
-class Block:
-    """Cells that may be asked, for a run of images.
+class QuestionQueue:
+    """The best questions about the images of `states`, as a policy leaves them.
 
-    image_ids: B.  given_BC: int8 in {1, 0, -1 unknown}, as annotated.  present_BC: float in [0, 1].
-    worth_BC: float >= 0, expected gain of a verdict; 0 is never asked, except in the audit.
-    auditable_BC: bool, cells that belong to the population whose error rate is measured; must be known.
+    resolved: (image_id, label) about which nobody is asked.
+    needs_review: (image_id, label) on which people are at odds, or that a split has left open: asked as if nothing had
+        been annotated, on images and labels that `states` lacks as well (of a test image, say).
+    budget, audit_share, seed: as for `RankedQuestions`.
+    The stop rule: nothing is asked whose answer changes the data with a probability below LEAST_YIELD.
     """
 
-    image_ids: Sequence[str]
-    given_BC: np.ndarray
-    present_BC: np.ndarray
-    worth_BC: np.ndarray
-    auditable_BC: np.ndarray
+    def __init__(
+        self,
+        states: States,
+        *,
+        resolved: Collection[tuple[str, str]] = (),
+        needs_review: Collection[tuple[str, str]] = (),
+        budget: int,
+        audit_share: float,
+        seed: int,
+    ) -> None:
+        self.states = states
+        self.askable_NC = ~mask_of(states, resolved)
+        self.trusted_NC = ~mask_of(states, needs_review)
+        self.weight_C = label_weights((states.known_NC & (states.targets_NC == 1)).sum(axis=0))
+        ids, labels = set(states.image_ids), set(states.labels)
+        self.elsewhere = sorted((h, i) for i, h in needs_review if i not in ids or h not in labels)[:budget]
+        self.questions = RankedQuestions(
+            states.labels, budget=budget - len(self.elsewhere), audit_share=audit_share, seed=seed
+        )
+
+    def add(self, rows: np.ndarray, p_present_BC: np.ndarray, p_wrong_BC: np.ndarray) -> None:
+        """Consider the pairs of these images, each image once.
+
+        rows: int64 (B,), positions in `states`.  p_present_BC: probability that the label is present.
+        p_wrong_BC: probability that a person's verdict differs from the cleaned state.
+        """
+        askable_BC, trusted_BC = self.askable_NC[rows], self.trusted_NC[rows]
+        known_BC = self.states.known_NC[rows] & trusted_BC
+        p_wrong_BC = np.where(trusted_BC, p_wrong_BC, 0.5)
+        candidates = Candidates(
+            image_ids=[self.states.image_ids[n] for n in rows],
+            given_BC=np.where(known_BC, self.states.targets_NC[rows], UNKNOWN_STATE).astype(np.int8),
+            p_present_BC=np.where(trusted_BC, p_present_BC, 0.5),
+            priority_BC=np.where(askable_BC & (p_wrong_BC >= LEAST_YIELD), p_wrong_BC * self.weight_C, 0.0),
+            auditable_BC=askable_BC & known_BC,
+        )
+        self.questions.add(candidates)
+
+    def ranked(self) -> pa.Table:
+        """QUEUE: what stands outside of `states` first, then one label after the other."""
+        unknown = {"given": UNKNOWN_STATE, "score": 0.5, "priority": 0.5, "reason": REASONS[UNKNOWN_STATE]}
+        rows = [{"image_id": i, "label": h, **unknown} for h, i in self.elsewhere]
+        return pa.concat_tables([pa.Table.from_pylist(rows, schema=tables.QUEUE), self.questions.table()])
 
 
 def label_weights(num_positives_C: np.ndarray) -> np.ndarray:
     """How much a verdict on each label counts: (median of positives / positives) ** RARITY, in WEIGHT_RANGE.
 
-    num_positives_C: present cells of each label.
+    num_positives_C: images on which each label is present.
     """
     positives_C = np.maximum(num_positives_C, 1).astype(np.float64)
     return np.clip((np.median(positives_C) / positives_C) ** RARITY, *WEIGHT_RANGE)
 
 
-def questions(
-    dense: States,
-    decided: Iterable[tuple[np.ndarray, Cleaned]],
-    *,
-    answered: Collection[tuple[str, str]] = (),
-    reopened: Collection[tuple[str, str]] = (),
-    budget: int,
-    audit_share: float,
-    seed: int,
-) -> pa.Table:
-    """QUEUE about the images of `dense` as a policy left them.
+def mask_of(states: States, pairs: Collection[tuple[str, str]]) -> np.ndarray:
+    """bool (N, C): True at the (image_id, label) pairs; those that `states` lacks are left out."""
+    row_of = {image_id: n for n, image_id in enumerate(states.image_ids)}
+    column_of = {label: c for c, label in enumerate(states.labels)}
+    entries = [(row_of[i], column_of[h]) for i, h in pairs if i in row_of and h in column_of]
+    mask_NC = np.zeros(states.states_NC.shape, bool)
+    mask_NC[tuple(np.asarray(entries, np.int64).reshape(-1, 2).T)] = True
+    return mask_NC
 
-    decided: positions of a block of images, and what the policy decided about them; all images, each once.
-    answered: (image_id, label) about which nobody is asked.
-    reopened: (image_id, label) on which people are at odds, or that a split has left open: asked as if nothing had been
-        annotated, on images and labels that `dense` lacks as well (of a test image, say).
-    The stop rule: nothing is asked whose answer changes the data with a probability below LEAST_YIELD.
+
+# ---------------------------------------------------------------- ranking
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that may be asked about, of a batch of images.
+
+    image_ids: B.  given_BC: int8 in {1, 0, -1 unknown}, as annotated.  p_present_BC: float in [0, 1].
+    priority_BC: float >= 0, expected gain of a verdict; 0 is never asked, except in the audit.
+    auditable_BC: bool, pairs of the population whose error rate is measured; must be known.
     """
-    askable_NC, settled_NC = open_cells(dense, answered), open_cells(dense, reopened)
-    weight_C = label_weights((dense.known_NC & (dense.targets_NC == 1)).sum(axis=0))
 
-    def blocks() -> Iterator[Block]:
-        for rows, cleaned in decided:
-            askable_BC, settled_BC = askable_NC[rows], settled_NC[rows]
-            known_BC = dense.known_NC[rows] & settled_BC
-            doubt_BC = np.where(settled_BC, cleaned.doubt_NC, 0.5)
-            yield Block(
-                image_ids=[dense.image_ids[n] for n in rows],
-                given_BC=np.where(known_BC, dense.targets_NC[rows], tables.UNKNOWN_STATE).astype(np.int8),
-                present_BC=np.where(settled_BC, cleaned.present_NC, 0.5),
-                worth_BC=np.where(askable_BC & (doubt_BC >= LEAST_YIELD), doubt_BC * weight_C, 0.0),
-                auditable_BC=askable_BC & known_BC,
-            )
-
-    ids, labels = set(dense.image_ids), set(dense.labels)
-    elsewhere = sorted((h, i) for i, h in reopened if i not in ids or h not in labels)[:budget]
-    queue = build_queue(blocks(), dense.labels, budget=budget - len(elsewhere), audit_share=audit_share, seed=seed)
-    asked = {"given": tables.UNKNOWN_STATE, "score": 0.5, "priority": 0.5, "reason": "unknown"}
-    first = pa.Table.from_pylist([{"image_id": i, "label": h, **asked} for h, i in elsewhere], schema=tables.QUEUE)
-    return pa.concat_tables([first, queue])
+    image_ids: Sequence[str]
+    given_BC: np.ndarray
+    p_present_BC: np.ndarray
+    priority_BC: np.ndarray
+    auditable_BC: np.ndarray
 
 
-def open_cells(dense: States, closed: Collection[tuple[str, str]]) -> np.ndarray:
-    """bool (N, C): False for the (image_id, label) in `closed`."""
-    position = {image_id: n for n, image_id in enumerate(dense.image_ids)}
-    column = {label: c for c, label in enumerate(dense.labels)}
-    cells = [(position[i], column[h]) for i, h in closed if i in position and h in column]
-    open_NC = np.ones(dense.known_NC.shape, bool)
-    open_NC[tuple(np.asarray(cells, np.int64).reshape(-1, 2).T)] = False
-    return open_NC
+class RankedQuestions:
+    """At most `budget` questions, one label after the other, the label with the most to gain first.
 
-
-def build_queue(
-    blocks: Iterable[Block], labels: Sequence[str], *, budget: int, audit_share: float, seed: int
-) -> pa.Table:
-    """QUEUE of at most `budget` questions, one label after the other, the label with the most to gain first.
-
-    audit_share: of the budget; half of it among cells annotated present, half among those annotated absent, each cell
-        with the same chance. The draw depends on the seed and the cell alone, so an unanswered audit stays the same.
+    audit_share: of the budget; half of it among pairs annotated present, half among those annotated absent, each pair
+        with the same chance. The draw depends on the seed and the pair alone, so an unanswered audit stays the same.
     """
-    num_audit = round(budget * audit_share)
-    ranked = _Best(budget - num_audit)
-    audits = {state: _Best(num) for state, num in ((1, num_audit // 2), (0, num_audit - num_audit // 2))}
-    for block in blocks:
-        ranked.offer(block, block.worth_BC)
-        if num_audit:
-            lot_BC = lots(block.image_ids, labels, seed=seed)
-            for state, best in audits.items():
-                best.offer(block, np.where(block.auditable_BC & (block.given_BC == state), lot_BC, 0.0))
-    asked = {**ranked.rows, **audits[0].rows, **audits[1].rows}
-    audited = audits[0].rows.keys() | audits[1].rows.keys()
-    return _table(asked, audited, labels)
+
+    def __init__(self, labels: Sequence[str], *, budget: int, audit_share: float, seed: int) -> None:
+        num_audit = round(budget * audit_share)
+        self.labels, self.seed = labels, seed
+        self.best = _TopEntries(budget - num_audit)
+        self.audits = {PRESENT: _TopEntries(num_audit // 2), ABSENT: _TopEntries(num_audit - num_audit // 2)}
+
+    def add(self, candidates: Candidates) -> None:
+        """Keep the best of what was kept and these."""
+        self.best.add(candidates, candidates.priority_BC)
+        if any(audit.num for audit in self.audits.values()):
+            key_BC = audit_keys(candidates.image_ids, self.labels, seed=self.seed)
+            for state, audit in self.audits.items():
+                audit.add(candidates, np.where(candidates.auditable_BC & (candidates.given_BC == state), key_BC, 0.0))
+
+    def table(self) -> pa.Table:
+        """QUEUE."""
+        audited = {**self.audits[ABSENT].entries, **self.audits[PRESENT].entries}
+        questions: dict[_Entry, _Facts] = {**self.best.entries, **audited}
+        gain_C = np.zeros(len(self.labels))
+        for (_, c), (priority, _, _) in questions.items():
+            gain_C[c] += priority
+        rows = []
+        for (image_id, c), (priority, given, p_present) in sorted(
+            questions.items(), key=lambda item: (-gain_C[item[0][1]], item[0][1], -item[1][0], item[0][0])
+        ):
+            reason = AUDIT if (image_id, c) in audited else REASONS[given]
+            rows.append((image_id, self.labels[c], given, p_present, priority, reason))
+        return pa.Table.from_pylist(
+            [dict(zip(tables.QUEUE.names, row, strict=True)) for row in rows], schema=tables.QUEUE
+        )
 
 
-def lots(image_ids: Sequence[str], labels: Sequence[str], *, seed: int) -> np.ndarray:
-    """Each cell's lot in the audit, float64 (B, C) in (0, 1], the highest first; of the seed and the cell alone."""
-    salt_C = _hash(np.asarray([_number(label) for label in labels], np.uint64) ^ np.uint64(seed))
+@dataclass
+class _TopEntries:
+    """The `num` entries with the highest keys of all batches; ties go to the earlier one. Keys of 0 are left out."""
+
+    num: int
+    keys: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    kept: list[tuple[_Entry, _Facts]] = field(default_factory=list)
+
+    @property
+    def entries(self) -> dict[_Entry, _Facts]:
+        return dict(self.kept)
+
+    def add(self, candidates: Candidates, keys_BC: np.ndarray) -> None:
+        if not self.num:
+            return
+        keys = keys_BC.ravel()
+        lowest = self.keys[-1] if len(self.keys) == self.num else 0.0
+        better = np.flatnonzero(keys > lowest)
+        if len(better) > self.num:  # of more than enough, the `num` highest, in their order
+            cutoff = np.partition(keys[better], -self.num)[-self.num]
+            above, level = better[keys[better] > cutoff], better[keys[better] == cutoff]
+            better = np.sort(np.concatenate([above, level[: self.num - len(above)]]))
+        b, c = np.unravel_index(better, keys_BC.shape)
+        matrices = candidates.priority_BC, candidates.given_BC, candidates.p_present_BC
+        facts = zip(*(matrix[b, c].tolist() for matrix in matrices), strict=True)
+        entries = [(candidates.image_ids[i], j) for i, j in zip(b.tolist(), c.tolist(), strict=True)]
+        kept = [*self.kept, *zip(entries, facts, strict=True)]
+        keys = np.concatenate([self.keys, keys[better]])
+        order = np.argsort(-keys, kind="stable")[: self.num]
+        self.keys, self.kept = keys[order], [kept[i] for i in order]
+
+
+# ---------------------------------------------------------------- the audit's sample
+
+
+def audit_keys(image_ids: Sequence[str], labels: Sequence[str], *, seed: int) -> np.ndarray:
+    """Each pair's random key, float64 (B, C) in (0, 1], of the seed and the pair alone: the audit takes the highest."""
+    salt_C = _mixed(np.asarray([_number(label) for label in labels], np.uint64) ^ np.uint64(seed))
     salt_B = np.asarray([_number(image_id) for image_id in image_ids], np.uint64)
-    return 1.0 - _hash(salt_B[:, None] ^ salt_C).astype(np.float64) / 2.0**64
+    return 1.0 - _mixed(salt_B[:, None] ^ salt_C).astype(np.float64) / 2.0**64
+
+
+def _number(name: str) -> int:
+    """64 bits of a name that are the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    """Well mixed 64 bits (the finaliser of SplitMix64: Steele et al., OOPSLA 2014)."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def expected_errors(queue: pa.Table) -> dict[str, float]:
@@ -138,65 +226,3 @@ def expected_errors(queue: pa.Table) -> dict[str, float]:
     wrong = np.cumsum(np.select([given == 1, given == 0], [1 - score, score], 0.0))
     steps = [n for power in range(1, 10) for n in (10**power, 2 * 10**power, 5 * 10**power) if n < len(wrong)]
     return {str(n): float(wrong[n - 1]) for n in [*steps, len(wrong)] if n}
-
-
-def _table(asked: dict[_Cell, tuple], audited: Collection[_Cell], labels: Sequence[str]) -> pa.Table:
-    total_C = np.zeros(len(labels))
-    for (_, c), (worth, _, _) in asked.items():
-        total_C[c] += worth
-    order = sorted(asked, key=lambda cell: (-total_C[cell[1]], cell[1], -asked[cell][0], cell[0]))
-    reasons = {1: "mistaken?", 0: "missing?", -1: "unknown"}
-    rows = [
-        {
-            "image_id": image_id,
-            "label": labels[c],
-            "given": asked[image_id, c][1],
-            "score": asked[image_id, c][2],
-            "priority": asked[image_id, c][0],
-            "reason": AUDIT if (image_id, c) in audited else reasons[asked[image_id, c][1]],
-        }
-        for image_id, c in order
-    ]
-    return pa.Table.from_pylist(rows, schema=tables.QUEUE)
-
-
-@dataclass
-class _Best:
-    """The `num` cells with the highest keys of all blocks; ties go to the earlier cell. Keys of 0 are left out."""
-
-    num: int
-    keys: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    cells: list[tuple[_Cell, tuple]] = field(default_factory=list)  # and (worth, given, present) of each
-
-    @property
-    def rows(self) -> dict[_Cell, tuple]:
-        return dict(self.cells)
-
-    def offer(self, block: Block, keys_BC: np.ndarray) -> None:
-        """Keep the best of what was kept and the block's cells."""
-        keys = keys_BC.ravel()
-        floor = self.keys[-1] if len(self.keys) == self.num and self.num else 0.0
-        better = np.flatnonzero(keys > floor) if self.num else np.zeros(0, np.int64)
-        if len(better) > self.num:
-            cut = np.partition(keys[better], -self.num)[-self.num]
-            above, level = better[keys[better] > cut], better[keys[better] == cut]
-            better = np.sort(np.concatenate([above, level[: self.num - len(above)]]))
-        b, c = np.unravel_index(better, keys_BC.shape)
-        worth, given, present = (m[b, c].tolist() for m in (block.worth_BC, block.given_BC, block.present_BC))
-        names = [(block.image_ids[i], j) for i, j in zip(b.tolist(), c.tolist(), strict=True)]
-        self.cells += zip(names, zip(worth, given, present, strict=True), strict=True)
-        joined = np.concatenate([self.keys, keys[better]])
-        order = np.argsort(-joined, kind="stable")[: self.num]
-        self.keys, self.cells = joined[order], [self.cells[i] for i in order]
-
-
-def _number(name: str) -> int:
-    """64 bits of a name that are the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), "little")
-
-
-def _hash(bits: np.ndarray) -> np.ndarray:
-    """Well mixed 64 bits (the finaliser of SplitMix64: Steele et al., OOPSLA 2014)."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))

@@ -137,12 +137,12 @@ def append_verdicts(path: Path, verdicts: Iterable[Verdict]) -> int:
     """
     before = read_verdicts(path)
     last = {_who_on_what(v): _content(v) for v in before}
-    said = {(_who_on_what(v), v.when, _content(v)) for v in before}
+    recorded = {(_who_on_what(v), v.when, _content(v)) for v in before}
     lines = []
     for verdict in verdicts:
         check_verdict(vars(verdict), None, where="new verdict")
         who_on_what, content = _who_on_what(verdict), _content(verdict)
-        if last.get(who_on_what) != content and (who_on_what, verdict.when, content) not in said:
+        if last.get(who_on_what) != content and (who_on_what, verdict.when, content) not in recorded:
             last[who_on_what] = content
             lines.append(json.dumps({name: getattr(verdict, name) for name in FIELDS}, ensure_ascii=False) + "\n")
     if lines:

@@ -1,11 +1,11 @@
 """Cleaning, then a linear classifier on frozen features of real photographs: docs/cleaning.md.
 
-    python -m tests.benchmarks.cleaning_probe [--seeds 5] [--doubt 0.25] [--hidden 0.3] [--invented 0.04]
-        [--image-px 160]
+    python -m tests.benchmarks.cleaning_probe [--seeds 5] [--unknown-from 0.25] [--false-negative 0.3]
+        [--false-positive 0.04] [--image-px 160]
 
 The cheap sibling of `cleaning_training --data photographs`: the same photographs, six labels, planted errors, test
 images and four labellings, but MobileNetV2 stays as ImageNet left it (160 px) and a logistic regression a label learns
-from its 1,280 features. SourceScores of the policy: out-of-fold scores of that regression (5 folds) and the 15 nearest
+from its 1,280 features. Sources of the policy: out-of-fold scores of that regression (5 folds) and the 15 nearest
 neighbours. scikit-learn's default regularisation throughout, features standardised; nothing is tuned on the truth.
 """
 
@@ -21,16 +21,17 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from tasks.cleaning.policies import TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Consensus
+from tasks.cleaning.base import TO_ABSENT, TO_PRESENT, TO_UNKNOWN
+from tasks.cleaning.consensus import Consensus
 from tasks.cleaning.weak_sources import Neighbours, SourceScores
 from tasks.core.states import States
 from tasks.nn.backbone import build_backbone
-from tasks.review.queue import questions
+from tasks.review.queue import QuestionQueue
 from tests.benchmarks.cleaning import plant
 from tests.benchmarks.cleaning_training import (
     ANIMALS,
-    HIDDEN,
-    INVENTED,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     NUM_TEST,
     PHOTOGRAPHS,
     REAL_DATA,
@@ -88,25 +89,26 @@ def clean(
     targets_NC = given_NC.clip(0).astype(np.uint8)
     everything = np.arange(len(given_NC))
     neighbours_NC = Neighbours(features_NF, targets_NC, known_NC).share(everything)
-    opinions = SourceScores(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
-    decided = policy.fit(opinions, targets_NC, known_NC)(opinions, targets_NC, known_NC)
+    source_scores = SourceScores(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
+    decisions = policy.fit(source_scores, targets_NC, known_NC)(source_scores, targets_NC, known_NC)
     cleaned_NC = np.select(
-        [decided.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
+        [decisions.action_NC == action for action in (TO_PRESENT, TO_ABSENT, TO_UNKNOWN)], [1, 0, -1], given_NC
     )
     ids = [f"photographs/{n:05d}" for n in range(len(given_NC))]
-    dense = States.of(ids, list(ANIMALS), targets_NC, known_NC)
-    queue = questions(dense, [(everything, decided)], budget=200, audit_share=0.1, seed=seed).to_pylist()
+    states = States.of(ids, list(ANIMALS), targets_NC, known_NC)
+    queue = QuestionQueue(states, budget=200, audit_share=0.1, seed=seed)
+    queue.add(everything, decisions.p_present_NC, decisions.p_wrong_NC)
     reviewed_NC = cleaned_NC.copy()
-    for row in queue:
-        cell = ids.index(row["image_id"]), ANIMALS.index(row["label"])
-        reviewed_NC[cell] = true_NC[cell]
+    for row in queue.ranked().to_pylist():
+        entry = ids.index(row["image_id"]), ANIMALS.index(row["label"])
+        reviewed_NC[entry] = true_NC[entry]
     return cleaned_NC, reviewed_NC
 
 
 def run_seed(
-    features_NF: np.ndarray, true_NC: np.ndarray, seed: int, *, policy: Consensus, hidden: float, invented: float
+    features_NF: np.ndarray, true_NC: np.ndarray, seed: int, *, policy: Consensus, rates: dict[str, float]
 ) -> dict[str, Tested]:
-    """Learn from each labelling; test on the same images with true labels."""
+    """Learn from each labelling; test on the same images with true labels. rates: of the planted errors."""
     is_test = np.random.default_rng(0).permutation(len(true_NC)) < NUM_TEST
     train_NF, test_MF, train_NC, test_MC = (
         features_NF[~is_test],
@@ -114,34 +116,32 @@ def run_seed(
         true_NC[~is_test],
         true_NC[is_test],
     )
-    planted_NC = plant(true_NC, seed, hidden=hidden, invented=invented)[~is_test]
+    planted_NC = plant(true_NC, seed, **rates)[~is_test]
     noisy_NC = np.where(train_NC >= 0, planted_NC.astype(np.int8), -1)
     errors_NC = noisy_NC != train_NC
     labellings = train_NC, noisy_NC, *clean(policy, train_NF, noisy_NC, train_NC, seed)
-    found = {}
+    results = {}
     for name, states_NC in zip(("clean", "noisy", "cleaned", "reviewed"), labellings, strict=True):
         scores_MC = learn(train_NF, states_NC, test_MF)
         left = float((states_NC != train_NC)[errors_NC].mean())
-        found[name] = Tested(scores_MC, test_MC.clip(0).astype(np.uint8), test_MC >= 0, left)
-    return found
+        results[name] = Tested(scores_MC, test_MC.clip(0).astype(np.uint8), test_MC >= 0, left)
+    return results
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(prog="cleaning_probe", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--doubt", type=float, default=Consensus().doubt, help="of the policy")
-    parser.add_argument("--hidden", type=float, default=HIDDEN, help="share of the positives")
-    parser.add_argument("--invented", type=float, default=INVENTED, help="share of the negatives")
+    parser.add_argument("--unknown-from", type=float, default=Consensus().unknown_from, help="of the policy")
+    parser.add_argument("--false-negative", type=float, default=FALSE_NEGATIVE, help="share of the positives")
+    parser.add_argument("--false-positive", type=float, default=FALSE_POSITIVE, help="share of the negatives")
     parser.add_argument("--image-px", type=int, default=PHOTOGRAPHS["shard"]["short_side_px"])
     options = parser.parse_args(argv)
     data = read_photographs(options.image_px)
-    settings = {
-        "policy": Consensus(doubt=options.doubt),
-        "hidden": options.hidden,
-        "invented": options.invented,
-    }
-    print_table("photographs, frozen features", [run_seed(*data, seed, **settings) for seed in range(options.seeds)])
+    policy = Consensus(unknown_from=options.unknown_from)
+    rates = {"false_negative": options.false_negative, "false_positive": options.false_positive}
+    runs = [run_seed(*data, seed, policy=policy, rates=rates) for seed in range(options.seeds)]
+    print_table("photographs, frozen features", runs)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Every number comes out of the pipeline's own stages. The four labellings share i
     reviewed   also the answers of a person who knows the truth to the first 200 questions of the queue
 
 Digits: scenes of the embedded data with their vendor. Photographs: VOC 2012 train images with animals, six labels,
-MobileNetV2 from ImageNet; the only opinions are the model's own out-of-fold scores and the neighbours.
+MobileNetV2 from ImageNet; the only weak label sources are the model's own out-of-fold scores and the neighbours.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.imports import ROOT
 REAL_DATA = ROOT.parent / "shared" / "data"
 LABELLINGS = ("clean", "noisy", "cleaned", "reviewed")
 ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
-HIDDEN, INVENTED = 0.3, 0.04  # of the photographs' present and absent cells
+FALSE_NEGATIVE, FALSE_POSITIVE = 0.3, 0.04  # of the photographs' present and absent pairs
 MISSING, WRONG = 0.2, 0.15  # of the digits' present labels: forgotten, or taken for a digit of similar shape
 NUM_TEST = 400  # photographs
 NUM_RESAMPLES = 1000
@@ -128,7 +128,7 @@ def write_photographs(seed: int) -> pa.Table:
             if label in ANIMALS:
                 true_NC[row[image_id], ANIMALS.index(label)] = state
     is_test = np.random.default_rng(0).permutation(len(names)) < NUM_TEST
-    given_NC = plant(true_NC, seed, hidden=HIDDEN, invented=INVENTED)
+    given_NC = plant(true_NC, seed, false_negative=FALSE_NEGATIVE, false_positive=FALSE_POSITIVE)
     given_NC[is_test] = true_NC[is_test].clip(0)
 
     def listed(state_NC: np.ndarray) -> list[list[str]]:
@@ -194,28 +194,24 @@ def errors_of(truth: pa.Table) -> dict[tuple[str, str], int]:
 
 def answer(params: Params, states: dict[tuple[str, str], int]) -> None:
     """Write verdicts of a person who says these states; -1, a difficult object, is "unsure"."""
-    when, word = "2026-01-01T00:00:00+00:00", {1: "present", 0: "absent", -1: "unsure"}
-    spoken = [Verdict(i, h, word[state], "ann", when) for (i, h), state in states.items()]
-    append_verdicts(params.paths.verdicts, spoken)
+    when, verdict_of = "2026-01-01T00:00:00+00:00", {1: "present", 0: "absent", -1: "unsure"}
+    verdicts = [Verdict(i, h, verdict_of[state], "ann", when) for (i, h), state in states.items()]
+    append_verdicts(params.paths.verdicts, verdicts)
 
 
 def true_answers(params: Params, truth: pa.Table) -> dict[tuple[str, str], int]:
-    """True states of the cells that the queue asks about."""
+    """True states of the pairs that the queue asks about."""
     queue = tables.read_table(params.paths.cleaned / "queue.parquet", tables.QUEUE)
-    cells = list(zip(queue["image_id"].to_pylist(), queue["label"].to_pylist(), strict=True))
-    given = states_of(params, params.paths.deduplicated, cells)
-    return {cell: errors_of(truth).get(cell, state) for cell, state in zip(cells, given, strict=True)}
+    pairs = list(zip(queue["image_id"].to_pylist(), queue["label"].to_pylist(), strict=True))
+    given = states_of(params, "deduplicated", pairs)
+    return {pair: errors_of(truth).get(pair, state) for pair, state in zip(pairs, given, strict=True)}
 
 
-def states_of(params: Params, folder: Path, cells: list[tuple[str, str]]) -> list[int]:
-    """State of each cell in the labels of `folder`, -1 unknown."""
-    from tasks.core.workspace import labels_of
-
-    ids = sorted({i for i, _ in cells})
-    dense = labels_of(params, folder, ids, Workspace(params.paths).vocabulary().labels)
-    row, column = ({v: k for k, v in enumerate(values)} for values in (ids, dense.labels))
-    states_NC = np.where(dense.known_NC, dense.targets_NC.astype(np.int8), -1)
-    return [int(states_NC[row[i], column[h]]) for i, h in cells]
+def states_of(params: Params, folder: str, pairs: list[tuple[str, str]]) -> list[int]:
+    """State of each pair in the labels of "deduplicated" or "cleaned", -1 unknown."""
+    states = Workspace(params.paths).states(folder, sorted({i for i, _ in pairs}))
+    row, column = ({v: k for k, v in enumerate(values)} for values in (states.image_ids, states.labels))
+    return [int(states.states_NC[row[i], column[h]]) for i, h in pairs]
 
 
 def scores_of(params: Params, truth: pa.Table) -> Tested:
@@ -224,7 +220,7 @@ def scores_of(params: Params, truth: pa.Table) -> Tested:
     test = read_predictions(params.paths.predictions).select("test")
     dense = Workspace(params.paths).states("cleaned", test.image_ids, test.labels)
     errors = errors_of(truth)
-    now = states_of(params, params.paths.cleaned, list(errors))
+    now = states_of(params, "cleaned", list(errors))
     left = np.mean([state != true for state, true in zip(now, errors.values(), strict=True)])
     return Tested(test.scores_NC, dense.targets_NC, dense.known_NC, float(left))
 

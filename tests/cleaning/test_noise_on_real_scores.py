@@ -12,8 +12,8 @@ from tests.benchmarks import cleaning as bench
 
 
 @pytest.fixture(scope="module")
-def real(real_data) -> bench.RealOpinions:
-    return bench.read_opinions(real_data / "predictions")
+def real(real_data) -> bench.RealScores:
+    return bench.read_scores(real_data / "predictions")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def given_NC(real) -> np.ndarray:
     return bench.plant(real.true_NC, seed=0)
 
 
-def found(ranking, real: bench.RealOpinions, given_NC: np.ndarray) -> dict[float, float]:
+def recall_by_budget(ranking, real: bench.RealScores, given_NC: np.ndarray) -> dict[float, float]:
     errors_NC = (given_NC != real.true_NC) & real.known_NC
     return dict(zip(bench.BUDGETS, bench.curve(ranking(real, given_NC), errors_NC, real.known_NC), strict=True))
 
@@ -35,7 +35,7 @@ def test_the_protocol_is_the_stated_one(real, given_NC):
 
 
 def test_consensus_finds_more_than_each_source_and_their_mean(real, given_NC):
-    ours = found(bench.by_consensus, real, given_NC)
+    ours = recall_by_budget(bench.by_consensus, real, given_NC)
     assert ours[1.0] > 0.905
     assert ours[1.25] > 0.96
     for other in (
@@ -44,8 +44,8 @@ def test_consensus_finds_more_than_each_source_and_their_mean(real, given_NC):
         bench.by_distance("detector_NC", "vendor_NC"),
         bench.by_cleanlab,
     ):
-        assert ours[0.5] > found(other, real, given_NC)[0.5]
-        assert ours[1.25] > found(other, real, given_NC)[1.25]
+        assert ours[0.5] > recall_by_budget(other, real, given_NC)[0.5]
+        assert ours[1.25] > recall_by_budget(other, real, given_NC)[1.25]
 
 
 def test_automatic_changes_are_right_and_many(real, given_NC):

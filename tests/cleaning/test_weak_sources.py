@@ -1,4 +1,4 @@
-"""proposals.py: who is silent, who says no, what neighbours think, and the album rule."""
+"""weak_sources.py: who abstains, who says no, what neighbours have, and the album rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.taxonomy.kits import label_rows
 LABELS = ["cat", "dog"]
 
 
-def dense(num_images: int = 3) -> States:
+def states(num_images: int = 3) -> States:
     ids = [f"a/{n}" for n in range(num_images)]
     return States.of(ids, LABELS, np.zeros((num_images, 2), np.uint8), np.ones((num_images, 2), bool))
 
@@ -24,49 +24,49 @@ def predictions(ids: list[str], scores_NC, labels=("dog", "cat"), embeddings_ND=
     return Predictions(ids, ["train"] * len(ids), list(labels), scores_NC, "", "raw", embeddings_ND)
 
 
-def opinions_of(*heard) -> SourceScores:
-    return WeakSources(dense(), *heard).heard(np.arange(3))
+def scores_of(*sources) -> SourceScores:
+    return WeakSources(states(), *sources).scores(np.arange(3))
 
 
-def spoken(*pairs: tuple[str, str]):
+def label_spaces(*pairs: tuple[str, str]):
     return tables.COVERAGE.empty_table().from_pylist(
         [{"source": source, "label": label} for source, label in pairs], schema=tables.COVERAGE
     )
 
 
-def test_model_scores_follow_the_labels_and_are_silent_on_images_that_it_did_not_see():
-    found = opinions_of(predictions(["a/2", "a/0"], [[0.1, 0.2], [0.3, 0.4]]), label_rows([]), spoken())
-    np.testing.assert_allclose(found.model_NC, [[0.4, 0.3], [np.nan, np.nan], [0.2, 0.1]], rtol=1e-6)
-    assert np.isnan(found.neighbours_NC).all()
+def test_model_scores_follow_the_labels_and_the_model_abstains_on_images_that_it_did_not_see():
+    result = scores_of(predictions(["a/2", "a/0"], [[0.1, 0.2], [0.3, 0.4]]), label_rows([]), label_spaces())
+    np.testing.assert_allclose(result.model_NC, [[0.4, 0.3], [np.nan, np.nan], [0.2, 0.1]], rtol=1e-6)
+    assert np.isnan(result.neighbours_NC).all()
 
 
 def test_an_origin_says_no_only_about_labels_it_can_name_on_images_it_mentions():
     rows = label_rows([("a/0", "cat", 1, 0.8, "vendor:x"), ("a/2", "dog", 1, 0.6, "detector:y")])
-    names = spoken(("vendor:x", "cat"), ("detector:y", "cat"), ("detector:y", "dog"))
-    y, x = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
+    names = label_spaces(("vendor:x", "cat"), ("detector:y", "cat"), ("detector:y", "dog"))
+    y, x = scores_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
     np.testing.assert_allclose(x, [[0.8, np.nan], [np.nan, np.nan], [np.nan, np.nan]], rtol=1e-6)
     np.testing.assert_allclose(y, [[np.nan, np.nan], [np.nan, np.nan], [0.0, 0.6]], rtol=1e-6)
 
 
-def test_a_keyword_speaks_for_itself_and_against_no_other():
-    rows, names = label_rows([("a/0", "cat", 1, 1.0, "keyword")]), spoken(("keyword", "cat"), ("keyword", "dog"))
-    (heard,) = opinions_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
-    assert np.nansum(heard) == heard[0, 0] == 1
-    assert np.isnan(heard).sum() == heard.size - 1
+def test_a_keyword_votes_for_itself_and_against_no_other():
+    rows, names = label_rows([("a/0", "cat", 1, 1.0, "keyword")]), label_spaces(("keyword", "cat"), ("keyword", "dog"))
+    (scores_NC,) = scores_of(predictions([], np.zeros((0, 2))), rows, names).others_NC
+    assert np.nansum(scores_NC) == scores_NC[0, 0] == 1
+    assert np.isnan(scores_NC).sum() == scores_NC.size - 1
 
 
-def test_a_block_of_images_hears_what_it_hears_among_all():
+def test_a_batch_of_images_has_the_scores_that_it_has_among_all():
     rng = np.random.default_rng(0)
-    images = dense(50)
+    images = states(50)
     scores = predictions(images.image_ids[5:], rng.random((45, 2)), embeddings_ND=rng.normal(size=(45, 4)))
     rows = label_rows([(f"a/{n}", "cat", 1, 0.8, "vendor:x") for n in range(0, 50, 3)])
-    sources = WeakSources(images, scores, rows, spoken(("vendor:x", "cat"), ("vendor:x", "dog")))
-    whole, part = sources.heard(np.arange(50)), sources.heard(np.array([40, 3, 21]))
-    for ours, theirs in zip(part.all_NC, whole.all_NC, strict=True):
+    sources = WeakSources(images, scores, rows, label_spaces(("vendor:x", "cat"), ("vendor:x", "dog")))
+    together, part = sources.scores(np.arange(50)), sources.scores(np.array([40, 3, 21]))
+    for ours, theirs in zip(part.all_NC, together.all_NC, strict=True):
         np.testing.assert_allclose(ours, theirs[[40, 3, 21]])
 
 
-def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_cells():
+def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_pairs():
     # Two tight pairs and their nearest: 0 and 1 point one way, 2 and 3 the other.
     embeddings_ND = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
     targets_NC = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.uint8)
@@ -91,8 +91,8 @@ def test_neighbours_are_those_of_an_exhaustive_search():
 @pytest.mark.parametrize("num_images", [0, 1])
 def test_too_few_images_have_no_neighbours(num_images):
     shape = (num_images, 2)
-    found = Neighbours(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))
-    assert np.isnan(found.share(np.arange(num_images))).all()
+    result = Neighbours(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))
+    assert np.isnan(result.share(np.arange(num_images))).all()
 
 
 def test_the_album_rule_takes_the_top_scores_above_the_bar():
@@ -101,8 +101,8 @@ def test_the_album_rule_takes_the_top_scores_above_the_bar():
 
 
 def test_model_proposals_carry_their_origin_and_score():
-    found = model_proposals(predictions(["p/é", "p/1"], [[0.9, 0.2], [0.5, 0.5]]), origin="model:out_of_fold")
-    assert found.to_pylist() == [
+    result = model_proposals(predictions(["p/é", "p/1"], [[0.9, 0.2], [0.5, 0.5]]), origin="model:out_of_fold")
+    assert result.to_pylist() == [
         {"image_id": "p/é", "label": "dog", "state": 1, "confidence": pytest.approx(0.9), "origin": "model:out_of_fold"}
     ]
-    assert found.schema == tables.LABELS
+    assert result.schema == tables.LABELS

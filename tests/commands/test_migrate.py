@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tasks.commands.migrate import carried_thresholds, migrate, with_support
-from tasks.commands.review_steps import questions
 from tasks.core import tables
 from tasks.core.errors import ModelError
 from tasks.core.workspace import Workspace
 from tasks.export.runtime import open_session
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
+from tasks.review.last_run import LastRun
 from tests.export.test_stage import saved_params
 from tests.taxonomy.kits import label_rows, unknown_rows
 
@@ -113,7 +113,7 @@ def test_what_a_split_has_left_open_is_listed_and_queued_once(migrated, without_
     assert pairs == [("a", "lion"), ("a", "tabby"), ("c", "lion"), ("c", "tabby")]
     assert {r["was"] for r in rows} == {"cat"}
     assert migrate(params, folder)["look_again"] == 4
-    queue = questions(params)
+    queue = LastRun(Workspace(params.paths)).questions()
     assert list(zip(queue["image_id"].to_pylist(), queue["label"].to_pylist(), strict=True)) == pairs
     assert set(queue["reason"].to_pylist()) == {"was cat"}
 

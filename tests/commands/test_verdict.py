@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.commands import review_steps
+from tasks.core.workspace import Workspace
 from tasks.params import Params
+from tasks.review import recording
+from tasks.review.last_run import LastRun
 from tasks.review.screen import dataset as screen
+from tasks.review.screen import exchange
 from tasks.review.screen.tags import TaggedCard
 from tasks.review.verdicts import read_verdicts
 from tests.review.home import LABELS, new_home, write_taxonomy
@@ -25,12 +28,12 @@ def params(tmp_path, monkeypatch) -> Params:
     return new_home(tmp_path, port=5151)
 
 
-def said(params: Params) -> list[str]:
+def answers(params: Params) -> list[str]:
     return [verdict.verdict for verdict in read_verdicts(params.paths.verdicts)]
 
 
 def states(params: Params) -> list[int]:
-    return review_steps.resolved_verdicts(params).statements["state"].to_pylist()
+    return LastRun(Workspace(params.paths)).resolved_verdicts().assertions["state"].to_pylist()
 
 
 # ---------------------------------------------------------------- import
@@ -41,13 +44,13 @@ def bring_in(params: Params, name: str, text: str, *, changed: int = 0) -> str:
     path = Path(name)
     path.write_text(text, encoding="utf-8")
     os.utime(path, (changed, changed))
-    return review_steps.import_verdicts(params, path, None, "Ada")
+    return recording.import_verdicts(Workspace(params.paths), path, None, "Ada")
 
 
 def test_a_copied_table_does_not_outdate_a_changed_mind(params):
     table = "image,label,verdict\ntoy/a,cat,present\n"
     bring_in(params, "a.csv", table, changed=1_600_000_000)
-    review_steps.record_verdict(params, "toy/a", "cat", "absent", "Ada")
+    recording.record_verdict(Workspace(params.paths), "toy/a", "cat", "absent", "Ada")
     before = params.paths.verdicts.read_bytes()
     assert bring_in(params, "a.csv", table, changed=4_000_000_000).endswith("(csv), 0 of them new")
     assert params.paths.verdicts.read_bytes() == before
@@ -56,32 +59,32 @@ def test_a_copied_table_does_not_outdate_a_changed_mind(params):
 
 def test_a_later_cvat_export_of_the_same_tags_does_not_outdate_a_changed_mind(params):
     bring_in(params, "a.xml", CVAT.format(EARLIER, "cat"))
-    review_steps.record_verdict(params, "toy/a", "cat", "absent", "Ada")
+    recording.record_verdict(Workspace(params.paths), "toy/a", "cat", "absent", "Ada")
     assert bring_in(params, "a.xml", CVAT.format(FUTURE, "cat")).endswith("(cvat), 0 of them new")
     assert states(params) == [0]
 
 
-def test_an_answer_that_its_author_never_gave_is_new_whatever_others_said(params):
+def test_an_answer_that_its_author_never_gave_is_new_whatever_others_answers(params):
     bring_in(params, "a.csv", "image,label,verdict,who\ntoy/a,cat,present,Bob\n")
     assert bring_in(params, "a.csv", "image,label,verdict\ntoy/a,cat,present\n").endswith("1 of them new")
     assert bring_in(params, "a.csv", "image,label,verdict\ntoy/a,cat,absent\n").endswith("1 of them new")
 
 
-def test_who_returns_to_an_earlier_answer_is_heard_where_the_table_says_when(params):
+def test_who_returns_to_an_earlier_answer_counts_where_the_table_says_when(params):
     table = "image,label,verdict,when\ntoy/a,cat,{},{}\n"
     for verdict, when in (("present", LONG_AGO), ("absent", EARLIER), ("present", FUTURE)):
         bring_in(params, "a.csv", table.format(verdict, when))
-    assert said(params) == ["present", "absent", "present"]
+    assert answers(params) == ["present", "absent", "present"]
     assert [v.when for v in read_verdicts(params.paths.verdicts)] == [LONG_AGO, EARLIER, FUTURE]
     assert states(params) == [1]
 
 
-def test_a_cell_without_a_time_is_not_dated_by_its_column(params):
+def test_a_field_without_a_time_is_not_dated_by_its_column(params):
     table = f"image,label,verdict,when\ntoy/a,cat,present,\ntoy/b,cat,present,{LONG_AGO}\n"
     bring_in(params, "a.csv", table)
-    review_steps.record_verdict(params, "toy/a", "cat", "absent", "Ada")
+    recording.record_verdict(Workspace(params.paths), "toy/a", "cat", "absent", "Ada")
     bring_in(params, "a.csv", table, changed=4_000_000_000)
-    assert said(params) == ["present", "present", "absent"]
+    assert answers(params) == ["present", "present", "absent"]
 
 
 def test_an_answer_under_a_label_s_old_name_is_the_same_answer(params):
@@ -110,12 +113,12 @@ def test_a_reason_given_after_the_pull_is_recorded_once(params, monkeypatch):
     shown = MadeUp("present")
     monkeypatch.setattr(screen, "read_back", shown.read_back)
     monkeypatch.setattr(screen, "mark_pulled", shown.mark_pulled)
-    review_steps.pull(params, "Ada")
+    exchange.pull(Workspace(params.paths), "toy", "Ada")
     shown.card = replace(shown.card, tags=frozenset({"present", "why: drawn"}), touched=EARLIER)
     for new, who in ((1, "Ada"), (0, "Ada"), (0, "Bob")):
-        assert review_steps.pull(params, who)[-1].startswith(f"{new} new verdicts")
-    found = read_verdicts(params.paths.verdicts)
-    assert [(v.verdict, v.reason, v.who, v.when) for v in found] == [
+        assert exchange.pull(Workspace(params.paths), "toy", who)[-1].startswith(f"{new} new verdicts")
+    verdicts = read_verdicts(params.paths.verdicts)
+    assert [(v.verdict, v.reason, v.who, v.when) for v in verdicts] == [
         ("present", "mistaken?", "Ada", LONG_AGO),
         ("present", "drawn", "Ada", EARLIER),
     ]

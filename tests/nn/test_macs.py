@@ -9,8 +9,8 @@ from torch import nn
 
 from tasks.nn.backbone import build_backbone
 from tasks.nn.cooccurrence import Cooccurrence
-from tasks.nn.macs import count_cost
 from tasks.nn.heads import HEADS
+from tasks.nn.macs import count_cost
 from tasks.nn.model import Tagger
 
 IMAGE_PX = (448, 448)

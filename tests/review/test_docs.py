@@ -52,8 +52,8 @@ def params(tmp_path, monkeypatch) -> Params:
 
 def typed(command: str, monkeypatch, capsys) -> str:
     """What the command prints; fails when it does not end well."""
-    words = [PLACES.get(word, word) for word in shlex.split(command)]
-    monkeypatch.setattr(sys, "argv", words[2:])
+    arguments = [PLACES.get(word, word) for word in shlex.split(command)]
+    monkeypatch.setattr(sys, "argv", arguments[2:])
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     printed = capsys.readouterr()
@@ -61,7 +61,7 @@ def typed(command: str, monkeypatch, capsys) -> str:
     return printed.out
 
 
-def said(params: Params) -> list[tuple[str, str, str, str]]:
+def recorded(params: Params) -> list[tuple[str, str, str, str]]:
     return [(v.image_id, v.label, v.verdict, v.who) for v in read_verdicts(params.paths.verdicts)]
 
 
@@ -76,7 +76,7 @@ def test_commands_of_the_page_run_and_fit_80_columns(params, monkeypatch, capsys
 def test_every_export_becomes_lines_of_the_verdicts_file(params, monkeypatch, capsys):
     for file in ("answers.csv", "label_studio.json", "cvat.zip"):
         typed(f"python -m tasks review import {file} --who ann", monkeypatch, capsys)
-    assert said(params) == [
+    assert recorded(params) == [
         ("toy/a", "cat", "absent", "eve"),
         ("toy/b", "犬", "unsure", "ann"),
         ("toy/b", "cat", "present", "ann"),
@@ -93,7 +93,7 @@ def test_importing_twice_changes_no_byte(params, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "option"),
+    ("text", "expected", "option"),
     [
         ("image,label,verdict\ntoy/a,cat,presnt\n", "export:2: verdict: 'presnt' is none. Did you mean 'present'?", ""),
         ("image,label,verdict\ntoy/a,cat,present\ntoy/z,cat,present\n", "export:3: no image 'toy/z'", ""),
@@ -102,19 +102,19 @@ def test_importing_twice_changes_no_byte(params, monkeypatch, capsys):
         (CVAT[:-3], "export: not XML", ""),
     ],
 )
-def test_a_wrong_export_is_one_line_and_nothing_of_it_is_imported(params, monkeypatch, capsys, text, words, option):
+def test_a_wrong_export_is_one_line_and_nothing_of_it_is_imported(params, monkeypatch, capsys, text, expected, option):
     Path("export").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", f"tasks review import export {option}".split())
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     complaint = capsys.readouterr().err
     assert ended.value.code == 1
-    assert words in complaint
+    assert expected in complaint
     assert len(complaint.splitlines()) == 1
     assert not params.paths.verdicts.exists()
 
 
 def test_verdicts_of_the_other_exports_are_complete_lines(params, monkeypatch, capsys):
     typed("python -m tasks review import cvat.zip --who ann", monkeypatch, capsys)
-    (found,) = read_verdicts(params.paths.verdicts)
-    assert found == Verdict("toy/c", "犬", "present", "ann", found.when, sha256="sha-toy/c")
+    (verdict,) = read_verdicts(params.paths.verdicts)
+    assert verdict == Verdict("toy/c", "犬", "present", "ann", verdict.when, sha256="sha-toy/c")

@@ -15,35 +15,36 @@ def row(image_id: str, verdict: str, who: str = "Ada") -> dict:
 
 
 def chosen(*verdicts: dict, most: int = 3) -> dict[str, list[str]]:
-    found = choose_examples(IDS, TARGETS, KNOWN, SCORES, verdicts, most=most)
+    examples = choose_examples(IDS, TARGETS, KNOWN, SCORES, verdicts, most=most)
     return {
-        kind: [example.image_id for example in getattr(found, kind)] for kind in ("sure_present", "sure_absent", "hard")
+        kind: [example.image_id for example in getattr(examples, kind)]
+        for kind in ("sure_present", "sure_absent", "hard")
     }
 
 
-def test_without_verdicts_the_surest_known_cells_are_shown():
+def test_without_verdicts_the_surest_known_pairs_are_shown():
     assert chosen() == {"sure_present": ["b", "a"], "sure_absent": ["c", "d"], "hard": ["d", "e"]}
 
 
-def test_an_unknown_cell_is_never_an_example_by_its_score():
-    assert all("f" not in found for found in chosen().values())
+def test_an_unknown_pair_is_never_an_example_by_its_score():
+    assert all("f" not in examples for examples in chosen().values())
 
 
 def test_what_people_said_comes_first():
-    found = chosen(row("f", "absent"), row("a", "present"))
-    assert found["sure_absent"][0] == "f"
-    assert found["sure_present"] == ["a", "b"]
+    examples = chosen(row("f", "absent"), row("a", "present"))
+    assert examples["sure_absent"][0] == "f"
+    assert examples["sure_present"] == ["a", "b"]
 
 
 def test_people_who_differ_or_are_unsure_make_a_hard_case():
-    found = chosen(row("a", "present"), row("a", "absent", who="Bob"), row("c", "unsure"))
-    assert found["hard"][:2] == ["a", "c"]
-    assert "a" not in found["sure_present"] + found["sure_absent"]
+    examples = chosen(row("a", "present"), row("a", "absent", who="Bob"), row("c", "unsure"))
+    assert examples["hard"][:2] == ["a", "c"]
+    assert "a" not in examples["sure_present"] + examples["sure_absent"]
 
 
 def test_people_against_the_model_are_sure_and_hard():
-    found = chosen(row("b", "absent"))
-    assert found["sure_absent"][0] == found["hard"][0] == "b"
+    examples = chosen(row("b", "absent"))
+    assert examples["sure_absent"][0] == examples["hard"][0] == "b"
 
 
 def test_there_are_never_more_pictures_than_asked_for():

@@ -16,7 +16,7 @@ from tasks.taxonomy.taxonomy import parse_taxonomy
 NOW = "2026-05-01T00:00:00+00:00"
 IMAGES = pa.table(
     {
-        "image_id": ["coco/1", "coco/2", "web/é", "web/twin"],
+        "image_id": ["coco/1", "coco/2", "web/é", "web/copy"],
         "sha256": ["h1", "h2", "h3", "h4"],
         "uri": ["raw/coco/001.jpg", "raw/coco/002.jpg", "raw/web/é 1.jpg", "raw/web/002.jpg"],
     }
@@ -41,8 +41,8 @@ def complaint(read, text: str, make: Importer) -> str:
 
 
 def test_one_verdict_is_completed_from_the_images_table(make):
-    found = make.verdict("coco/1", "cat", "present", where="x", reason="by hand")
-    assert found == Verdict("coco/1", "cat", "present", "ann", NOW, sha256="h1", reason="by hand")
+    verdict = make.verdict("coco/1", "cat", "present", where="x", reason="by hand")
+    assert verdict == Verdict("coco/1", "cat", "present", "ann", NOW, sha256="h1", reason="by hand")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_only_an_uploaded_file_loses_the_beginning_of_its_name(make):
 
 
 def test_a_file_name_of_two_images_is_not_guessed(make):
-    with pytest.raises(VerdictError, match=r"x: image '002.jpg' may be any of coco/2, web/twin"):
+    with pytest.raises(VerdictError, match=r"x: image '002.jpg' may be any of coco/2, web/copy"):
         make.verdict("002.jpg", "cat", "present", where="x")
 
 
@@ -127,23 +127,23 @@ def test_a_table_with_any_order_of_columns(make):
     assert (second.image_id, second.sha256, second.who, second.when) == ("coco/2", "h2", "ann", NOW)
 
 
-def test_quoted_cells_may_hold_commas_and_lines(make):
-    (found,) = from_csv('image,label,verdict,reason\n001.jpg,cat,unsure,"dark,\nfar"\n', make, where="export")
-    assert found.reason == "dark,\nfar"
+def test_quoted_fields_may_hold_commas_and_lines(make):
+    (verdict,) = from_csv('image,label,verdict,reason\n001.jpg,cat,unsure,"dark,\nfar"\n', make, where="export")
+    assert verdict.reason == "dark,\nfar"
 
 
 REASONED = "image,label,verdict,reason\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         ("", "export:1: no column 'image'; found none"),
         ("image,label\n", "export:1: no column 'verdict'"),
         ("image,label,verdict,whoo\n", "unknown column 'whoo'. Did you mean 'who'?"),
         ("image,label,verdict\ncoco/1,cat,present\ncoco/1,cat,yes\n", "export:3: verdict: 'yes'"),
-        ("image,label,verdict\ncoco/1,cat\n", "export:2: expected 3 cells"),
-        ("image,label,verdict\ncoco/1,cat,present,more\n", "export:2: expected 3 cells"),
+        ("image,label,verdict\ncoco/1,cat\n", "export:2: expected 3 fields"),
+        ("image,label,verdict\ncoco/1,cat,present,more\n", "export:2: expected 3 fields"),
         ("image,label,verdict,when\ncoco/1,cat,present,today\n", "export:2: when: 'today'"),
         ('image,"label,verdict\ncoco/1,cat,present\n', "export:1: unexpected end of data, read to line 2."),
         (
@@ -153,8 +153,8 @@ REASONED = "image,label,verdict,reason\n"
         (REASONED + 'coco/1,cat,present,"dark" or far\n', "export:2: ',' expected after '\"'"),
     ],
 )
-def test_a_wrong_table_is_named_by_line(make, text, words):
-    assert words in complaint(from_csv, text, make)
+def test_a_wrong_table_is_named_by_line(make, text, expected):
+    assert expected in complaint(from_csv, text, make)
 
 
 def test_an_open_quote_in_a_long_table_is_named_by_line(make):
@@ -175,23 +175,23 @@ def studio(*tasks: dict) -> str:
 
 
 def test_a_verdict_is_about_the_asked_label(make):
-    asked = {"image": "/data/local-files/001.jpg", "label": "forest", "reason": "missing?", "queue": "q1"}
+    data = {"image": "/data/local-files/001.jpg", "label": "forest", "reason": "missing?", "queue": "q1"}
     by = {"completed_by": {"email": "eve@x.org"}, "created_at": "2026-01-02T03:04:05.6Z"}
-    (found,) = from_label_studio(studio(task("absent", data=asked, **by)), make, where="export")
-    assert brief([found]) == [("coco/1", "forest", "absent")]
-    assert (found.who, found.reason, found.queue) == ("eve@x.org", "missing?", "q1")
-    assert found.when == "2026-01-02T03:04:05.6+00:00"
+    (verdict,) = from_label_studio(studio(task("absent", data=data, **by)), make, where="export")
+    assert brief([verdict]) == [("coco/1", "forest", "absent")]
+    assert (verdict.who, verdict.reason, verdict.queue) == ("eve@x.org", "missing?", "q1")
+    assert verdict.when == "2026-01-02T03:04:05.6+00:00"
 
 
 def test_without_an_asked_label_the_control_s_name_is_the_label(make):
     export = studio(task("unsure", data={"image_id": "coco/2"}, from_name="cat", completed_by=3))
-    (found,) = from_label_studio(export, make, where="export")
-    assert (found.label, found.verdict, found.who) == ("cat", "unsure", "3")
+    (verdict,) = from_label_studio(export, make, where="export")
+    assert (verdict.label, verdict.verdict, verdict.who) == ("cat", "unsure", "3")
 
 
 def test_ticked_labels_are_present(make):
-    found = from_label_studio(studio(task("cat", "forest", data={"image_id": "coco/2"})), make, where="export")
-    assert brief(found) == [("coco/2", "cat", "present"), ("coco/2", "forest", "present")]
+    verdicts = from_label_studio(studio(task("cat", "forest", data={"image_id": "coco/2"})), make, where="export")
+    assert brief(verdicts) == [("coco/2", "cat", "present"), ("coco/2", "forest", "present")]
 
 
 @pytest.mark.parametrize("written", ["Absent", "ABSENT", " absent "])
@@ -213,7 +213,7 @@ def test_cancelled_and_empty_annotations_say_nothing(make):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         ("nope", "export: not JSON"),
         ("{}", "expected a list of tasks"),
@@ -221,8 +221,8 @@ def test_cancelled_and_empty_annotations_say_nothing(make):
         (studio(task("dog", data={"image_id": "coco/1"})), "export: task 7: label: no label 'dog'"),
     ],
 )
-def test_a_wrong_label_studio_export_is_named_by_task(make, text, words):
-    assert words in complaint(from_label_studio, text, make)
+def test_a_wrong_label_studio_export_is_named_by_task(make, text, expected):
+    assert expected in complaint(from_label_studio, text, make)
 
 
 def annotated(annotations: object) -> str:
@@ -230,7 +230,7 @@ def annotated(annotations: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         (studio({"id": 7, "data": "001.jpg"}), 'task 7: data: expected an object {…}, found "001.jpg"'),
         (studio({"id": 7, "data": {"image": 1}}), "task 7: data.image_id or data.image: expected text, found 1"),
@@ -244,9 +244,9 @@ def annotated(annotations: object) -> str:
         (annotated([{"result": [{"value": {"choices": [3]}}]}]), "value.choices: expected text, found 3"),
     ],
 )
-def test_what_label_studio_never_writes_is_named_by_task_and_annotation(make, text, words):
+def test_what_label_studio_never_writes_is_named_by_task_and_annotation(make, text, expected):
     message = complaint(from_label_studio, text, make)
-    assert words in message
+    assert expected in message
     assert message.startswith("export: task 7: ")
     assert message.endswith(". Export it from Label Studio as JSON anew.")
 
@@ -276,12 +276,12 @@ def test_cvat_tags_are_verdicts_and_boxes_are_not(make):
 
 def test_a_cvat_export_without_names_and_times_takes_the_given_ones(make):
     text = '<annotations><image name="001.jpg"><tag label="cat"/></image></annotations>'
-    (found,) = from_cvat(text, make, where="export")
-    assert (found.who, found.when) == ("ann", NOW)
+    (verdict,) = from_cvat(text, make, where="export")
+    assert (verdict.who, verdict.when) == ("ann", NOW)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         ("<annotations>", "export: not XML"),
         ("<annotation/>", "found <annotation>, expected <annotations>"),
@@ -289,5 +289,5 @@ def test_a_cvat_export_without_names_and_times_takes_the_given_ones(make):
         (CVAT.replace("Absent", "no"), "verdict: 'no'"),
     ],
 )
-def test_a_wrong_cvat_export_is_named_by_image(make, text, words):
-    assert words in complaint(from_cvat, text, make)
+def test_a_wrong_cvat_export_is_named_by_image(make, text, expected):
+    assert expected in complaint(from_cvat, text, make)

@@ -54,7 +54,7 @@ def test_the_order_of_work_does_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(0)
     positives, pool = rng.normal(size=(5, 8)), rng.normal(size=(101, 8))
     whole = mine(positives, pool, most=7)
-    monkeypatch.setattr("tasks.review.mining.BLOCK_ROWS", 10)
+    monkeypatch.setattr("tasks.review.mining.BATCH_ROWS", 10)
     for a, b in zip(mine(positives, pool, most=7), whole, strict=True):
         np.testing.assert_allclose(a, b)
 
@@ -62,7 +62,7 @@ def test_the_order_of_work_does_not_change_the_answer(monkeypatch):
 LABELS = ["cat", "dog"]
 PREDICTIONS = predictions_of(
     LABELS,
-    {"known": [0.9, 0.1], "twin": [0.8, 0.2], "near": [0.7, 0.3], "stated": [0.6, 0.4], "far": [0.1, 0.5]},
+    {"known": [0.9, 0.1], "judged": [0.8, 0.2], "near": [0.7, 0.3], "stated": [0.6, 0.4], "far": [0.1, 0.5]},
     partitions=["train", "pool", "pool", "pool", "pool"],
     embeddings_ND=np.asarray([[1, 0], [1, 0], [1, 0.2], [1, 0], [-1, 0]], np.float32),
 )
@@ -70,12 +70,12 @@ PREDICTIONS = predictions_of(
 
 def test_mined_questions_are_about_pool_images_of_which_nothing_is_known():
     labels = labels_of(("known", "cat", 1), ("stated", "cat", 0), ("near", "dog", 1))
-    found = mined_questions(PREDICTIONS, "cat", labels, {"twin"}, most=2).to_pylist()
-    assert [row["image_id"] for row in found] == ["near", "far"]
-    assert {(row["label"], row["given"], row["reason"]) for row in found} == {("cat", -1, "mined")}
-    assert found[0]["score"] == pytest.approx(0.7)
+    questions = mined_questions(PREDICTIONS, "cat", labels, {"judged"}, most=2).to_pylist()
+    assert [row["image_id"] for row in questions] == ["near", "far"]
+    assert {(row["label"], row["given"], row["reason"]) for row in questions} == {("cat", -1, "mined")}
+    assert questions[0]["score"] == pytest.approx(0.7)
     # cos of [1, 0] and [1, 0.2] is 1 / sqrt(1.04) = 0.9806; (0.9806 - 1) / 2 = -0.0097. Opposite: (-1 - 1) / 2.
-    assert [row["priority"] for row in found] == pytest.approx([-0.0097, -1.0], abs=1e-4)
+    assert [row["priority"] for row in questions] == pytest.approx([-0.0097, -1.0], abs=1e-4)
 
 
 def test_a_label_without_positives_has_nothing_to_mine():

@@ -79,26 +79,28 @@ def elsewhere(folder: Path) -> Iterator[Path]:
 
 
 def go_round(folder: Path) -> RoundTrip:
-    from tasks.commands import review_steps
+    from tasks.core.workspace import Workspace
+    from tasks.review.screen import exchange
     from tasks.review.screen.connection import load_dataset
     from tasks.review.verdicts import read_verdicts
 
     params = new_home(folder, port=free_port())
     quarantine(params, "toy/gone", "memory://bucket/gone")  # remote, and a name that does not say what it is
-    pushed = review_steps.push(params, "Ada")
-    dataset = load_dataset("toy", review_steps.FOLDER)
+    workspace = Workspace(params.paths)
+    pushed = exchange.push(workspace, "toy", "Ada")
+    dataset = load_dataset("toy", exchange.FOLDER)
     views = {name: len(dataset.load_saved_view(name)) for name in dataset.list_saved_views()}
     plotted = len(dataset.load_brain_results("embeddings").points)
     with opened_app() as url:
         judge_in_the_app(url)
     write_taxonomy(params, RENAMED)  # before anybody pulls
-    pulled = review_steps.pull(params, "Ada")
+    pulled = exchange.pull(workspace, "toy", "Ada")
     verdicts = [vars(verdict) for verdict in read_verdicts(params.paths.verdicts)]
     written_once = params.paths.verdicts.read_bytes()
-    pulled_again = review_steps.pull(params, "Bob")
+    pulled_again = exchange.pull(workspace, "toy", "Bob")
     written_twice = params.paths.verdicts.read_bytes()
-    review_steps.push(params, "Bob")
-    after = load_dataset("toy", review_steps.FOLDER).values(["image_id", "asked", "tags"])
+    exchange.push(workspace, "toy", "Bob")
+    after = load_dataset("toy", exchange.FOLDER).values(["image_id", "asked", "tags"])
     return RoundTrip(
         pushed,
         views,
@@ -108,7 +110,7 @@ def go_round(folder: Path) -> RoundTrip:
         written_once,
         pulled_again,
         written_twice,
-        pulled_after_second_push=review_steps.pull(params, "Bob"),
+        pulled_after_second_push=exchange.pull(workspace, "toy", "Bob"),
         tags_after_second_push={(image, asked): tags for image, asked, tags in zip(*after, strict=True) if tags},
         outside=[str(path) for path in (folder / "home").rglob("*") if "fiftyone" in str(path).lower()],
     )
@@ -130,10 +132,10 @@ def free_port() -> int:
 @contextmanager
 def opened_app() -> Iterator[str]:
     """`review open` in a process of its own, as a person has it in another terminal. Yields the address it says."""
-    command = "from tasks.commands.review import review_app; review_app()"
-    words = [sys.executable, "-c", command, "open", "--no-browser"]
+    command = "from tasks.commands.review import app; app()"
+    command_line = [sys.executable, "-c", command, "open", "--no-browser"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment)
     try:
         line = process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), line
@@ -209,8 +211,8 @@ def test_every_question_with_an_embedding_is_plotted(round_trip):
 
 
 def test_tags_given_in_the_app_become_verdicts_under_the_name_that_a_label_has_by_then(round_trip):
-    said = {(v["image_id"], v["label"]): v["verdict"] for v in round_trip.verdicts}
-    assert said == {
+    verdicts = {(v["image_id"], v["label"]): v["verdict"] for v in round_trip.verdicts}
+    assert verdicts == {
         ("toy/a", "cat"): "absent",
         ("toy/b", "dog"): "present",
         ("toy/c", "dog"): "unsure",

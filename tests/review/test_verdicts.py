@@ -52,7 +52,7 @@ def test_a_byte_order_mark_is_no_typo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "expected"),
     [
         ({"verdict": "presnt"}, ["verdicts.jsonl:2:", "verdict:", "'presnt'", "Did you mean 'present'?"]),
         ({"label": "forrest"}, ["verdicts.jsonl:2:", "label:", "'forrest'", "Did you mean 'forest'?"]),
@@ -65,17 +65,17 @@ def test_a_byte_order_mark_is_no_typo(tmp_path):
         ({"queue": 7}, ["verdicts.jsonl:2:", "queue:", "found 7"]),
     ],
 )
-def test_a_wrong_line_is_named_by_number_and_field(wrong, words):
+def test_a_wrong_line_is_named_by_number_and_field(wrong, expected):
     message = complaint(line(), line(**wrong))
-    assert all(word in message for word in words), message
+    assert all(part in message for part in expected), message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{'a': 1}", "not JSON"), ("<<<<<<< HEAD", "not JSON"), ("[1]", "found list")]
+    ("text", "expected"), [("{'a': 1}", "not JSON"), ("<<<<<<< HEAD", "not JSON"), ("[1]", "found list")]
 )
-def test_a_line_that_is_no_object_is_named(text, words):
-    assert words in complaint(line(), "", text)
+def test_a_line_that_is_no_object_is_named(text, expected):
+    assert expected in complaint(line(), "", text)
     assert "verdicts.jsonl:3:" in complaint(line(), "", text)
 
 
@@ -95,13 +95,13 @@ def test_names_in_any_script_survive(tmp_path):
 
 
 def test_the_same_letter_typed_as_two_characters_is_the_same_label():
-    (found,) = parse_verdicts(line(label=unicodedata.normalize("NFD", "café")), TAXONOMY)
-    assert found.label == "café"
+    (verdict,) = parse_verdicts(line(label=unicodedata.normalize("NFD", "café")), TAXONOMY)
+    assert verdict.label == "café"
 
 
 def test_labels_of_before_a_migration_are_accepted_as_they_are():
-    (found,) = parse_verdicts(line(label="wood"), TAXONOMY)
-    assert found.label == "wood"
+    (verdict,) = parse_verdicts(line(label="wood"), TAXONOMY)
+    assert verdict.label == "wood"
 
 
 def test_labels_are_not_checked_without_a_taxonomy():

@@ -20,13 +20,13 @@ from tasks.stages import clean
 from tests.conftest import ROOT
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-WORDS = [*DIGITS, "even", "odd"]
+LABELS = [*DIGITS, "even", "odd"]
 PARTITIONS = {"train": 300, "calibration": 60, "test": 40, "pretrain": 10, "pool": 10}
 
 
 @pytest.fixture
 def params(tmp_path, monkeypatch) -> Params:
-    """What the stages before `clean` leave: 360 images whose annotations have flips, and opinions that know better."""
+    """What the stages before `clean` leave: 360 images whose annotations have errors, and scores that know better."""
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml")
     paths, rng = params.paths, np.random.default_rng(0)
@@ -55,26 +55,26 @@ def params(tmp_path, monkeypatch) -> Params:
     )
     write(paths.splits, tables.SPLITS, image_id=ids, partition=partitions, fold=[0] * len(ids))
     n, c = np.nonzero(given_NC)
-    stated = {"state": [1] * len(n), "confidence": [1.0] * len(n), "origin": ["annotation"] * len(n)}
-    cells = {"image_id": [ids[i] for i in n], "label": [DIGITS[j] for j in c]}
-    write(paths.deduplicated / "labels.parquet", tables.LABELS, **cells, **stated)
+    more = {"state": [1] * len(n), "confidence": [1.0] * len(n), "origin": ["annotation"] * len(n)}
+    pairs = {"image_id": [ids[i] for i in n], "label": [DIGITS[j] for j in c]}
+    write(paths.deduplicated / "labels.parquet", tables.LABELS, **pairs, **more)
     write(
         paths.deduplicated / "unknown.parquet",
         tables.UNKNOWN,
         image_id=pa.array([], pa.string()),
         label=pa.array([], pa.string()),
     )
-    write(paths.mapped / "coverage.parquet", tables.COVERAGE, source=["set"] * 12, label=WORDS)
+    write(paths.mapped / "coverage.parquet", tables.COVERAGE, source=["set"] * 12, label=LABELS)
     tables.write_table(paths.mapped / "proposals.parquet", tables.empty(tables.LABELS))
     tables.write_table(paths.mapped / "label_spaces.parquet", tables.empty(tables.COVERAGE))
     tables.write_table(paths.mapped / "look_again.parquet", tables.empty(tables.LOOK_AGAIN))
-    tables.write_json(paths.mapped / "vocabulary.json", {"labels": WORDS, "groups": [], "display_names": WORDS})
+    tables.write_json(paths.mapped / "vocabulary.json", {"labels": LABELS, "groups": [], "display_names": LABELS})
     shown = [i for i, name in enumerate(partitions) if name in ("train", "calibration", "pool")]
     both_NC = np.concatenate(
         [scores_NC, scores_NC[:, ::2].max(1, keepdims=True), scores_NC[:, 1::2].max(1, keepdims=True)], 1
     )
     out_of_fold = Predictions(
-        [ids[i] for i in shown], [partitions[i] for i in shown], WORDS, both_NC[shown], "", "raw", both_NC[shown]
+        [ids[i] for i in shown], [partitions[i] for i in shown], LABELS, both_NC[shown], "", "raw", both_NC[shown]
     )
     write_predictions(paths.out_of_fold, out_of_fold)
     paths.taxonomy.parent.mkdir(parents=True)
@@ -142,8 +142,8 @@ def test_a_verdict_outranks_the_policy_and_is_not_asked_again(params):
     run(params)
     assert state(params, row["image_id"], row["label"]) == 0
     assert state(params, question["image_id"], question["label"]) == -1
-    asked = {(q["image_id"], q["label"]) for q in queue(params)}
-    assert not asked & {(r["image_id"], r["label"]) for r in (row, question)}
+    questions = {(q["image_id"], q["label"]) for q in queue(params)}
+    assert not questions & {(r["image_id"], r["label"]) for r in (row, question)}
 
 
 def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
@@ -155,7 +155,7 @@ def test_with_cleaning_off_only_verdicts_and_the_audit_remain(params):
 
 
 def test_without_scores_nothing_is_accused(params):
-    nothing = Predictions([], [], WORDS, np.zeros((0, 12), np.float32), "", "raw")
+    nothing = Predictions([], [], LABELS, np.zeros((0, 12), np.float32), "", "raw")
     write_predictions(params.paths.out_of_fold, nothing)
     report = run(params)
     assert report["actions"]["kept"] == 360 * 10
@@ -168,15 +168,15 @@ def test_disagreement_and_lost_verdicts_are_listed(params):
     judge(params, "set/nowhere", "two", "absent")
     report = run(params)
     listed = json.loads((params.paths.cleaned / "review.json").read_text())
-    assert [c["said"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
+    assert [c["verdicts"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
     assert [u["why"] for u in listed["unmatched"]] == ["the image has vanished"]
     assert (report["review"]["conflicts"], report["review"]["unmatched"]) == (1, 1)
-    assert report["review"]["agreement"][0]["cells"] == 1
+    assert report["review"]["agreement"][0]["pairs"] == 1
     assert state(params, "set/001", "two") == -1
     assert ("set/001", "two", -1) in {(q["image_id"], q["label"], q["given"]) for q in queue(params)}
 
 
-def test_people_at_odds_about_a_test_image_or_a_whole_are_asked_again(params):
+def test_people_at_odds_about_a_test_image_or_a_parent_are_asked_again(params):
     for image_id, label in (("set/370", "two"), ("set/001", "even")):
         judge(params, image_id, label, "present", who="ann")
         judge(params, image_id, label, "absent", who="bob")
@@ -193,13 +193,13 @@ def test_what_follows_from_a_verdict_is_not_asked(params):
     assert {q["label"] for q in queue(params)} <= {"one", "three", "five", "seven", "nine"}
 
 
-def test_a_whole_with_other_kinds_than_ours_is_judged_like_any_label(params):
+def test_a_parent_with_other_children_than_ours_is_cleaned_like_any_label(params):
     text = params.paths.taxonomy.read_text(encoding="utf-8")
     params.paths.taxonomy.write_text(text.replace("closed: true", "closed: false"), encoding="utf-8")
     path = params.paths.deduplicated / "labels.parquet"
     labels = tables.read_table(path, tables.LABELS)
-    of_kind = {row["image_id"] for row in labels.to_pylist() if row["label"] in DIGITS[::2]}
-    noticed = [image_id for n, image_id in enumerate(sorted(of_kind)) if n % 5]
+    even = {row["image_id"] for row in labels.to_pylist() if row["label"] in DIGITS[::2]}
+    noticed = [image_id for n, image_id in enumerate(sorted(even)) if n % 5]
     rows = [{"image_id": i, "label": "even", "state": 1, "confidence": 1.0, "origin": "annotation"} for i in noticed]
     more = pa.Table.from_pylist(rows, schema=tables.LABELS)
     tables.write_table(path, pa.concat_tables([labels, more]).sort_by("image_id"), tables.LABELS)
@@ -214,7 +214,7 @@ def migrate(params: Params, steps: str) -> None:
     params.paths.taxonomy.write_text(text.replace("migrations: []", f"migrations: {steps}"), encoding="utf-8")
 
 
-def test_verdicts_of_before_a_rename_stay_in_force(params):
+def test_verdicts_of_before_a_rename_still_hold(params):
     for image_id in ("set/001", "set/002"):
         judge(params, image_id, "couple", "present")
     judge(params, "set/002", "two", "absent", when="2026-06-01T00:00:00+00:00")  # the same person, after the rename
@@ -228,19 +228,19 @@ def test_verdicts_of_before_a_rename_stay_in_force(params):
 
 def test_what_a_split_leaves_open_is_unknown_and_asked_first(params):
     judge(params, "set/001", "curl", "present")
-    said_nothing = {"image_id": ["set/003"], "label": ["nine"], "was": ["curl"]}
-    tables.write_table(params.paths.mapped / "look_again.parquet", pa.table(said_nothing), tables.LOOK_AGAIN)
+    unasked = {"image_id": ["set/003"], "label": ["nine"], "was": ["curl"]}
+    tables.write_table(params.paths.mapped / "look_again.parquet", pa.table(unasked), tables.LOOK_AGAIN)
     migrate(params, "[{split: {curl: [six, nine]}}]")
     report = run(params)
     assert {state(params, "set/001", label) for label in ("six", "nine")} == {-1}
     listed = json.loads((params.paths.cleaned / "review.json").read_text())
     assert [(v["label"], v["now"]) for v in listed["ask_again"]] == [("curl", ["six", "nine"])]
     assert report["review"]["ask_again"] == 1
-    worth = {(q["image_id"], q["label"]): q["given"] for q in queue(params)}
-    assert [worth[cell] for cell in (("set/001", "six"), ("set/001", "nine"), ("set/003", "nine"))] == [-1] * 3
+    given = {(q["image_id"], q["label"]): q["given"] for q in queue(params)}
+    assert [given[pair] for pair in (("set/001", "six"), ("set/001", "nine"), ("set/003", "nine"))] == [-1] * 3
 
 
-def test_people_whose_words_a_merge_brings_together_can_be_at_odds(params):
+def test_people_whose_verdicts_a_merge_brings_together_can_be_at_odds(params):
     judge(params, "set/001", "rounded", "present", who="ann")
     judge(params, "set/001", "curled", "present", who="ann")
     judge(params, "set/001", "rounded", "absent", who="bob")
@@ -248,7 +248,7 @@ def test_people_whose_words_a_merge_brings_together_can_be_at_odds(params):
     migrate(params, "[{merge: {eight: [rounded, curled]}}]")
     run(params)
     listed = json.loads((params.paths.cleaned / "review.json").read_text())
-    assert [c["said"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
+    assert [c["verdicts"] for c in listed["conflicts"]] == [{"ann": "present", "bob": "absent"}]
     assert state(params, "set/001", "eight") == -1
 
 
@@ -279,6 +279,6 @@ def test_the_model_s_proposals_are_kept_with_their_origin(params):
 
 def test_asking_costs_no_more_than_the_budget(params):
     run(params)
-    asked = queue(params)
-    assert 0 < len(asked) <= params.review.budget
-    assert sum(q["reason"] == AUDIT for q in asked) == round(params.review.budget * params.review.audit_share)
+    questions = queue(params)
+    assert 0 < len(questions) <= params.review.budget
+    assert sum(q["reason"] == AUDIT for q in questions) == round(params.review.budget * params.review.audit_share)

@@ -49,7 +49,7 @@ class Card:
     question: Question | None = None
     present: tuple[str, ...] = ()  # labels that the cleaned data says are on the image
     scores: tuple[tuple[str, float], ...] = ()  # (label, score), highest first
-    duplicate_group: str = ""  # "" for an image without a twin
+    duplicate_group: str = ""  # "" for an image without a duplicate
     quarantined: str = ""  # why the image is not used; "" when it is
     point: tuple[float, float] | None = None  # place in the embeddings plot
 
@@ -64,10 +64,10 @@ def queue_id(queue: pa.Table) -> str:
 def one_label_at_a_time(queue: pa.Table) -> list[dict]:
     """QUEUE rows grouped by label, the label with the most priority in all first, best first within it."""
     rows = queue.to_pylist()
-    worth: dict[str, float] = defaultdict(float)
+    gain: dict[str, float] = defaultdict(float)
     for row in rows:
-        worth[row["label"]] += row["priority"]
-    return sorted(rows, key=lambda row: (-worth[row["label"]], row["label"], -row["priority"], row["image_id"]))
+        gain[row["label"]] += row["priority"]
+    return sorted(rows, key=lambda row: (-gain[row["label"]], row["label"], -row["priority"], row["image_id"]))
 
 
 def cards_of(
@@ -78,16 +78,18 @@ def cards_of(
     predictions: Predictions,
     points: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Card]:
-    """Cards in the order in which they are asked, then twins side by side, then quarantined images.
+    """Cards in the order in which they are asked, then duplicates side by side, then quarantined images.
 
     queue: QUEUE.  images: IMAGES.  labels: LABELS, cleaned.  groups: GROUPS.  points: image id -> place in the plot.
     A question about an image that the images table no longer lists has no card.
     """
-    asked = one_label_at_a_time(queue)
-    twins = twin_groups(groups)
+    rows = one_label_at_a_time(queue)
+    group_of = duplicate_groups(groups)
     quarantined = images.filter(pc.equal(images["status"], "quarantined"))["image_id"].to_pylist()
-    in_question = {row["image_id"] for row in asked}
-    others = [i for i in [*sorted(twins, key=lambda i: (twins[i], i)), *sorted(quarantined)] if i not in in_question]
+    in_question = {row["image_id"] for row in rows}
+    others = [
+        i for i in [*sorted(group_of, key=lambda i: (group_of[i], i)), *sorted(quarantined)] if i not in in_question
+    ]
     wanted = [*in_question, *others]
     image_of = {row["image_id"]: row for row in _rows_of(images, wanted)}
     present = _present(labels, wanted)
@@ -103,21 +105,21 @@ def cards_of(
             question=question,
             present=present.get(image_id, ()),
             scores=scores.get(image_id, ()),
-            duplicate_group=twins.get(image_id, ""),
+            duplicate_group=group_of.get(image_id, ""),
             quarantined=(image["reason"] or "no reason given") if image["status"] == "quarantined" else "",
             point=(points or {}).get(image_id),
         )
 
-    questions = [(r["image_id"], Question(r["label"], r["given"], r["score"], r["reason"])) for r in asked]
+    questions = [(r["image_id"], Question(r["label"], r["given"], r["score"], r["reason"])) for r in rows]
     return [card(i, q) for i, q in [*questions, *((i, None) for i in others)] if i in image_of]
 
 
-def twin_groups(groups: pa.Table) -> dict[str, str]:
-    """Image id -> group of every image that has a twin."""
+def duplicate_groups(groups: pa.Table) -> dict[str, str]:
+    """Image id -> group of every image that has a duplicate."""
     sizes = groups.group_by("group_id").aggregate([([], "count_all")])
     shared = sizes.filter(pc.greater(sizes["count_all"], 1))["group_id"]
-    twins = groups.filter(pc.is_in(groups["group_id"], shared.combine_chunks()))
-    return dict(zip(twins["image_id"].to_pylist(), twins["group_id"].to_pylist(), strict=True))
+    members = groups.filter(pc.is_in(groups["group_id"], shared.combine_chunks()))
+    return dict(zip(members["image_id"].to_pylist(), members["group_id"].to_pylist(), strict=True))
 
 
 def _rows_of(table: pa.Table, image_ids: Sequence[str]) -> list[dict]:
@@ -125,17 +127,17 @@ def _rows_of(table: pa.Table, image_ids: Sequence[str]) -> list[dict]:
 
 
 def _present(labels: pa.Table, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    labels_of: dict[str, list[str]] = defaultdict(list)
     for row in _rows_of(labels.filter(pc.equal(labels["state"], PRESENT)), image_ids):
-        found[row["image_id"]].append(row["label"])
-    return {image_id: tuple(sorted(names)) for image_id, names in found.items()}
+        labels_of[row["image_id"]].append(row["label"])
+    return {image_id: tuple(sorted(names)) for image_id, names in labels_of.items()}
 
 
 def _scores(predictions: Predictions, image_ids: Sequence[str]) -> dict[str, tuple[tuple[str, float], ...]]:
-    wanted, found = set(image_ids), {}
+    wanted, best_of = set(image_ids), {}
     for row, image_id in enumerate(predictions.image_ids):
         if image_id in wanted:
             scores_C = predictions.scores_NC[row]
             best = np.argsort(-scores_C, kind="stable")[:MOST_SCORES]
-            found[image_id] = tuple((predictions.labels[c], float(scores_C[c])) for c in best)
-    return found
+            best_of[image_id] = tuple((predictions.labels[c], float(scores_C[c])) for c in best)
+    return best_of

@@ -160,18 +160,18 @@ def _plot(fo: ModuleType, samples: Sequence[Any], cards: Sequence[Card], dataset
 def _save_views(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapping[str, str]) -> list[str]:
     """Numbered, because FiftyOne makes an address of each name and drops every letter outside a-z from it."""
     field = fo.ViewField
-    asked = dataset.exists("question").sort_by("position")
+    questions = dataset.exists("question").sort_by("position")
     answered = field("tags").contains(list(VERDICTS)) | field("question.tags").contains(list(VERDICTS))
-    differing = asked.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
+    differing = questions.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
     views: list[tuple[str, str, Any]] = [
-        ("queue", "all questions, one label after the other", asked),
-        ("undecided", "questions without a verdict", asked.match(~answered)),
+        ("queue", "all questions, one label after the other", questions),
+        ("undecided", "questions without a verdict", questions.match(~answered)),
         ("disagreement", "annotation and score differ by 0.5 or more", differing),
-        ("duplicates", "twins side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
+        ("duplicates", "duplicates side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
         ("quarantine", "images that are not used, and why", dataset.exists("quarantined")),
     ]
     for label in dict.fromkeys(card.question.label for card in cards if card.question):
-        views.append((_asking(label, names), f"questions about {label}", asked.match(field("asked") == label)))
+        views.append((_asking(label, names), f"questions about {label}", questions.match(field("asked") == label)))
     named = [f"{number:02d} {name}" for number, (name, _, _) in enumerate(views)]
     for name, (_, description, view) in zip(named, views, strict=True):
         dataset.save_view(name, view, description=description)
@@ -203,9 +203,9 @@ def read_back(*, name: str, folder: Path) -> ReadBack:
                 sha256=sha256 or "",
                 asked=asked or "",
                 reason=reason or "",
-                tags=frozenset(tag for found in tags for tag in found or ()),
+                tags=frozenset(tag for of_field in tags for tag in of_field or ()),
                 touched=touched.replace(tzinfo=UTC).isoformat(timespec="seconds"),
-                pulled={label: tuple(told) for label, told in json.loads(pulled or "{}").items()},
+                pulled={label: tuple(verdict) for label, verdict in json.loads(pulled or "{}").items()},
             )
         )
     stray = sum(sum(dataset.count_label_tags(field).values()) for field in ("labels", "scores"))
@@ -215,5 +215,5 @@ def read_back(*, name: str, folder: Path) -> ReadBack:
 
 def mark_pulled(pulled: Sequence[Mapping[str, tuple[str, str, str]]], *, name: str, folder: Path) -> None:
     """Note on each card, in the order of `read_back`, what was pulled from it and whose it is."""
-    values = [json.dumps(found, ensure_ascii=False) if found else None for found in pulled]
+    values = [json.dumps(verdicts, ensure_ascii=False) if verdicts else None for verdicts in pulled]
     load_dataset(name, folder).set_values("pulled", values)

@@ -58,7 +58,7 @@ def judgements_of(cards: Iterable[TaggedCard], names: Mapping[str, str], who: st
     """
     bearers = Counter(names.values())  # a name that two labels share says neither
     label_of = {name: label for label, name in names.items() if bearers[name] == 1} | {label: label for label in names}
-    found: dict[tuple[str, str], dict[str, Judgement]] = defaultdict(dict)
+    answers: dict[tuple[str, str], dict[str, Judgement]] = defaultdict(dict)
     complaints: list[str] = []
     strangers: Counter[str] = Counter()
     for card in cards:
@@ -71,12 +71,12 @@ def judgements_of(cards: Iterable[TaggedCard], names: Mapping[str, str], who: st
             elif label is None:
                 complaints.append(f"{card.image_id}: tag '{tag}': no label '{written}'. {did_you_mean(written, names)}")
             else:
-                found[card.image_id, label].setdefault(verdict, _judgement(card, label, verdict, who))
+                answers[card.image_id, label].setdefault(verdict, _judgement(card, label, verdict, who))
     judgements = []
-    for (image_id, label), by_verdict in sorted(found.items()):
+    for (image_id, label), by_verdict in sorted(answers.items()):
         if len(by_verdict) > 1:
-            said = " and ".join(sorted(by_verdict))
-            complaints.append(f"{image_id}: '{label}' is tagged {said}. Take the wrong tag off and pull again.")
+            tags = " and ".join(sorted(by_verdict))
+            complaints.append(f"{image_id}: '{label}' is tagged {tags}. Take the wrong tag off and pull again.")
         else:
             judgements.extend(by_verdict.values())
     if strangers:
@@ -129,7 +129,7 @@ def pulled_from(cards: Sequence[TaggedCard], judgements: Iterable[Judgement]) ->
 
 def renamed(card: TaggedCard, today: Callable[[str], str]) -> TaggedCard:
     """The card with its question under today's name; what was pulled from it under both, since its tags stay."""
-    pulled = {today(label): told for label, told in card.pulled.items()}
+    pulled = {today(label): verdict for label, verdict in card.pulled.items()}
     return replace(card, asked=today(card.asked), pulled={**card.pulled, **pulled})
 
 
@@ -137,30 +137,3 @@ def carried_over(cards: Sequence[Card], before: Iterable[TaggedCard]) -> list[Ta
     """What stood on each card when it was last shown, None for a new card: pushing again takes nothing off."""
     known = {(card.image_id, card.asked): card for card in before}
     return [known.get((card.image_id, card.question.label if card.question else "")) for card in cards]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the questions about one label are answered."""
-
-    label: str
-    asked: int
-    present: int
-    absent: int
-    unsure: int
-
-    @property
-    def left(self) -> int:
-        return self.asked - self.present - self.absent - self.unsure
-
-
-def progress_of(questions: Iterable[tuple[str, str]], decided: Mapping[tuple[str, str], str]) -> list[Progress]:
-    """By label, the one with the most questions left first.
-
-    questions: (image_id, label).  decided: the verdict on each that nobody need be asked about any more.
-    """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for image_id, label in questions:
-        counts[label][decided.get((image_id, label), "left")] += 1
-    rows = [Progress(label, c.total(), c["present"], c["absent"], c["unsure"]) for label, c in counts.items()]
-    return sorted(rows, key=lambda row: (-row.left, row.label))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.review.screen.cards import MOST_SCORES, cards_of, one_label_at_a_time, queue_id, twin_groups
+from tasks.review.screen.cards import MOST_SCORES, cards_of, duplicate_groups, one_label_at_a_time, queue_id
 from tests.review.tables_of import groups_of, images_of, labels_of, predictions_of, queue_of
 
 QUEUE = queue_of(
@@ -19,13 +19,13 @@ def cards(queue=QUEUE, images=None, labels=None, groups=None, predictions=NO_SCO
     return cards_of(queue, images, labels or labels_of(), groups or groups_of(), predictions, points)
 
 
-def asked(cards) -> list[tuple[str, str]]:
+def questions_of(cards) -> list[tuple[str, str]]:
     return [(card.image_id, card.question.label) for card in cards if card.question]
 
 
 def test_questions_come_one_label_after_the_other_the_most_valuable_label_first():
     # dog 0.8 + 0.7 = 1.5, cat 0.9 + 0.5 = 1.4
-    assert asked(cards()) == [("b", "dog"), ("a", "dog"), ("a", "cat"), ("c", "cat")]
+    assert questions_of(cards()) == [("b", "dog"), ("a", "dog"), ("a", "cat"), ("c", "cat")]
 
 
 def test_an_image_with_two_questions_has_two_cards_of_one_question_each():
@@ -47,12 +47,12 @@ def test_nothing_given_disagrees_with_nothing():
     assert cards()[-1].question.disagreement == 0.0
 
 
-def test_twins_stand_side_by_side_after_the_questions():
+def test_duplicates_stand_side_by_side_after_the_questions():
     shown = cards(groups=groups_of(a="a", b="b", c="c", d="g", e="g"))
     assert [(card.image_id, card.duplicate_group) for card in shown[4:]] == [("d", "g"), ("e", "g")]
 
 
-def test_an_image_in_question_has_no_second_card_as_a_twin():
+def test_an_image_in_question_has_no_second_card_as_a_duplicate():
     shown = cards(groups=groups_of(a="g", b="b", c="c", d="g", e="e"))
     assert [card.image_id for card in shown] == ["b", "a", "a", "c", "d"]
     assert [card.duplicate_group for card in shown] == ["", "g", "g", "", "g"]
@@ -64,7 +64,7 @@ def test_quarantined_images_come_last_with_their_reason():
 
 
 def test_a_question_about_an_image_that_vanished_has_no_card():
-    assert asked(cards(images=images_of("b", "c"))) == [("b", "dog"), ("c", "cat")]
+    assert questions_of(cards(images=images_of("b", "c"))) == [("b", "dog"), ("c", "cat")]
 
 
 def test_scores_are_shown_highest_first_and_not_without_end():
@@ -83,8 +83,8 @@ def test_an_empty_queue_gives_no_questions():
     assert cards(queue=QUEUE.slice(0, 0)) == []
 
 
-def test_only_images_with_a_twin_have_a_group():
-    assert twin_groups(groups_of(a="a", b="g", c="g")) == {"b": "g", "c": "g"}
+def test_only_images_with_a_duplicate_have_a_group():
+    assert duplicate_groups(groups_of(a="a", b="g", c="g")) == {"b": "g", "c": "g"}
 
 
 def test_the_queue_s_name_follows_its_questions_and_not_their_order_or_scores():

@@ -22,9 +22,9 @@ def broken_fiftyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     real = take_out_fiftyone()
 
-    def install(statement: str, *, connecting: str = "") -> Path:
+    def install(code: str, *, connecting: str = "") -> Path:
         for package, text in {
-            "fiftyone": statement,
+            "fiftyone": code,
             "fiftyone/brain": "",
             "fiftyone/core": "",
             "fiftyone/core/service": "class Service:\n    def _wait_for_child_port(self, port, timeout): ...",

@@ -29,10 +29,10 @@ def test_a_picture_of_this_machine_is_shown_where_it_lies(uri, tmp_path):
 
 def test_a_remote_picture_is_fetched_once(tmp_path):
     store("memory://screen/once.png", b"first")
-    asked = card("memory://screen/once.png", sha256="0123456789abcdef")
-    local_file(asked, tmp_path)
+    remote = card("memory://screen/once.png", sha256="0123456789abcdef")
+    local_file(remote, tmp_path)
     store("memory://screen/once.png", b"second")
-    assert local_file(asked, tmp_path).read_bytes() == b"first"
+    assert local_file(remote, tmp_path).read_bytes() == b"first"
 
 
 def test_a_remote_picture_that_is_asked_about_and_gone_stops_the_push_with_one_line(tmp_path):

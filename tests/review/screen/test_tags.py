@@ -9,10 +9,10 @@ from tasks.review.screen.tags import (
     carried_over,
     judgements_of,
     new_judgements,
-    progress_of,
     pulled_from,
     renamed,
 )
+from tasks.review.status import progress_of
 
 NAMES = {"cat": "Cat", "犬": "Hund", "time:noon": "Noon"}
 NOON, LATER = "2026-01-02T12:00:00Z", "2026-01-03T12:00:00Z"
@@ -23,7 +23,7 @@ def card(*tags: str, image_id: str = "a", asked: str = "cat", touched: str = NOO
     return TaggedCard(image_id, f"sha-{image_id}", asked, reason, frozenset(tags), touched, pulled or {})
 
 
-def said(*cards: TaggedCard, who: str = "Ada") -> list[tuple[str, str, str]]:
+def answers(*cards: TaggedCard, who: str = "Ada") -> list[tuple[str, str, str]]:
     judgements, complaints = judgements_of(cards, NAMES, who)
     assert not complaints
     return [(j.image_id, j.label, j.verdict) for j in judgements]
@@ -37,18 +37,18 @@ def complaints(*cards: TaggedCard) -> list[str]:
 
 @pytest.mark.parametrize("verdict", ["present", "absent", "unsure"])
 def test_a_bare_tag_answers_the_card_s_own_question(verdict):
-    assert said(card(verdict)) == [("a", "cat", verdict)]
+    assert answers(card(verdict)) == [("a", "cat", verdict)]
 
 
 def test_a_label_before_the_verdict_answers_for_that_label_on_any_card():
-    assert said(card("犬:absent"), card("cat:present", image_id="b", asked="")) == [
+    assert answers(card("犬:absent"), card("cat:present", image_id="b", asked="")) == [
         ("a", "犬", "absent"),
         ("b", "cat", "present"),
     ]
 
 
 def test_the_name_shown_is_as_good_as_the_id():
-    assert said(card("Hund:present")) == [("a", "犬", "present")]
+    assert answers(card("Hund:present")) == [("a", "犬", "present")]
 
 
 def test_a_name_that_two_labels_share_says_neither():
@@ -64,11 +64,11 @@ def test_an_id_goes_before_another_label_s_name():
 
 
 def test_a_label_may_hold_a_colon():
-    assert said(card("time:noon:present")) == [("a", "time:noon", "present")]
+    assert answers(card("time:noon:present")) == [("a", "time:noon", "present")]
 
 
 def test_capitals_and_spaces_do_not_matter_in_a_verdict():
-    assert said(card("cat: Present ")) == [("a", "cat", "present")]
+    assert answers(card("cat: Present ")) == [("a", "cat", "present")]
 
 
 def test_a_judgement_says_who_when_and_why():
@@ -87,7 +87,7 @@ def test_a_person_may_give_a_reason():
 
 
 def test_two_cards_of_one_image_that_agree_give_one_judgement():
-    assert said(card("present"), card("cat:present", asked="犬")) == [("a", "cat", "present")]
+    assert answers(card("present"), card("cat:present", asked="犬")) == [("a", "cat", "present")]
 
 
 def test_contradicting_tags_give_no_judgement_and_are_named():
@@ -136,7 +136,7 @@ def test_a_changed_mind_is_a_new_verdict_and_so_is_changing_it_back():
     assert new([row("present"), row("absent")], card("present")) == [("present", "Ada")]
 
 
-def test_a_second_reviewer_who_agrees_is_heard():
+def test_a_second_reviewer_who_agrees_counts():
     assert new([row("present", who="Ada")], card("present"), who="Bob") == [("present", "Bob")]
 
 
@@ -179,11 +179,11 @@ def test_what_was_pulled_is_noted_on_every_card_of_the_image():
 
 
 def test_pushing_again_keeps_the_tags_of_cards_that_are_still_shown():
-    before = [card("present", "todo"), card("absent", image_id="gone"), card("犬:present", image_id="twin", asked="")]
+    before = [card("present", "todo"), card("absent", image_id="gone"), card("犬:present", image_id="copy", asked="")]
     shown = [
         Card("a", "sha-a", "", "", Question("cat", 1, 0.5, "audit")),
         Card("a", "sha-a", "", "", Question("犬", 1, 0.5, "audit")),
-        Card("twin", "sha-twin", "", ""),
+        Card("copy", "sha-copy", "", ""),
     ]
     assert carried_over(shown, before) == [before[0], None, before[2]]
 
