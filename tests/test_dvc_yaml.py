@@ -55,7 +55,7 @@ def test_no_stage_but_the_first_lists_code_and_each_depends_on_its_own_digests(s
 
 
 def test_the_first_stage_reads_all_that_decides_what_is_stale(stages):
-    assert stages["code"]["deps"] == ["tasks", "params.yaml", "dvc.yaml"]
+    assert stages["code"]["deps"] == ["tasks", "params.yaml"]
 
 
 def test_deps_name_only_what_exists(stages):

@@ -24,7 +24,7 @@ from tasks.evaluation.scored_run import ScoredRun, write_scored_run
 from tasks.metrics.protocols import protocol_named
 from tasks.thresholds import RULES
 from tasks.thresholds.document import thresholds_by_label
-from tasks.thresholds.fitting import FittedThresholds, fit
+from tasks.thresholds.fit import FittedThresholds, fit
 
 
 def score_run(

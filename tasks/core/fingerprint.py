@@ -94,6 +94,12 @@ class Module:
         return {part.name for body in bodies for part in body if isinstance(part, ast.FunctionDef)}
 
     @cached_property
+    def sections(self) -> set[tuple[str, ...]]:
+        """Sections of params.yaml that it speaks of: ("finetune", "loss") of `params.finetune.loss`."""
+        chains = [_dotted(node) for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)]
+        return {tuple(chain[1:]) for chain in chains if chain[:1] == ["params"] and chain[1] != "paths"}
+
+    @cached_property
     def reads_own_files(self) -> bool:
         """Whether it looks for files beside itself, e.g. a template."""
         return any(isinstance(node, ast.Name) and node.id == "__file__" for node in ast.walk(self.tree))
@@ -143,25 +149,23 @@ def _parsed(name: str, is_package: bool, text: str) -> Module:
     return Module(name, is_package, _Silenced().visit(ast.parse(text, name)))
 
 
-def fingerprints(root: Path, params: Mapping[str, Any], dvc_yaml: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Stage -> module -> hex digest of what the stage reaches of it.
+def fingerprints(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Stage -> module -> hex digest of what the stage reaches of it; `stage@source` for a stage with `foreach`.
 
-    root: of the repository.  params, dvc_yaml: params.yaml and dvc.yaml, parsed.
-    A stage is every entry of dvc.yaml's `stages:` that has a module in tasks/stages, with one key `stage@item` for each
-    item of a `foreach`.
+    root: of the repository.  params: params.yaml, parsed.
     """
     code = Code(root)
     found = {}
-    for name, stage in dvc_yaml["stages"].items():
-        if code.module(f"tasks.stages.{name}") is None or name == "code":
+    for path in sorted((root / "tasks/stages").glob("[!_]*.py")):
+        if path.stem == "code":
             continue
-        items = params["sources"] if "foreach" in stage else [None]
-        body = stage.get("do", stage)
-        for item in items:
-            declared = [str(key).replace("${key}", str(item)) for key in body.get("params", [])]
-            chosen = set(_strings(_value(params, key) for key in declared))
-            reached = reach(code, Symbol(f"tasks.stages.{name}", "run"), chosen, set(_strings([params])))
-            found[name if item is None else f"{name}@{item}"] = digests(code, reached)
+        stage = code.module(f"tasks.stages.{path.stem}")
+        takes_source = any(len(run.args.args) == 2 for run in stage.definitions["run"])
+        for source in params["sources"] if takes_source else [None]:
+            own = {**params, "sources": params["sources"][source]} if source else params
+            chosen = set(_strings(_value(own, section) for section in stage.sections))
+            reached = reach(code, Symbol(stage.name, "run"), chosen, set(_strings([params])))
+            found[f"{path.stem}@{source}" if source else path.stem] = digests(code, reached)
     return found
 
 
@@ -176,8 +180,8 @@ class Reached:
 def reach(code: Code, start: Symbol, chosen: set[str], anywhere: set[str]) -> Reached:
     """Every symbol that `start` uses, directly or not.
 
-    chosen: strings among the values of the stage's declared params.  anywhere: among all params; they choose where the
-    stage's own choose nothing of a registry, e.g. the head of the model that `predict` loads.
+    chosen: strings in the sections of params.yaml that the stage speaks of.  anywhere: in all of them; they choose where
+    the stage's own choose nothing of a registry, e.g. the head of the model that `predict` loads.
     """
     reached = Reached()
     literals: set[str] = set()
@@ -333,11 +337,13 @@ def _dotted(node: ast.Attribute) -> list[str]:
     return [current.id, *reversed(path)] if isinstance(current, ast.Name) else []
 
 
-def _value(params: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key, None where there is none."""
+def _value(params: Mapping[str, Any], section: Iterable[str]) -> Any:
+    """What stands in a section, as deep as it goes: the rest of the path may be a method."""
     value: Any = params
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    for part in section:
+        if not isinstance(value, Mapping) or part not in value:
+            return value if value is not params else None
+        value = value[part]
     return value
 
 

@@ -11,7 +11,7 @@ from tasks.taxonomy.relations import apply_implications, relations_of
 from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds import RULES
 from tasks.thresholds.document import Fused, write_thresholds
-from tasks.thresholds.fitting import fit
+from tasks.thresholds.fit import fit
 from tasks.thresholds.fusion import detector_scores, fit_blends, fuse
 from tasks.thresholds.probability_calibration import calibrate
 

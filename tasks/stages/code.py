@@ -14,9 +14,8 @@ RECORDED = False
 
 
 def run(params: Params) -> None:
-    """Sources, params.yaml and dvc.yaml -> a digest file for each stage."""
-    read = [yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml")]
-    found = fingerprints(Path(), *read)
+    """Sources and params.yaml -> a digest file for each stage."""
+    found = fingerprints(Path(), yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
     for stage, digests in found.items():
         write_json(params.paths.code / f"{stage}.json", {"modules": digests})
     for path in params.paths.code.glob("*.json"):

@@ -22,7 +22,7 @@ import numpy as np
 
 from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
-from tasks.thresholds.fitting import FittedThresholds
+from tasks.thresholds.fit import FittedThresholds
 from tasks.thresholds.fusion import Blend, fuse
 from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
 from tasks.thresholds.rules import six_digits

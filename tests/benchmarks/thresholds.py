@@ -22,7 +22,7 @@ from tasks.metrics import f1
 from tasks.metrics.average_precision import average_precisions
 from tasks.metrics.calibration_error import brier_and_ece
 from tasks.metrics.ranking import rank
-from tasks.thresholds.fitting import FittedThresholds, fit
+from tasks.thresholds.fit import FittedThresholds, fit
 from tasks.thresholds.probability_calibration import CALIBRATORS, calibrate
 from tasks.thresholds.rules import Fixed, GlobalF1, PerLabelF1, TargetPrecision, precision_lower_bound
 

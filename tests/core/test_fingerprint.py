@@ -22,8 +22,7 @@ class Project:
         self.root = folder
         shutil.copytree(ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
         self.params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        self.dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-        self.before = fingerprints(folder, self.params, self.dvc_yaml)
+        self.before = fingerprints(folder, self.params)
 
     def edit(self, file: str, change: Callable[[str], str]) -> None:
         path = self.root / file
@@ -32,7 +31,7 @@ class Project:
         path.write_text(change(text), encoding="utf-8")
 
     def stale(self) -> dict[str, set[str]]:
-        now = fingerprints(self.root, self.params, self.dvc_yaml)
+        now = fingerprints(self.root, self.params)
         assert now.keys() == self.before.keys()
         unlike = {stage: set(dict(now[stage].items() ^ self.before[stage].items())) for stage in now}
         return {stage: modules for stage, modules in unlike.items() if modules}
@@ -111,7 +110,7 @@ def test_an_edit_of_the_chosen_loss_makes_the_trainings_stale_and_names_the_modu
 
 def test_the_loss_of_one_training_concerns_no_other(project):
     project.params["finetune"]["loss"] = {"name": "asl"}
-    project.before = fingerprints(project.root, project.params, project.dvc_yaml)
+    project.before = fingerprints(project.root, project.params)
     project.edit("tasks/nn/losses/asl.py", lambda text: text.replace("clip", "shift"))
     assert {"finetune", "out_of_fold"} <= project.stale().keys()
     assert "pretrain" not in project.stale()

@@ -10,7 +10,7 @@ import pytest
 from tasks.core import tables
 from tasks.core.errors import TableError
 from tasks.thresholds.document import read_thresholds, write_thresholds
-from tasks.thresholds.fitting import FittedThresholds
+from tasks.thresholds.fit import FittedThresholds
 from tasks.thresholds.probability_calibration import CALIBRATORS, calibrate
 
 

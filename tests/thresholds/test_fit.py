@@ -7,7 +7,7 @@ import pytest
 
 from tasks.metrics import f1
 from tasks.thresholds import RULES
-from tasks.thresholds.fitting import fit, shrinkage_weights
+from tasks.thresholds.fit import fit, shrinkage_weights
 from tasks.thresholds.rules import ExpectedCost, Fixed, GlobalF1, PerLabelF1, TargetPrecision
 
 
