@@ -33,7 +33,8 @@ MOVERS = (
 )
 """Modules and packages whose own text counts for no stage."""
 
-CATALOGUE = ("tasks.core.workspace", "CATALOGUE")
+REGISTRIES_ELSEWHERE = (("tasks.core.workspace", "CATALOGUE"), ("tasks.training.augment", "AUGMENTATIONS"))
+"""Registries that stand in no __init__.py."""
 
 _SPEAKS = {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}
 _LOGGERS = {"logger", "log", "logging", "warnings"}
@@ -180,8 +181,8 @@ class Reached:
 def reach(code: Code, start: Symbol, chosen: set[str], anywhere: set[str]) -> Reached:
     """Every symbol that `start` uses, directly or not.
 
-    chosen: strings in the sections of params.yaml that the stage speaks of.  anywhere: in all of them; they choose where
-    the stage's own choose nothing of a registry, e.g. the head of the model that `predict` loads.
+    chosen: strings in the sections of params.yaml that the stage speaks of.  anywhere: in all of them; they choose
+    where the stage's own choose nothing of a registry, e.g. the head of the model that `predict` loads.
     """
     reached = Reached()
     literals: set[str] = set()
@@ -259,8 +260,8 @@ def _files_beside(root: Path, module: Module) -> list[Path]:
 
 
 def _registry(module: Module, symbol: Symbol) -> ast.Dict | None:
-    """The dict of a registry: upper case, string keys, in a package's __init__.py; or the catalogue of files."""
-    if symbol.name.upper() != symbol.name or not (module.is_package or symbol == CATALOGUE):
+    """The dict of a registry: upper case, string keys, in a package's __init__.py or among REGISTRIES_ELSEWHERE."""
+    if symbol.name.upper() != symbol.name or not (module.is_package or symbol in REGISTRIES_ELSEWHERE):
         return None
     for statement in module.definitions.get(symbol.name, []):
         value = getattr(statement, "value", None)

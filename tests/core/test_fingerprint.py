@@ -94,6 +94,16 @@ def test_a_new_loss_that_nobody_chose_leaves_every_stage_fresh(project):
     assert project.stale() == {}
 
 
+def test_a_maker_of_embedded_data_concerns_the_stage_that_runs_it(project):
+    project.edit("tasks/demo/digits.py", lambda text: text.replace("return ", "return 0 or ", 1))
+    assert project.stale().keys() == {"make_demo"}
+
+
+def test_an_augmentation_that_nobody_chose_leaves_every_stage_fresh(project):
+    project.edit("tasks/training/augment.py", lambda text: text.replace('    "vflip": vflip,', '    "v": vflip,'))
+    assert project.stale() == {}
+
+
 def test_an_edit_of_a_loss_that_nobody_chose_leaves_every_stage_fresh(project):
     project.edit("tasks/nn/losses/asl.py", lambda text: text + "\n\nMORE = 1\n")
     project.edit("tasks/nn/losses/asl.py", lambda text: text.replace("clip", "shift"))
