@@ -123,7 +123,7 @@ def lines(model, arguments, stdin=()) -> list[dict]:
 
 
 def test_the_command_writes_one_line_of_json_an_image_and_logs_the_throughput(model, folder, caplog):
-    caplog.set_level("INFO", logger="tasks.export")
+    caplog.set_level("INFO", logger="tasks.commands")
     rows = lines(model, [folder / "1.jpg", folder / "text.png", folder / "2.jpg"])
     assert [sorted(entry) for entry in rows] == [["labels", "path"], ["error", "path"], ["labels", "path"]]
     assert "3 images in" in caplog.text
