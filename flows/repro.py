@@ -80,8 +80,8 @@ def reproduce(
             return state
         if _stopping.is_set():
             raise StageStopped(f"{stage}: stopped.")
-        blockers = _blocking_pids(lines)
-        if not blockers or not all(_is_dvc(pid) for pid in blockers):
+        blockers = blocking_pids(lines)
+        if not blockers or not all(is_dvc(pid) for pid in blockers):
             raise PipelineError(_failure(stage, returncode, lines))
         for pid in sorted(blockers - announced):
             on_line(f"waiting for DVC process {pid}, which works on the same files")
@@ -168,7 +168,7 @@ def _failure(stage: str, returncode: int, lines: list[str]) -> str:
     )
 
 
-def _blocking_pids(lines: list[str]) -> set[int]:
+def blocking_pids(lines: list[str]) -> set[int]:
     """Processes that DVC names as holding a path of the stage."""
     text = "\n".join(lines)
     if "it is being blocked by" not in text:
@@ -176,7 +176,7 @@ def _blocking_pids(lines: list[str]) -> set[int]:
     return {int(pid) for pid in re.findall(r"\(PID (\d+)\)", text)}
 
 
-def _is_dvc(pid: int) -> bool:
+def is_dvc(pid: int) -> bool:
     """False for a pid that something else has got since its DVC process was killed: then DVC's advice is right."""
     try:
         return "dvc" in " ".join(psutil.Process(pid).cmdline()[:4])

@@ -156,5 +156,5 @@ def test_a_lock_whose_pid_belongs_to_something_else_now_is_left_to_dvcs_advice(m
         "ERROR: failed to reproduce 'a': 'x' is busy, it is being blocked by:",
         f"  (PID {os.getpid()}): dvc repro",
     ]
-    assert repro._blocking_pids(lines) == {os.getpid()}
-    assert not repro._is_dvc(os.getpid())
+    assert repro.blocking_pids(lines) == {os.getpid()}
+    assert not repro.is_dvc(os.getpid())
