@@ -217,7 +217,8 @@ def test_ctrl_c_stops_the_stages_and_leaves_no_process(toy):
     toy({"slow": {"cmd": "python sleep.py", "outs": ["s"]}}, scripts={"sleep.py": code})
 
     def press() -> None:
-        while not (Path("pid").exists() and Path("pid").read_text()):
+        deadline = time.monotonic() + 120  # of a flow that fails before it starts the stage
+        while not (Path("pid").exists() and Path("pid").read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
