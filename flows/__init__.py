@@ -1,13 +1,14 @@
 """Prefect only: dvc.yaml is the graph, DVC the cache; a flow gives each stage a state, a log, retries and a schedule.
 
-    graph.py      dvc.yaml -> frozen StageNode -> order; pure, no prefect import
-    plan.py       which stages are stale, and why
-    repro.py      one stage through DVC as a process: streamed, told apart, stopped whole
-    stage.py      the one task around it
-    pipeline.py   the flow: each stage after its upstreams, branches in parallel, everything reported, fail last
-    review.py     the flow around a person: push the queue, wait, pull the verdicts
-    deploy.py     the nightly schedule (prefect.yaml has it for work pools)
-    terminal.py   what a person sees of it
+    graph.py       dvc.yaml -> frozen StageNode -> order; pure, no prefect import
+    dvc_status.py  what DVC says of all of them, and which modules' code changed
+    plan.py        which stages are stale, and why
+    repro.py       one stage through DVC as a process: streamed, named by what DVC did, stopped whole
+    stage.py       the one task around it
+    pipeline.py    the flow: each stage after its upstreams, branches in parallel, everything reported, fail last
+    review.py      the flow around a person: push the queue, wait, pull the verdicts
+    deploy.py      the nightly schedule (prefect.yaml has it for work pools)
+    terminal.py    what a person sees of it
 
 Nothing here imports torch, timm or a domain module. A setting below is a default: the environment wins.
 """
@@ -20,7 +21,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # The temporary server of a run without one takes 10-17 s on two cores; Prefect gives up after 20.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-    # The terminal shows what the stages say; Prefect's own news stay for the server's page.
+    # The terminal shows the stages' lines; Prefect's own messages stay for the server's page.
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "INFO",

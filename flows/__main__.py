@@ -17,7 +17,7 @@ from tasks.core.errors import TagwrightError
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
 )
-review_app = typer.Typer(invoke_without_command=True, help="The review queue: push, wait for a person, pull.")
+review_app = typer.Typer(invoke_without_command=True)
 app.add_typer(review_app, name="review")
 
 
@@ -26,18 +26,24 @@ def run(
     recipe: Annotated[str | None, typer.Option(help="apply recipes/NAME.yaml to params.yaml first")] = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage; run only what it needs")] = None,
 ) -> None:
-    """Bring the pipeline up to date; a stage that is fresh says so and runs nothing."""
+    """Bring the pipeline up to date; a stage that is fresh says so and runs nothing.
+
+    Example: python -m flows run --until calibrate
+    """
     from flows import terminal
     from flows.pipeline import pipeline
 
-    terminal.only_stages_speak()
+    terminal.show_only_stages()
     terminal.start_server_out_of_reach_of_ctrl_c()
     pipeline(until=until, recipe=recipe)
 
 
 @app.command()
 def plan(until: Annotated[str | None, typer.Option(help="only this stage and what it needs")] = None) -> None:
-    """What would run, why, and how long it took last time."""
+    """What would run, why, and how long it took last time.
+
+    Example: python -m flows plan --until finetune
+    """
     from flows import terminal
     from flows.plan import plan as make_plan
 
@@ -49,17 +55,22 @@ def review(
     context: typer.Context,
     open_screen: Annotated[bool, typer.Option("--open", help="show the screen here while it waits")] = False,
 ) -> None:
-    """Without a step: push, wait for a person, pull."""
+    """The review queue. Without a step: push, wait for a person, pull.
+
+    Example: python -m flows review --open
+    """
     if context.invoked_subcommand is None:
         from flows import terminal
         from flows.review import review as review_flow
 
-        terminal.only_stages_speak()
+        terminal.show_only_stages()
         terminal.start_server_out_of_reach_of_ctrl_c()
         review_flow(open_screen=open_screen)
 
 
 def _review_step(step: str, help: str) -> None:
+    help = f"{help}\n\nExample: python -m flows review {step}"
+
     @review_app.command(step, help=help, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def run_step(context: typer.Context) -> None:
         raise typer.Exit(subprocess.run([sys.executable, "-m", "tasks", "review", step, *context.args]).returncode)
@@ -73,7 +84,10 @@ _review_step("status", "How much of the queue is decided.")
 
 @app.command()
 def serve() -> None:
-    """Run the pipeline every night, while this command runs and a Prefect server is up."""
+    """Run the pipeline every night, while this command runs and a Prefect server is up.
+
+    Example: python -m flows serve
+    """
     from flows.deploy import serve as serve_nightly
 
     serve_nightly()

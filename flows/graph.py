@@ -4,12 +4,14 @@ StageNode      one stage: what it needs, what it runs, what it reads and writes
 read_nodes     nodes of a DVC repository; DVC resolves `foreach`, `matrix` and `${…}`
 waves          stages grouped so that each stands after all of its upstreams
 ancestors      everything a stage needs
+overlap        whether two paths share files
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tasks.core.errors import PipelineError, did_you_mean
@@ -51,7 +53,7 @@ class StageNode:
 def read_nodes(repo: Repo) -> dict[str, StageNode]:
     """The stages of an open DVC repository, in the order of dvc.yaml. Data that DVC only tracks (`*.dvc`) is no stage.
 
-    Raises PipelineError with DVC's own sentence when dvc.yaml is not valid or not a DAG.
+    Raises PipelineError with DVC's own message when dvc.yaml is not valid or not a DAG.
     """
     from dvc.exceptions import DvcException
 
@@ -90,15 +92,15 @@ def waves(nodes: Nodes) -> tuple[tuple[str, ...], ...]:
     Within a wave the order of `nodes` is kept. Raises PipelineError that names the stages of a cycle.
     """
     done: set[str] = set()
-    found = []
+    groups = []
     while len(done) < len(nodes):
         wave = tuple(n for n, node in nodes.items() if n not in done and done.issuperset(node.upstream))
         if not wave:
             cycle = " -> ".join(_cycle({n: node for n, node in nodes.items() if n not in done}))
             raise PipelineError(f"dvc.yaml: the stages form a cycle: {cycle}. Break it; `dvc dag` shows the graph.")
-        found.append(wave)
+        groups.append(wave)
         done.update(wave)
-    return tuple(found)
+    return tuple(groups)
 
 
 def _cycle(nodes: Nodes) -> list[str]:
@@ -107,6 +109,11 @@ def _cycle(nodes: Nodes) -> list[str]:
     while path[-1] not in path[:-1]:
         path.append(next(up for up in nodes[path[-1]].upstream if up in nodes))
     return path[path.index(path[-1]) :][::-1]
+
+
+def overlap(path: str, other: str) -> bool:
+    """Whether one path is the other, or lies in it; '' lies nowhere."""
+    return bool(path) and (Path(path).is_relative_to(other) or Path(other).is_relative_to(path))
 
 
 def ancestors(nodes: Nodes, name: str) -> dict[str, StageNode]:

@@ -17,7 +17,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import repro, terminal
 from flows.plan import PlanRow, plan, write_durations
-from flows.stage import RETRY_DELAY_S, StageResult, reproduce_stage
+from flows.repro import StageResult
+from flows.stage import RETRY_DELAY_S, reproduce_stage
 from tasks import tracking
 from tasks.core.errors import GateError, PipelineError
 from tasks.params import load_params
@@ -45,11 +46,11 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
 
 
 def apply_recipe(name: str) -> None:
-    """Write recipes/NAME.yaml over params.yaml. Raises PipelineError with the command's own sentence."""
-    done = subprocess.run([sys.executable, "-m", "tasks", "recipe", name], capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"recipe '{name}': {done.stderr.strip().removeprefix('error: ')}")
-    print(done.stdout.rstrip())
+    """Write recipes/NAME.yaml over params.yaml. Raises PipelineError with the command's own message."""
+    process = subprocess.run([sys.executable, "-m", "tasks", "recipe", name], capture_output=True, text=True)
+    if process.returncode:
+        raise PipelineError(f"recipe '{name}': {process.stderr.strip().removeprefix('error: ')}")
+    print(process.stdout.rstrip())
 
 
 def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]:
@@ -115,8 +116,8 @@ def raise_if_failed(results: Sequence[StageResult]) -> None:
 
 
 def raise_if_refused(results: Sequence[StageResult]) -> None:
-    """Raises GateError when the stage `gate` has judged that this run may not follow the accepted one."""
+    """Raises GateError when the stage `gate` wrote that this run may not follow the accepted one."""
     if any(result.stage == "gate" for result in results):
-        judged = json.loads(load_params().paths.gate.read_text(encoding="utf-8"))
-        if not judged["passed"]:
-            raise GateError(judged["why"])
+        gate = json.loads(load_params().paths.gate.read_text(encoding="utf-8"))
+        if not gate["passed"]:
+            raise GateError(gate["why"])

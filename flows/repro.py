@@ -1,4 +1,4 @@
-"""One stage through DVC, as a process of its own: read line by line, stopped with everything it started.
+"""One stage through DVC, as a process of its own, read line by line and stopped with everything it started.
 
     python -m dvc --wait-for-lock repro --single-item STAGE
 
@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,19 @@ import psutil
 
 from tasks.core.errors import PipelineError
 
-Outcome = Literal["ran", "restored", "fresh"]
-"""ran: its command ran.  restored: DVC's run cache knew the result.  fresh: nothing it reads has changed."""
+StageState = Literal["ran", "restored", "fresh", "failed", "skipped"]
+"""ran: its command ran.  restored: DVC's run cache knew the result.  fresh: nothing it reads has changed.
+failed: its command did.  skipped: a stage that it needs failed."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of one stage of a flow run. reason: why it ran, failed or was skipped.  seconds: of its process."""
+
+    stage: str
+    state: StageState
+    reason: str = ""
+    seconds: float = 0.0
 
 
 class StageStopped(PipelineError):
@@ -53,27 +65,27 @@ def command_by_hand(stage: str) -> str:
 
 def reproduce(
     stage: str, *, on_line: Callable[[str], None], env: Mapping[str, str] | None = None, root: Path = Path()
-) -> Outcome:
-    """Reproduce `stage` in the DVC repository `root` and say what DVC did.
+) -> StageState:
+    """Reproduce `stage` in the DVC repository `root`. Returns what DVC did: ran, restored or fresh.
 
     on_line: called with each line of output, as it comes.  env: added to the environment of the stage.
     While another DVC process works on one of the stage's paths (an orphan of a killed flow, `dvc repro` in another
     terminal), waits for it. Raises PipelineError: the cause, the last lines, the command to run by hand; StageStopped
     after `stop_all`.
     """
-    told: set[int] = set()
+    announced: set[int] = set()
     while True:
-        returncode, lines, outcome = _run(stage, on_line, env or {}, root)
+        returncode, lines, state = _run(stage, on_line, env or {}, root)
         if returncode == 0:
-            return outcome
+            return state
         if _stopping.is_set():
             raise StageStopped(f"{stage}: stopped.")
-        blockers = _blocking_pids(lines)
-        if not blockers or not all(_is_dvc(pid) for pid in blockers):
+        blockers = blocking_pids(lines)
+        if not blockers or not all(is_dvc(pid) for pid in blockers):
             raise PipelineError(_failure(stage, returncode, lines))
-        for pid in sorted(blockers - told):
+        for pid in sorted(blockers - announced):
             on_line(f"waiting for DVC process {pid}, which works on the same files")
-        told |= blockers
+        announced |= blockers
         time.sleep(BLOCKED_RETRY_S)
 
 
@@ -100,24 +112,24 @@ def allow_starts() -> None:
 
 def _run(
     stage: str, on_line: Callable[[str], None], env: Mapping[str, str], root: Path
-) -> tuple[int, list[str], Outcome]:
-    """(exit status, last lines, outcome) of one DVC process."""
-    outcome: Outcome = "fresh"
+) -> tuple[int, list[str], StageState]:
+    """(exit status, last lines, state) of one DVC process."""
+    state: StageState = "fresh"
     lines: deque[str] = deque(maxlen=LAST_LINES)
     with _start(stage, env, root) as process:
         try:
             for raw in process.stdout:
                 line = raw.rstrip()
                 if line == f"Running stage '{stage}':":
-                    outcome = "ran"
+                    state = "ran"
                 elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
-                    outcome = "restored"
+                    state = "restored"
                 if line and not raw.startswith(_HINTS):
                     lines.append(line)
                     on_line(line)
         finally:
             _running.discard(process)
-    return process.returncode, list(lines), outcome
+    return process.returncode, list(lines), state
 
 
 def _start(stage: str, env: Mapping[str, str], root: Path) -> subprocess.Popen[str]:
@@ -149,14 +161,14 @@ def _stage_environment() -> dict[str, str]:
 def _failure(stage: str, returncode: int, lines: list[str]) -> str:
     """First line: stage and cause. Then the last lines, and what to type."""
     by_dvc = ("ERROR: ", "> ", f"Running stage '{stage}':")
-    told = [line for line in lines if not line.startswith(by_dvc)] or lines or [f"exit status {returncode}"]
-    cause = told[-1].removeprefix("ERROR: ")
+    output = [line for line in lines if not line.startswith(by_dvc)] or lines or [f"exit status {returncode}"]
+    cause = output[-1].removeprefix("ERROR: ")
     return "\n".join(
         [f"{stage}: {cause}", *(f"    {line}" for line in lines), f"Run it by hand: {command_by_hand(stage)}"]
     )
 
 
-def _blocking_pids(lines: list[str]) -> set[int]:
+def blocking_pids(lines: list[str]) -> set[int]:
     """Processes that DVC names as holding a path of the stage."""
     text = "\n".join(lines)
     if "it is being blocked by" not in text:
@@ -164,7 +176,7 @@ def _blocking_pids(lines: list[str]) -> set[int]:
     return {int(pid) for pid in re.findall(r"\(PID (\d+)\)", text)}
 
 
-def _is_dvc(pid: int) -> bool:
+def is_dvc(pid: int) -> bool:
     """False for a pid that something else has got since its DVC process was killed: then DVC's advice is right."""
     try:
         return "dvc" in " ".join(psutil.Process(pid).cmdline()[:4])

@@ -31,7 +31,7 @@ def review(open_screen: bool = False) -> None:
     With a server the flow run is paused until somebody resumes it on its page; without one, until Enter is pressed.
     """
     review_step("push")
-    with opened_screen() if open_screen else told_how_to_open_it():
+    with opened_screen() if open_screen else screen_elsewhere():
         wait_for_the_person()
     review_step("pull")
 
@@ -45,7 +45,7 @@ def review_step(step: str) -> None:
 
 @contextmanager
 def opened_screen() -> Iterator[None]:
-    """The App in a process of its own, which says its address."""
+    """The App in a process of its own, which prints its address."""
     process = subprocess.Popen([sys.executable, "-m", "tasks", "review", "open"])
     try:
         yield
@@ -55,7 +55,8 @@ def opened_screen() -> Iterator[None]:
 
 
 @contextmanager
-def told_how_to_open_it() -> Iterator[None]:
+def screen_elsewhere() -> Iterator[None]:
+    """Log how to open the App in another terminal or from another machine."""
     port = load_params().review.port
     log = get_run_logger()
     log.info("in another terminal: python -m tasks review open, then http://127.0.0.1:%d", port)
@@ -73,6 +74,6 @@ def wait_for_the_person() -> None:
         input("Review the queue in the browser, then press Enter here to bring the verdicts back: ")
     except EOFError as error:
         raise PipelineError(
-            "review: the queue is pushed, but there is no terminal to wait at. When it is judged, bring the verdicts "
+            "review: the queue is pushed, but there is no terminal to wait at. When it is decided, bring the verdicts "
             "back: python -m tasks review pull"
         ) from error

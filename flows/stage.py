@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,10 +15,9 @@ from prefect.states import Completed, State
 from flows import repro
 from flows.graph import Resource
 from flows.plan import PlanRow
+from flows.repro import StageResult
 from tasks import tracking
 from tasks.core.errors import PipelineError
-
-StageState = Literal["ran", "restored", "fresh", "failed", "skipped"]
 
 RETRY_DELAY_S = 10.0
 """Before a stage with `meta.retries` is tried again: time for a host to come back."""
@@ -32,16 +29,6 @@ SLOTS: dict[Resource, threading.Semaphore] = {
 """How many stages of a resource run at once in this process."""
 
 
-@dataclass(frozen=True)
-class StageResult:
-    """What became of one stage of a flow run. reason: why it ran, failed or was skipped.  seconds: of its process."""
-
-    stage: str
-    state: StageState
-    reason: str = ""
-    seconds: float = 0.0
-
-
 # DVC is the only cache, and a result is a line of the summary: Prefect keeps neither.
 @task(cache_policy=NO_CACHE, persist_result=False)
 def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | None) -> State[StageResult]:
@@ -49,11 +36,11 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
 
     row: the stage and what the plan foresaw.  upstream: results of the stages it reads from.
     parent: the pipeline run in MLflow, None where tracking is off.
-    No process is started for a stage in which DVC saw no change and whose upstreams changed nothing.
+    No process is started for a stage in which DVC saw no change and whose upstreams gave it nothing new.
     Raises PipelineError when the stage fails.
     """
     log = get_run_logger()
-    if not row.differs and all(result.state == "fresh" for result in upstream):
+    if not row.differs and all(result.state == "fresh" for result in upstream if result.stage in row.inputs_from):
         log.info("fresh")
         tracking.link_cached(row.stage, parent)
         return Completed(name="Fresh", data=StageResult(row.stage, "fresh"))
@@ -62,7 +49,7 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
         started = time.perf_counter()
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}
         try:
-            outcome = repro.reproduce(row.stage, on_line=log.info, env=env)
+            state = repro.reproduce(row.stage, on_line=log.info, env=env)
         except repro.StageStopped:
             log.warning("stopped")
             raise
@@ -70,6 +57,6 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
             log.error("failed. Run it by hand: %s", repro.command_by_hand(row.stage))
             raise
         seconds = time.perf_counter() - started
-    if outcome != "ran":
+    if state != "ran":
         tracking.link_cached(row.stage, parent)
-    return Completed(name=outcome.capitalize(), data=StageResult(row.stage, outcome, row.reason, seconds))
+    return Completed(name=state.capitalize(), data=StageResult(row.stage, state, row.reason, seconds))

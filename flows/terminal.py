@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.plan import PlanRow
-from flows.stage import StageResult
+from flows.repro import StageResult
 
 COLOURS = {
     **{"ran": "green", "restored": "green", "fresh": "dim", "failed": "bold red", "skipped": "yellow"},
@@ -52,8 +52,8 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def only_stages_speak() -> None:
-    """Leave Prefect's own sentences about states, and the tracebacks of failed stages, to the server's page.
+def show_only_stages() -> None:
+    """Leave Prefect's own messages about states, and the tracebacks of failed stages, to the server's page.
 
     The stages' lines and the summary say the same to a person, once.
     """

@@ -1,7 +1,7 @@
 """What each run measured, in MLflow: one parent run a pipeline run, one child a stage, learning curves live.
 
 A stage does not talk to MLflow. It appends lines to a journal (`journal.py`: microseconds, stdlib only), and one
-recorder process a pipeline (`recorder.py` with `registry.py`: the only imports of mlflow) applies them meanwhile:
+recorder process a pipeline (`recorder.py` with `model_registry.py`: the only imports of mlflow) applies them meanwhile:
 
     stage  --append-->  .mlflow/journal/<name>/  --recorder-->  .mlflow/mlflow.db, or MLFLOW_TRACKING_URI
 

@@ -3,8 +3,9 @@
     .mlflow/journal/<name>/events.jsonl    one JSON object a line; the first is the header
     .mlflow/journal/<name>/files/          copies of the tables and models that the lines name
 
-Header: kind (`stage` or `pipeline`), name, time_ms, pid and pid_started of the process it speaks for, and what MLflow
-should know from the start (tags, params, the pipeline's journal). Then any of
+Header: kind (`stage` or `pipeline`), name, time_ms, pid of the process it speaks for and pid_started, its start in
+seconds since the epoch; both together name a process for good. And what MLflow should know from the start: tags,
+params, the pipeline's journal. Then any of
 
     metrics   values {name: float}, step
     tags      values {name: text}
@@ -19,6 +20,7 @@ harmless: its lines say what is so, not what to add.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -78,9 +80,9 @@ class Journal:
         with open(self.folder / "events.jsonl", "rb") as file:
             file.seek(offset)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        events = [json.loads(line) for line in whole.splitlines()]
-        return [event for event in events if "op" in event], offset + len(whole)
+        lines = text[: text.rfind(b"\n") + 1]
+        events = [json.loads(line) for line in lines.splitlines()]
+        return [event for event in events if "op" in event], offset + len(lines)
 
     def set_aside(self, folder: Path) -> None:
         """Move the journal to `folder`: MLflow refuses it, and a person may want to see why."""
@@ -89,9 +91,9 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal, out of sight first: it is never seen half deleted."""
-        hidden = self.folder.with_name(f".done-{self.name}")
-        os.rename(self.folder, hidden)
-        shutil.rmtree(hidden)
+        aside = self.folder.with_name(f".done-{self.name}")
+        os.rename(self.folder, aside)
+        shutil.rmtree(aside)
 
 
 def open_journals(root: Path) -> list[Journal]:
@@ -99,13 +101,6 @@ def open_journals(root: Path) -> list[Journal]:
     journals = [Journal(f) for f in (root / "journal").glob("[!.]*") if f.is_dir()]
     headers = {j: j.header() for j in journals}
     return sorted(journals, key=lambda j: (headers[j]["kind"] != "pipeline", headers[j]["time_ms"], j.name))
-
-
-def process_start(pid: int) -> float:
-    """When process `pid` was created, seconds since the epoch; with the pid it names a process for good."""
-    import psutil
-
-    return psutil.Process(pid).create_time()
 
 
 def is_alive(header: dict[str, Any]) -> bool:
@@ -124,16 +119,11 @@ def dvc_ancestor() -> Any | None:
     """The nearest ancestor process that is DVC (a psutil.Process), None outside of `dvc repro`."""
     import psutil
 
-    return next((p for p in psutil.Process().parents() if _is_dvc(p)), None)
-
-
-def _is_dvc(process: Any) -> bool:
-    import psutil
-
-    try:
-        return names_dvc(process.cmdline())
-    except psutil.Error:
-        return False
+    for process in psutil.Process().parents():
+        with contextlib.suppress(psutil.Error):
+            if names_dvc(process.cmdline()):
+                return process
+    return None
 
 
 def names_dvc(command: list[str]) -> bool:

@@ -1,9 +1,9 @@
 """Applies journals to MLflow until none is open: `python -m tasks.tracking.recorder`, started by the stages themselves.
 
-One recorder works on a folder at a time (`recorder.lock`). It may be killed and started again at any moment: which
-run a journal became is found in `runs.json`, or by the run's `journal` tag where that was not written any more.
+One recorder works on a folder at a time (`recorder.lock`). It may be killed and started again at any moment: the run
+that a journal became has the journal's name as a tag, and `runs.json` keeps what a killed stage is to be continued as.
 
-    runs.json   {"journals": {journal: run id}, "stages": {stage: {run_id, status, params}}}
+    runs.json   {stage: {run_id, status, params}} of the last run of each stage
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,9 @@ HOPELESS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE
 NO_REGISTRY = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
 """MLflow keeps runs but takes no models."""
 
-# Limits of MLflow's log_batch (mlflow.utils.validation) and of its text columns.
-METRICS_A_BATCH, PARAMS_A_BATCH, PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 1000, 100, 6000, 8000, 250
+# Limits of MLflow (mlflow.utils.validation) and of its text columns.
+BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
+PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 8000, 250
 PARENT = "mlflow.parentRunId"
 
 
@@ -66,7 +66,7 @@ def _drain(root: Path) -> bool:
     while journals := open_journals(root):
         journal = None
         try:
-            recorder = recorder or Recorder(root, _client(root))
+            recorder = recorder or Recorder(root, open_client(root))
             for journal in journals:
                 recorder.apply(journal)
         except (MlflowException, OSError) as error:
@@ -81,7 +81,7 @@ def _drain(root: Path) -> bool:
     return True
 
 
-def _client(root: Path) -> mlflow.MlflowClient:
+def open_client(root: Path) -> mlflow.MlflowClient:
     """MLFLOW_TRACKING_URI where it is set, else a SQLite file under `root`."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
     return mlflow.MlflowClient(uri)
@@ -96,7 +96,7 @@ def _experiment_id(client: mlflow.MlflowClient, root: Path) -> str:
 
 
 class Recorder:
-    """The state of one recorder: where it stands in each journal, and runs.json."""
+    """The state of one recorder: where it stands in each journal, the runs they became, and runs.json."""
 
     def __init__(self, root: Path, client: mlflow.MlflowClient) -> None:
         self.client = client
@@ -104,19 +104,18 @@ class Recorder:
         self._runs_path = root / "runs.json"
         self._dvc_lock = root.parent / "dvc.lock"
         self._offsets: dict[str, int] = {}
-        self._runs = {"journals": {}, "stages": {}}
-        if self._runs_path.exists():
-            self._runs = json.loads(self._runs_path.read_text(encoding="utf-8"))
+        self._run_ids: dict[str, str] = {}
+        self._stages = json.loads(self._runs_path.read_text(encoding="utf-8")) if self._runs_path.exists() else {}
 
     def apply(self, journal: Journal) -> None:
         """Bring the journal's run up to date; close it and delete the journal when there is nothing to come."""
         header = journal.header()
-        ended_without_word = not is_alive(header)  # asked before reading, so that nothing can be written in between
+        gone = not is_alive(header)  # asked before reading, so that nothing can be written in between
         events, offset = journal.events(self._offsets.get(journal.name, 0))
-        run_id = self._runs["journals"].get(journal.name) or self._begin(journal.name, header)
+        run_id = self._run_ids.get(journal.name) or self._begin(journal.name, header)
         self._log(run_id, journal, events)
-        end = next((e for e in events if e["op"] == "end"), None)
-        if end is None and not ended_without_word:
+        end = next((event for event in events if event["op"] == "end"), None)
+        if end is None and not gone:
             self._offsets[journal.name] = offset
             return
         if header["kind"] == "pipeline":
@@ -126,66 +125,57 @@ class Recorder:
         else:
             status = end["status"] if end else "KILLED"
             self._end(run_id, status, end)
-            self._remember_stage(header, run_id, status)
-        self._runs["journals"].pop(journal.name)
+            self._remember(header, run_id, status)
         journal.remove()
-        write_json(self._runs_path, self._runs)
 
     def _begin(self, name: str, header: dict[str, Any]) -> str:
         """Run id of a journal seen for the first time by this recorder: found, continued, or created."""
-        tags = {
-            **header["tags"],
-            "kind": header["kind"],
-            "journal": name,
-            **({"stage": header["name"]} if header["kind"] == "stage" else {}),
-        }
-        if parent := self._runs["journals"].get(header["pipeline"]):
+        tags = {**header["tags"], "kind": header["kind"], "journal": name}
+        if header["kind"] == "stage":
+            tags["stage"] = header["name"]
+        if header.get("pipeline") and (parent := self._run_of(header["pipeline"])):
             tags[PARENT] = parent
-        run_id = self._with_journal(name) or self._killed_before(header)
+        run_id = self._run_of(name) or self._killed_before(header)
         if run_id is None:
-            run_id = self.client.create_run(
+            run = self.client.create_run(
                 self.experiment_id, start_time=header["time_ms"], tags=tags, run_name=header["name"]
-            ).info.run_id
+            )
+            run_id = run.info.run_id
         else:
             self.client.update_run(run_id, status="RUNNING")
-            self._log_batches(run_id, tags=tags)
-        params = {_key(k): v[:PARAM_LENGTH] for k, v in header["params"].items()}
-        self._log_batches(run_id, params=params)
-        self._runs["journals"][name] = run_id
+        self._log_batches(run_id, params=header.get("params", {}), tags=tags)
+        self._run_ids[name] = run_id
         if header["kind"] == "stage":
-            self._remember_stage(header, run_id, "RUNNING")
-        write_json(self._runs_path, self._runs)
+            self._remember(header, run_id, "RUNNING")
         return run_id
 
-    def _with_journal(self, name: str) -> str | None:
-        found = self._search(f"tags.journal = '{name}'", most=1)
-        return found[0].info.run_id if found else None
+    def _run_of(self, journal: str) -> str | None:
+        """Id of the run that a journal became, None if it did not yet."""
+        if journal not in self._run_ids and (runs := self._search(f"tags.journal = '{journal}'", most=1)):
+            self._run_ids[journal] = runs[0].info.run_id
+        return self._run_ids.get(journal)
 
     def _killed_before(self, header: dict[str, Any]) -> str | None:
         """The run of this stage that was killed, if it had the same params and nothing ran the stage since."""
-        last = self._runs["stages"].get(header["name"]) if header["kind"] == "stage" else None
-        if last and last["status"] == "KILLED" and last["params"] == _digest(header["params"]):
-            return last["run_id"]
-        return None
+        last = self._stages.get(header["name"]) if header["kind"] == "stage" else None
+        killed = last and last["status"] == "KILLED" and last["params"] == header["params"]
+        return last["run_id"] if killed else None
 
-    def _remember_stage(self, header: dict[str, Any], run_id: str, status: str) -> None:
-        self._runs["stages"][header["name"]] = {
-            "run_id": run_id,
-            "status": status,
-            "params": _digest(header["params"]),
-        }
+    def _remember(self, header: dict[str, Any], run_id: str, status: str) -> None:
+        self._stages[header["name"]] = {"run_id": run_id, "status": status, "params": header["params"]}
+        write_json(self._runs_path, self._stages)
 
     def _log(self, run_id: str, journal: Journal, events: list[dict[str, Any]]) -> None:
         metrics = [
-            Metric(_key(name), value, event["time_ms"], event["step"])
+            Metric(mlflow_key(name), value, event["time_ms"], event["step"])
             for event in events
             if event["op"] == "metrics"
             for name, value in event["values"].items()
         ]
         tags = {k: v for event in events if event["op"] == "tags" for k, v in event["values"].items()}
         # The name as the stage knows it, wherever MLflow could not take it.
-        names = {n for e in events if e["op"] == "metrics" for n in e["values"] if _key(n) != n}
-        self._log_batches(run_id, metrics=metrics, tags={**tags, **{f"metric.{_key(n)}": n for n in names}})
+        names = {n for e in events if e["op"] == "metrics" for n in e["values"] if mlflow_key(n) != n}
+        self._log_batches(run_id, metrics=metrics, tags={**tags, **{f"metric.{mlflow_key(n)}": n for n in names}})
         for event in events:
             if event["op"] == "link":
                 self._link(run_id, event)
@@ -209,19 +199,13 @@ class Recorder:
             self.client.set_tag(run_id, "registered_model", f"{name} {version.version}")
 
     def _log_batches(
-        self,
-        run_id: str,
-        *,
-        metrics: Iterable[Metric] = (),
-        params: Mapping[str, str] = {},
-        tags: Mapping[str, str] = {},
+        self, run_id: str, *, metrics: list[Metric] = (), params: Mapping[str, str] = {}, tags: Mapping[str, str] = {}
     ) -> None:
-        for batch in _batches(metrics, METRICS_A_BATCH):
-            self.client.log_batch(run_id, metrics=batch)
-        for batch in _batches((Param(k, v) for k, v in params.items()), PARAMS_A_BATCH):
-            self.client.log_batch(run_id, params=batch)
-        for batch in _batches((RunTag(_key(k), v[:TAG_LENGTH]) for k, v in tags.items()), PARAMS_A_BATCH):
-            self.client.log_batch(run_id, tags=batch)
+        texts = [Param(mlflow_key(k), v[:PARAM_LENGTH]) for k, v in params.items()]
+        marks = [RunTag(mlflow_key(k), v[:TAG_LENGTH]) for k, v in tags.items()]
+        for field, items in (("metrics", metrics), ("params", texts), ("tags", marks)):
+            for start in range(0, len(items), size := BATCH_SIZES[field]):
+                self.client.log_batch(run_id, **{field: items[start : start + size]})
 
     def _show_as_tables(self, run_id: str, files: list[str]) -> None:
         """The tag by which MLflow's page finds tables (its own log_table appends, which a replay must not)."""
@@ -231,7 +215,7 @@ class Recorder:
         self.client.set_tag(run_id, tag, json.dumps(shown))
 
     def _link(self, pipeline_id: str, event: dict[str, Any]) -> None:
-        """A child that points to the run which made the stage's present result, and repeats its last numbers."""
+        """A child run that points to the run which made the stage's present result, and repeats its last numbers."""
         stage = event["stage"]
         if self._search(f"tags.`{PARENT}` = '{pipeline_id}' and tags.stage = '{stage}'", most=1):
             return
@@ -254,7 +238,7 @@ class Recorder:
 
     def _made_by(self, stage: str, hashes: dict[str, str]) -> Run | None:
         """The newest finished run of `stage` that wrote what dvc.lock holds now."""
-        wrote = [f"tags.`{_key(k)}` = '{v}'" for k, v in hashes.items() if k.startswith("wrote.")]
+        wrote = [f"tags.`{mlflow_key(k)}` = '{v}'" for k, v in hashes.items() if k.startswith("wrote.")]
         if not wrote:
             return None
         query = ["tags.kind = 'stage'", f"tags.stage = '{stage}'", "attributes.status = 'FINISHED'", *wrote]
@@ -262,7 +246,7 @@ class Recorder:
 
     def _has_open_children(self, pipeline: Journal) -> bool:
         journals = open_journals(pipeline.folder.parent.parent)
-        return any(j.header()["pipeline"] == pipeline.name for j in journals)
+        return any(j.header().get("pipeline") == pipeline.name for j in journals)
 
     def _end_pipeline(self, run_id: str, header: dict[str, Any], end: dict[str, Any] | None) -> None:
         """DVC has written dvc.lock by now: tag each child with the hashes of what it read and wrote, then close."""
@@ -270,9 +254,9 @@ class Recorder:
         for child in children:
             if child.info.status == "FINISHED" and child.data.tags["kind"] == "stage":
                 self._log_batches(child.info.run_id, tags=dvc_hashes(self._dvc_lock, child.data.tags["stage"]))
-        # A DVC process leaves no word when it ends: its children tell how it went.
-        told = {c.info.status for c in children} if header["tags"]["started_by"] == "dvc" else {"KILLED"}
-        status = end["status"] if end else next((s for s in ("KILLED", "FAILED") if s in told), "FINISHED")
+        # A DVC process writes no end into its journal: its children show how it went.
+        statuses = {c.info.status for c in children} if header["tags"]["started_by"] == "dvc" else {"KILLED"}
+        status = end["status"] if end else next((s for s in ("KILLED", "FAILED") if s in statuses), "FINISHED")
         self._end(run_id, status, end)
 
     def _end(self, run_id: str, status: str, end: dict[str, Any] | None) -> None:
@@ -282,11 +266,7 @@ class Recorder:
         return self.client.search_runs([self.experiment_id], query, max_results=most)
 
 
-def _digest(params: dict[str, str]) -> str:
-    return hashlib.md5(json.dumps(params, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-
-
-def _key(name: str) -> str:
+def mlflow_key(name: str) -> str:
     """`name` as MLflow takes it; a changed one ends in 6 hex digits of its hash, so that no two fall together."""
     plain = re.sub(r"[^A-Za-z0-9_./ -]", "_", name)
     plain = re.sub(r"/{2,}", "/", plain).strip("/ .") or "_"
@@ -295,12 +275,6 @@ def _key(name: str) -> str:
         return name
     suffix = hashlib.md5(name.encode("utf-8"), usedforsecurity=False).hexdigest()[:6]
     return f"{plain[: KEY_LENGTH - 7]}-{suffix}"
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a stage, and the flow, say about their run. Nothing here waits for MLflow, and nothing here imports it."""
+"""What a stage, and the flow, record about their run. Nothing here waits for MLflow, and nothing here imports it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.tracking.journal import FOLDER, Journal, dvc_ancestor, process_start
+from tasks.tracking.journal import FOLDER, Journal, dvc_ancestor
+
+if TYPE_CHECKING:
+    import psutil
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +48,14 @@ def stage_run(stage: str, params_section: Mapping[str, Any]) -> Iterator[None]:
     if not _is_on():
         yield
         return
-    journal = Journal(FOLDER / "journal" / f"{time.time_ns()}-{os.getpid()}-{stage.replace('/', '_')}")
-    journal.start(
-        kind="stage",
-        name=stage,
-        pid=os.getpid(),
-        pid_started=process_start(os.getpid()),
-        pipeline=_pipeline(),
-        tags=_git_tags(),
-        params=_flat(params_section, stage.partition("@")[0]),
-    )
-    _ensure_recorder()
-    _active, status = journal, "KILLED"
+    folder = f"{time.time_ns()}-{os.getpid()}-{stage.replace('/', '_')}"
+    params = dotted(params_section, stage.partition("@")[0])
+    _active = _start(folder, kind="stage", name=stage, pipeline=_pipeline(), params=params)
     try:
-        yield
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
+        with _status_at_end(_active):
+            yield
     finally:
         _active = None
-        journal.write("end", status=status)
 
 
 def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
@@ -82,21 +73,18 @@ def set_tags(values: Mapping[str, Any]) -> None:
         _active.write("tags", values={str(k): str(v) for k, v in values.items()})
 
 
-def log_table(name: str, table: Any) -> None:
-    """Show a pyarrow Table or a pandas DataFrame in the running stage's run, as `NAME.json`; NaN becomes null."""
+def log_table(name: str, table: pa.Table) -> None:
+    """Show a pyarrow Table in the running stage's run, as `NAME.json`; a number that is not finite becomes null."""
     if _active is None:
         return
-    if hasattr(table, "column_names"):
-        columns, rows = table.column_names, [list(row.values()) for row in table.to_pylist()]
-    else:
-        columns, rows = [str(c) for c in table.columns], table.to_numpy(dtype=object).tolist()
-    text = json.dumps({"columns": columns, "data": [[_jsonable(v) for v in row] for row in rows]}, ensure_ascii=False)
+    rows = [[_finite(value) for value in row.values()] for row in table.to_pylist()]
+    text = json.dumps({"columns": table.column_names, "data": rows}, ensure_ascii=False, default=str)
     (_active.files / f"{name}.json").write_text(text, encoding="utf-8")
     _active.write("table", file=f"{name}.json")
 
 
 def register_model(path: Path, tags: Mapping[str, Any], *, aliases: Sequence[str] = (CANDIDATE,)) -> None:
-    """Make an exported file a version of the project's registered model; see registry.py.
+    """Make an exported file a version of the project's registered model; see model_registry.py.
 
     tags: what it is good for, e.g. mAP and protocol; what the file says of itself is added.
     """
@@ -125,20 +113,10 @@ def pipeline_run(name: str, tags: Mapping[str, str]) -> Iterator[str | None]:
     if not _is_on():
         yield None
         return
-    pid = os.getpid()
-    journal = Journal(FOLDER / "journal" / f"flow-{time.time_ns()}-{pid}")
-    _start_pipeline(journal, name, pid, process_start(pid), {"started_by": "flow", **tags})
-    status = "KILLED"
-    try:
+    folder = f"flow-{time.time_ns()}-{os.getpid()}"
+    journal = _start(folder, kind="pipeline", name=name, tags={"started_by": "flow", **tags})
+    with _status_at_end(journal, wait=True):
         yield journal.name
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        journal.write("end", status=status)
-        if status != "KILLED":
-            _wait_until_recorded(journal)
 
 
 def link_cached(stage: str, parent: str | None) -> None:
@@ -163,24 +141,43 @@ def _pipeline() -> str | None:
     dvc = dvc_ancestor()
     if dvc is None:
         return None  # run by hand: a run of its own
-    journal = Journal(FOLDER / "journal" / f"dvc-{int(dvc.create_time() * 1000)}-{dvc.pid}")
-    # Parallel stages of one DVC process race for it; whoever loses finds it there.
+    name = f"dvc-{int(dvc.create_time() * 1000)}-{dvc.pid}"
+    # Parallel stages of one DVC process race for it; whoever loses sees it there.
     with contextlib.suppress(FileExistsError):
-        _start_pipeline(journal, "dvc repro", dvc.pid, dvc.create_time(), {"started_by": "dvc"})
-    return journal.name
+        _start(name, dvc, kind="pipeline", name="dvc repro", tags={"started_by": "dvc"})
+    return name
 
 
-def _start_pipeline(journal: Journal, name: str, pid: int, pid_started: float, tags: Mapping[str, str]) -> None:
-    journal.start(
-        kind="pipeline",
-        name=name,
-        pid=pid,
-        pid_started=pid_started,
-        tags={**_git_tags(), **tags},
-        params={},
-        pipeline=None,
-    )
+def _start(
+    folder: str, process: psutil.Process | None = None, *, tags: Mapping[str, str] = {}, **header: Any
+) -> Journal:
+    """A new journal that speaks for `process` (None: this one), and a recorder. Raises FileExistsError."""
+    import psutil
+
+    process = process or psutil.Process()
+    journal = Journal(FOLDER / "journal" / folder)
+    journal.start(pid=process.pid, pid_started=process.create_time(), tags={**_git_tags(), **tags}, **header)
     _ensure_recorder()
+    return journal
+
+
+@contextlib.contextmanager
+def _status_at_end(journal: Journal, *, wait: bool = False) -> Iterator[None]:
+    """Write how the block ended: FINISHED, FAILED, or KILLED for Ctrl-C and SystemExit.
+
+    wait: until all of it is in MLflow, but for a KILLED one.
+    """
+    status = "KILLED"
+    try:
+        yield
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        journal.write("end", status=status)
+        if wait and status != "KILLED":
+            _wait_until_recorded(journal)
 
 
 def _git_tags() -> dict[str, str]:
@@ -197,18 +194,15 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _flat(value: Any, prefix: str) -> dict[str, str]:
+def dotted(value: Any, prefix: str) -> dict[str, str]:
     """{'finetune.loss.name': 'asl'} from nested mappings; lists as JSON."""
     if isinstance(value, Mapping):
-        return {k: v for key, part in value.items() for k, v in _flat(part, f"{prefix}.{key}").items()}
+        return {k: v for key, part in value.items() for k, v in dotted(part, f"{prefix}.{key}").items()}
     return {prefix: value if isinstance(value, str) else json.dumps(value, default=str)}
 
 
-def _jsonable(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None), list)) else str(value)
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _ensure_recorder() -> None:

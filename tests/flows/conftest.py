@@ -54,3 +54,42 @@ def copy_stage(output: str, *inputs: str, **more: Any) -> dict[str, Any]:
         "outs": [output],
         **more,
     }
+
+
+# A stage's digests are the texts of the files that it names in params.yaml, as those of modules.
+DIGESTS = """
+    import json, pathlib, yaml
+    stages = yaml.safe_load(open("params.yaml"))["reach"]
+    pathlib.Path("code").mkdir(exist_ok=True)
+    for stage, names in stages.items():
+        modules = {f"tasks.{name}": pathlib.Path(f"tasks/{name}.txt").read_text() for name in names}
+        pathlib.Path(f"code/{stage}.json").write_text(json.dumps({"modules": modules}))
+"""
+
+
+@pytest.fixture
+def digesting_toy(toy, monkeypatch) -> Path:
+    """A repository with a stage `code` of `tasks/`; `train` and `split` read their file of it, `score` reads both."""
+    reach = {"train": ["asl", "loop"], "split": ["folds"], "score": ["f1"]}
+
+    def fingerprints(root: Path) -> dict[str, dict[str, str]]:
+        return {
+            stage: {f"tasks.{name}": (root / f"tasks/{name}.txt").read_text() for name in names}
+            for stage, names in reach.items()
+        }
+
+    monkeypatch.setattr("flows.dvc_status.fingerprints_today", fingerprints)
+    root = toy(
+        {
+            "code": {"cmd": "python digests.py", "deps": ["tasks", "params.yaml"], "outs": ["code"]},
+            "train": {"cmd": "echo 1 > model", "deps": ["code/train.json"], "outs": ["model"]},
+            "split": {"cmd": "echo 2 > parts", "deps": ["code/split.json"], "outs": ["parts"]},
+            "score": {"cmd": "echo 3 > scores", "deps": ["model", "parts", "code/score.json"], "outs": ["scores"]},
+        },
+        {"reach": reach},
+        {"digests.py": DIGESTS},
+    )
+    (root / "tasks").mkdir()
+    for name in ("asl", "loop", "folds", "f1", "unused"):
+        (root / f"tasks/{name}.txt").write_text("text")
+    return root

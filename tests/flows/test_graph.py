@@ -129,6 +129,6 @@ def test_what_dvc_refuses_is_one_line(toy, stages, message):
     assert "\n" not in str(error.value)
 
 
-def test_the_graph_needs_no_prefect():
-    code = "import sys; sys.modules['prefect'] = None; import flows.graph, flows.plan, flows.repro"
+def test_graph_plan_and_table_need_no_prefect():
+    code = "import sys; sys.modules['prefect'] = None; import flows.terminal, flows.plan, flows.repro"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -105,9 +105,9 @@ def test_a_review_pushes_says_where_the_screen_is_waits_and_pulls(steps, caplog)
 
     review()
     assert steps == ["push", "pause", "pull"]
-    told = [record.getMessage() for record in caplog.records if record.name == "prefect.flow_runs"]
-    assert "in another terminal: python -m tasks review open, then http://127.0.0.1:5151" in told
-    assert any(line.startswith("then resume this run on its page, or: prefect flow-run resume ") for line in told)
+    lines = [record.getMessage() for record in caplog.records if record.name == "prefect.flow_runs"]
+    assert "in another terminal: python -m tasks review open, then http://127.0.0.1:5151" in lines
+    assert any(line.startswith("then resume this run on its page, or: prefect flow-run resume ") for line in lines)
 
 
 def test_a_review_can_open_the_screen_and_closes_it_before_it_pulls(steps):
@@ -153,15 +153,15 @@ def test_without_a_server_a_review_waits_for_enter_and_without_a_terminal_says_w
 
     from flows import review as module
 
-    asked = []
+    prompts = []
     with temporary_settings({PREFECT_API_URL: None}):
         with monkeypatch.context() as patch:
-            patch.setattr("builtins.input", asked.append)
+            patch.setattr("builtins.input", prompts.append)
             module.wait_for_the_person()
         monkeypatch.setattr("sys.stdin", io.StringIO())
         with pytest.raises(PipelineError, match="python -m tasks review pull"):
             module.wait_for_the_person()
-    assert len(asked) == 1
+    assert len(prompts) == 1
 
 
 def test_a_review_whose_push_failed_asks_nobody(monkeypatch, prefect_server):

@@ -43,7 +43,7 @@ DIAMOND = {
 
 
 @pytest.fixture
-def outcome(monkeypatch):
+def run_flow(monkeypatch):
     """Run the flow and return {stage: result} as it was reported, and the error it ended with, if any."""
     from flows import pipeline as module
 
@@ -66,11 +66,11 @@ def states(results) -> dict[str, str]:
     return {name: result.state for name, result in results.items()}
 
 
-def test_everything_then_nothing_then_exactly_what_follows_an_edited_param(toy, outcome, monkeypatch, capsys):
+def test_everything_then_nothing_then_exactly_what_follows_an_edited_param(toy, run_flow, monkeypatch, capsys):
     from flows import repro
 
     toy(DIAMOND, {"top": 1, "left": 1})
-    results, error = outcome()
+    results, error = run_flow()
     assert error is None
     assert states(results) == dict.fromkeys(DIAMOND, "ran")
     assert Path("b").read_text() == "t\nl\nt\nr\nb\n"
@@ -79,7 +79,7 @@ def test_everything_then_nothing_then_exactly_what_follows_an_edited_param(toy, 
     started = []
     reproduce = repro.reproduce
     monkeypatch.setattr(repro, "reproduce", lambda stage, **kw: (started.append(stage), reproduce(stage, **kw))[1])
-    results, error = outcome()
+    results, error = run_flow()
     assert states(results) == dict.fromkeys(DIAMOND, "fresh")
     assert started == []
     shown = capsys.readouterr().out
@@ -87,14 +87,31 @@ def test_everything_then_nothing_then_exactly_what_follows_an_edited_param(toy, 
     assert all(len(line) <= 80 for line in shown.splitlines())
 
     Path("params.yaml").write_text(yaml.safe_dump({"top": 1, "left": 2}))
-    results, error = outcome()
+    results, error = run_flow()
     # left writes the same bytes again, so DVC finds bottom fresh.
     assert states(results) == {"top": "fresh", "left": "ran", "right": "fresh", "bottom": "fresh"}
     assert sorted(started) == ["bottom", "left"]
     assert results["left"].reason == "left 1 -> 2"
 
 
-def test_a_failed_stage_skips_only_its_descendants_and_all_is_reported_before_the_flow_fails(toy, outcome):
+def test_an_edit_of_code_starts_a_process_only_for_the_stages_that_it_concerns(digesting_toy, run_flow, monkeypatch):
+    from flows import repro
+
+    run_flow()
+    started = []
+    reproduce = repro.reproduce
+    monkeypatch.setattr(repro, "reproduce", lambda stage, **kw: (started.append(stage), reproduce(stage, **kw))[1])
+    (digesting_toy / "tasks/asl.txt").write_text("other")
+    results, error = run_flow()
+    assert error is None
+    # train writes the same bytes again, so DVC finds score fresh; split is not asked about.
+    assert states(results) == {"code": "ran", "train": "ran", "split": "fresh", "score": "fresh"}
+    assert results["train"].reason == "code of tasks.asl"
+    assert sorted(started) == ["code", "score", "train"]
+    assert all(state == "fresh" for state in states(run_flow()[0]).values())
+
+
+def test_a_failed_stage_skips_only_its_descendants_and_all_is_reported_before_the_flow_fails(toy, run_flow):
     import httpx
     from prefect.settings import PREFECT_API_URL
 
@@ -109,7 +126,7 @@ def test_a_failed_stage_skips_only_its_descendants_and_all_is_reported_before_th
             "last": copy_stage("l", "ab", "ag"),
         }
     )
-    results, error = outcome()
+    results, error = run_flow()
     assert states(results) == {
         "good": "ran",
         "bad": "failed",
@@ -130,7 +147,7 @@ def test_a_failed_stage_skips_only_its_descendants_and_all_is_reported_before_th
     assert {row["stage"]: row["state"] for row in table} == states(results)
 
 
-def test_branches_run_in_parallel_but_stages_on_the_gpu_one_at_a_time(toy, outcome, monkeypatch):
+def test_branches_run_in_parallel_but_stages_on_the_gpu_one_at_a_time(toy, run_flow, monkeypatch):
     from flows import stage
 
     monkeypatch.setitem(stage.SLOTS, "cpu", threading.BoundedSemaphore(2))
@@ -140,7 +157,7 @@ def test_branches_run_in_parallel_but_stages_on_the_gpu_one_at_a_time(toy, outco
         {name: {"cmd": f"python timed.py {name}", "outs": [name], **meta} for name, meta in names.items()},
         scripts={"timed.py": TIMED},
     )
-    _, error = outcome()
+    _, error = run_flow()
     assert error is None
     spans = {name: [float(part) for part in Path(name).read_text().split()] for name in names}
 
@@ -151,7 +168,7 @@ def test_branches_run_in_parallel_but_stages_on_the_gpu_one_at_a_time(toy, outco
     assert sum(overlap(a, b) for a in spans for b in spans if a < b) > 0
 
 
-def test_only_a_stage_whose_meta_says_so_is_tried_again(toy, outcome, monkeypatch):
+def test_only_a_stage_whose_meta_says_so_is_tried_again(toy, run_flow, monkeypatch):
     from flows import pipeline
 
     monkeypatch.setattr(pipeline, "RETRY_DELAY_S", 0)
@@ -162,33 +179,33 @@ def test_only_a_stage_whose_meta_says_so_is_tried_again(toy, outcome, monkeypatc
         },
         scripts={"flaky.py": FLAKY},
     )
-    results, _ = outcome()
+    results, _ = run_flow()
     assert states(results) == {"network": "ran", "plain": "failed"}
     assert len(Path("n.calls").read_text()) == 3
     assert len(Path("p.calls").read_text()) == 1
 
 
-def test_until_runs_what_the_stage_needs_and_an_unknown_stage_is_one_line(toy, outcome):
+def test_until_runs_what_the_stage_needs_and_an_unknown_stage_is_one_line(toy, run_flow):
     toy(DIAMOND, {"top": 1, "left": 1})
-    results, _ = outcome(until="left")
+    results, _ = run_flow(until="left")
     assert states(results) == {"top": "ran", "left": "ran"}
-    _, error = outcome(until="botom")
+    _, error = run_flow(until="botom")
     assert str(error) == "there is no stage 'botom' in dvc.yaml. Did you mean 'bottom'?"
 
 
-def test_a_recipe_is_applied_before_the_plan_is_made(toy, outcome, monkeypatch):
+def test_a_recipe_is_applied_before_the_plan_is_made(toy, run_flow, monkeypatch):
     from flows import pipeline
 
     toy(DIAMOND, {"top": 1, "left": 1})
     monkeypatch.setattr(pipeline, "apply_recipe", lambda name: Path("params.yaml").write_text("{top: 2, left: 1}"))
-    outcome(recipe="small", until="top")
+    run_flow(recipe="small", until="top")
     assert yaml.safe_load(Path("dvc.lock").read_text())["stages"]["top"]["params"] == {"params.yaml": {"top": 2}}
 
 
-def test_a_recipe_that_does_not_exist_is_one_line(toy, root, outcome, monkeypatch):
+def test_a_recipe_that_does_not_exist_is_one_line(toy, root, run_flow, monkeypatch):
     toy(DIAMOND, {"top": 1, "left": 1})
     monkeypatch.setenv("PYTHONPATH", str(root))
-    _, error = outcome(recipe="nonesuch")
+    _, error = run_flow(recipe="nonesuch")
     assert str(error).startswith("recipe 'nonesuch': ")
     assert "\n" not in str(error)
 
@@ -200,7 +217,8 @@ def test_ctrl_c_stops_the_stages_and_leaves_no_process(toy):
     toy({"slow": {"cmd": "python sleep.py", "outs": ["s"]}}, scripts={"sleep.py": code})
 
     def press() -> None:
-        while not (Path("pid").exists() and Path("pid").read_text()):
+        deadline = time.monotonic() + 120  # of a flow that fails before it starts the stage
+        while not (Path("pid").exists() and Path("pid").read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""One stage through DVC as a process: what happened is told, lines come live, a stop leaves nothing behind."""
+"""One stage through DVC as a process: what happened is named, lines come live, a stop leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def _may_start():
     repro.allow_starts()
 
 
-def silent(line: str) -> None: ...
+def ignore(line: str) -> None: ...
 
 
-def test_ran_fresh_and_restored_are_told_apart(toy):
+def test_ran_fresh_and_restored_are_distinguished(toy):
     toy({"a": copy_stage("a", params=["n"])}, {"n": 1})
-    assert repro.reproduce("a", on_line=silent) == "ran"
-    assert repro.reproduce("a", on_line=silent) == "fresh"
+    assert repro.reproduce("a", on_line=ignore) == "ran"
+    assert repro.reproduce("a", on_line=ignore) == "fresh"
     Path("a").unlink()
-    assert repro.reproduce("a", on_line=silent) == "restored"
+    assert repro.reproduce("a", on_line=ignore) == "restored"
     assert Path("a").read_text() == "a\n"
 
 
 def test_a_stage_that_quotes_dvc_is_not_mistaken_for_it(toy):
     toy({"a": {"cmd": "echo \"Stage 'b' is cached - skipping run, checking out outputs\" > a; cat a", "outs": ["a"]}})
-    assert repro.reproduce("a", on_line=silent) == "ran"
+    assert repro.reproduce("a", on_line=ignore) == "ran"
 
 
 def test_lines_come_while_the_stage_runs_and_hints_for_a_terminal_do_not(toy):
@@ -64,24 +64,24 @@ def test_lines_come_while_the_stage_runs_and_hints_for_a_terminal_do_not(toy):
 
 def test_python_in_a_command_is_the_python_that_runs_the_flow(toy):
     toy({"a": {"cmd": "python -c \"import sys; print(sys.executable, file=open('a', 'w'))\"", "outs": ["a"]}})
-    repro.reproduce("a", on_line=silent)
+    repro.reproduce("a", on_line=ignore)
     assert Path(Path("a").read_text().strip()).parent == Path(sys.executable).parent
 
 
-def test_a_failure_tells_the_cause_first_then_the_last_lines_and_what_to_type(toy):
+def test_a_failure_has_the_cause_first_then_the_last_lines_and_what_to_type(toy):
     toy({"a": {"cmd": "echo read 3 images; echo 'error: raw/x.json: no such file' >&2; exit 1", "outs": ["a"]}})
     with pytest.raises(PipelineError) as error:
-        repro.reproduce("a", on_line=silent)
+        repro.reproduce("a", on_line=ignore)
     first, *rest = str(error.value).splitlines()
     assert first == "a: error: raw/x.json: no such file"
     assert "    read 3 images" in rest
     assert rest[-1] == "Run it by hand: python -m dvc repro --single-item a"
 
 
-def test_a_failure_without_a_word_is_told_in_dvcs_words(toy):
+def test_a_failure_without_output_has_dvcs_message(toy):
     toy({"a": {"cmd": "exit 3", "outs": ["a"]}})
     with pytest.raises(PipelineError, match=r"^a: failed to reproduce 'a': failed to run: exit 3, exited with 3\n"):
-        repro.reproduce("a", on_line=silent)
+        repro.reproduce("a", on_line=ignore)
 
 
 def test_a_stop_ends_the_stage_with_all_it_started_and_lets_nothing_start(toy):
@@ -110,7 +110,7 @@ def test_a_stop_ends_the_stage_with_all_it_started_and_lets_nothing_start(toy):
     assert not psutil.pid_exists(pids[0]) or psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE
     assert len(failures) == 1
     with pytest.raises(PipelineError, match="not started, the flow was stopped"):
-        repro.reproduce("a", on_line=silent)
+        repro.reproduce("a", on_line=ignore)
 
 
 def test_a_stage_that_saves_its_state_on_sigterm_is_given_the_time(toy):
@@ -134,13 +134,19 @@ def test_a_stage_that_saves_its_state_on_sigterm_is_given_the_time(toy):
 
 def test_a_path_that_another_dvc_process_works_on_is_waited_for(toy, monkeypatch):
     monkeypatch.setattr(repro, "BLOCKED_RETRY_S", 0.2)
-    toy({"a": {"cmd": "touch started && sleep 3 && touch a", "outs": ["a"]}})
+    toy({"a": {"cmd": "touch started; while [ ! -e go ]; do sleep 0.1; done; touch a", "outs": ["a"]}})
     lines: list[str] = []
-    first = threading.Thread(target=repro.reproduce, args=("a",), kwargs={"on_line": silent})
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if line.startswith("waiting for DVC process"):
+            Path("go").touch()
+
+    first = threading.Thread(target=repro.reproduce, args=("a",), kwargs={"on_line": ignore})
     first.start()
     while not Path("started").exists():
         time.sleep(0.05)
-    assert repro.reproduce("a", on_line=lines.append) == "fresh"
+    assert repro.reproduce("a", on_line=on_line) == "fresh"
     first.join()
     assert len([line for line in lines if line.startswith("waiting for DVC process")]) == 1
 
@@ -150,5 +156,5 @@ def test_a_lock_whose_pid_belongs_to_something_else_now_is_left_to_dvcs_advice(m
         "ERROR: failed to reproduce 'a': 'x' is busy, it is being blocked by:",
         f"  (PID {os.getpid()}): dvc repro",
     ]
-    assert repro._blocking_pids(lines) == {os.getpid()}
-    assert not repro._is_dvc(os.getpid())
+    assert repro.blocking_pids(lines) == {os.getpid()}
+    assert not repro.is_dvc(os.getpid())

@@ -6,15 +6,17 @@ import json
 import os
 import threading
 
+import psutil
 import pytest
 
-from tasks.tracking.journal import Journal, is_alive, names_dvc, open_journals, process_start
+from tasks.tracking.journal import Journal, is_alive, names_dvc, open_journals
 
 
 @pytest.fixture
 def journal(tmp_path) -> Journal:
     journal = Journal(tmp_path / "journal" / "one")
-    journal.start(kind="stage", name="a", pid=os.getpid(), pid_started=process_start(os.getpid()), pipeline=None)
+    started = psutil.Process().create_time()
+    journal.start(kind="stage", name="a", pid=os.getpid(), pid_started=started, pipeline=None)
     return journal
 
 

@@ -35,7 +35,7 @@ promote(Path({path!r}), why="better on rare labels")
 
 @pytest.fixture
 def client(run):
-    client = recorder._client(ROOT)
+    client = recorder.open_client(ROOT)
     mlflow.set_tracking_uri(client.tracking_uri)
     yield client
     mlflow.set_tracking_uri(None)
@@ -71,11 +71,11 @@ def versions(client) -> list:
 def test_an_export_is_a_version_with_signature_tags_and_alias_that_mlflow_loads_and_runs(run, client, models):
     recorded(run, EXPORT, models[0])
     version = client.get_model_version_by_alias(NAME, "candidate")
-    found = client.get_run(version.run_id)
-    assert found.data.tags["stage"] == "export"
-    assert found.data.tags["registered_model"] == f"{NAME} {version.version}"
+    mlflow_run = client.get_run(version.run_id)
+    assert mlflow_run.data.tags["stage"] == "export"
+    assert mlflow_run.data.tags["registered_model"] == f"{NAME} {version.version}"
     assert (version.tags["mAP"], version.tags["protocol"], version.tags["num_labels"]) == ("0.9631", "tagwright", "5")
-    assert version.tags["git.commit"] == found.data.tags["mlflow.source.git.commit"]
+    assert version.tags["git.commit"] == mlflow_run.data.tags["mlflow.source.git.commit"]
     assert (version.tags["weights_kind"], version.tags["model_sha256"]) == ("ema", "0" * 64)
     assert {len(version.tags[name]) for name in ("sha256", "labels_sha256")} == {64}
 
@@ -112,8 +112,8 @@ def test_accepting_moves_its_alias_and_is_a_run_that_says_why(run, client, model
     recorded(run, ACCEPT, models[1])
     assert aliased(client, "accepted") == sha256(models[1])
     experiment = client.get_experiment_by_name(NAME)
-    (found,) = client.search_runs([experiment.experiment_id], "tags.stage = 'accepted'")
-    assert found.data.tags["why"] == "better on rare labels"
+    (mlflow_run,) = client.search_runs([experiment.experiment_id], "tags.stage = 'accepted'")
+    assert mlflow_run.data.tags["why"] == "better on rare labels"
 
 
 def test_a_file_that_was_never_registered_is_registered_when_it_is_accepted(run, client, tmp_path):
@@ -140,8 +140,8 @@ def test_a_server_without_a_registry_costs_the_run_nothing(run, client, models, 
     monkeypatch.setattr(recorder, "register", refuse)
     recorded(run, EXPORT.replace("18", "19"), models[0])
     experiment = client.get_experiment_by_name(NAME)
-    (found,) = client.search_runs([experiment.experiment_id], "params.`export.opset` = '19'")
-    assert found.info.status == "FINISHED"
+    (mlflow_run,) = client.search_runs([experiment.experiment_id], "params.`export.opset` = '19'")
+    assert mlflow_run.info.status == "FINISHED"
     assert "no model registry" in caplog.text
 
 

@@ -42,7 +42,7 @@ with stage_run({stage!r}, {{"lr": {lr}}}):
 
 @pytest.fixture
 def client(run):
-    return recorder._client(ROOT)
+    return recorder.open_client(ROOT)
 
 
 def runs(client, query: str = "") -> list:
@@ -65,19 +65,19 @@ def test_a_stage_is_one_run_with_its_curve_params_table_tags_and_commit(run, cli
     )
     assert run(code.replace("\n        ", "\n")) == 0
     recorder.record(ROOT)
-    (found,) = runs(client, "tags.stage = 'evaluate'")
-    assert found.info.status == "FINISHED"
-    assert found.data.params == {"evaluate.protocol": "asl"}
-    assert len(client.get_metric_history(found.info.run_id, "mAP")) == 1500
-    slug = recorder._key("AP/Käfer")
-    assert found.data.metrics == {"mAP": 149.9, slug: 0.25}
-    assert found.data.tags[f"metric.{slug}"] == "AP/Käfer"
-    assert found.data.tags["why"] == "a test"
+    (mlflow_run,) = runs(client, "tags.stage = 'evaluate'")
+    assert mlflow_run.info.status == "FINISHED"
+    assert mlflow_run.data.params == {"evaluate.protocol": "asl"}
+    assert len(client.get_metric_history(mlflow_run.info.run_id, "mAP")) == 1500
+    slug = recorder.mlflow_key("AP/Käfer")
+    assert mlflow_run.data.metrics == {"mAP": 149.9, slug: 0.25}
+    assert mlflow_run.data.tags[f"metric.{slug}"] == "AP/Käfer"
+    assert mlflow_run.data.tags["why"] == "a test"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert found.data.tags["mlflow.source.git.commit"] == commit
-    assert found.data.tags["git.dirty"] == "false"
-    assert {a.path for a in client.list_artifacts(found.info.run_id)} == {"per_label.json"}
-    assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_label.json", "type": "table"}]
+    assert mlflow_run.data.tags["mlflow.source.git.commit"] == commit
+    assert mlflow_run.data.tags["git.dirty"] == "false"
+    assert {a.path for a in client.list_artifacts(mlflow_run.info.run_id)} == {"per_label.json"}
+    assert json.loads(mlflow_run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_label.json", "type": "table"}]
     assert open_journals(ROOT) == []
 
 
@@ -87,10 +87,12 @@ def test_an_evaluation_leaves_its_headline_numbers_and_the_labels_as_a_table(run
     (repository / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")), encoding="utf-8")
     assert run("from tasks.stages import run_stage\nrun_stage('evaluate')") == 0
     recorder.record(ROOT)
-    found = runs(client, "tags.stage = 'evaluate'")[-1]
+    mlflow_run = runs(client, "tags.stage = 'evaluate'")[-1]
     test = json.loads(params.paths.metrics.read_text(encoding="utf-8"))["test"]
-    assert found.data.metrics == {name: test[name] for name in ("mAP", "OF1", "CF1", "image_F1")}
-    table = json.loads(Path(client.download_artifacts(found.info.run_id, "per_label.json", str(tmp_path))).read_text())
+    assert mlflow_run.data.metrics == {name: test[name] for name in ("mAP", "OF1", "CF1", "image_F1")}
+    table = json.loads(
+        Path(client.download_artifacts(mlflow_run.info.run_id, "per_label.json", str(tmp_path))).read_text()
+    )
     labels = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [row["label"] for row in labels] == judging.LABELS
     assert 0 < labels[0]["AP"] <= 1
@@ -135,8 +137,8 @@ def test_a_recorder_that_was_killed_is_followed_by_one_that_repeats_nothing(run,
     recorder.record(ROOT)
     shutil.copytree(tmp_path / "copy", journal.folder)  # as if it had been killed before it wrote runs.json
     recorder.record(ROOT)
-    (found,) = runs(client, "tags.stage = 'resample'")
-    assert len(client.get_metric_history(found.info.run_id, "loss")) == 3
+    (mlflow_run,) = runs(client, "tags.stage = 'resample'")
+    assert len(client.get_metric_history(mlflow_run.info.run_id, "loss")) == 3
 
 
 def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_its_result(run, client, repository):
@@ -168,8 +170,8 @@ with pipeline_run("night", {}) as parent:
     assert {first.info.status, second.info.status} == {"FINISHED"}
 
     def children(parent) -> dict:
-        found = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-        return {r.data.tags["stage"]: r for r in found}
+        members = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        return {r.data.tags["stage"]: r for r in members}
 
     made, linked = children(first)["clean"], children(second)["clean"]
     assert set(children(first)) == set(children(second)) == {"clean", "report"}
@@ -235,11 +237,11 @@ def test_a_stage_starts_a_recorder_by_itself(run, client):
 def test_every_name_becomes_one_that_mlflow_takes(name):
     from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
-    _validate_metric_name(recorder._key(name))
-    _validate_param_name(recorder._key(name))
-    assert len(recorder._key(name)) <= recorder.KEY_LENGTH
+    _validate_metric_name(recorder.mlflow_key(name))
+    _validate_param_name(recorder.mlflow_key(name))
+    assert len(recorder.mlflow_key(name)) <= recorder.KEY_LENGTH
 
 
 @given(st.sets(st.text(alphabet="aä/. ", min_size=1, max_size=4), max_size=30))
 def test_names_that_differ_stay_different(names):
-    assert len({recorder._key(name) for name in names}) == len(names)
+    assert len({recorder.mlflow_key(name) for name in names}) == len(names)

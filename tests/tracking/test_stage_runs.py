@@ -1,4 +1,4 @@
-"""What a stage says about its run: cheap, without MLflow, and silent where tracking is off."""
+"""What a stage records about its run: cheap, without MLflow, and nothing at all where tracking is off."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_outside_of_a_stage_every_call_does_nothing(tmp_path, monkeypatch):
 
 def test_params_are_dotted_and_lists_are_json():
     section = {"loss": {"name": "asl", "asl": {"gamma_neg": 4.0}}, "image_px": [64, 64], "weights": None}
-    assert stage._flat(section, "finetune") == {
+    assert stage.dotted(section, "finetune") == {
         "finetune.loss.name": "asl",
         "finetune.loss.asl.gamma_neg": "4.0",
         "finetune.image_px": "[64, 64]",
@@ -58,9 +58,7 @@ def test_params_are_dotted_and_lists_are_json():
     }
 
 
-@pytest.mark.parametrize("kind", ["pyarrow", "pandas"])
-def test_a_table_is_written_as_mlflow_shows_it_with_nan_as_null(tmp_path, monkeypatch, kind):
-    import pandas as pd
+def test_a_table_is_written_as_mlflow_shows_it_with_nan_as_null(tmp_path, monkeypatch):
     import pyarrow as pa
 
     from tasks.tracking.journal import Journal
@@ -69,7 +67,7 @@ def test_a_table_is_written_as_mlflow_shows_it_with_nan_as_null(tmp_path, monkey
     journal.start(kind="stage", name="a")
     monkeypatch.setattr(stage, "_active", journal)
     columns = {"label": ["cat", "日"], "ap": [0.5, float("nan")], "support": [3, 0]}
-    stage.log_table("per_label", pa.table(columns) if kind == "pyarrow" else pd.DataFrame(columns))
+    stage.log_table("per_label", pa.table(columns))
     assert json.loads((journal.files / "per_label.json").read_text()) == {
         "columns": ["label", "ap", "support"],
         "data": [["cat", 0.5, 3], ["日", None, 0]],
