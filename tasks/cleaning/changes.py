@@ -19,7 +19,7 @@ import pyarrow as pa
 from tasks.cleaning.policies import KEEP, STATE_AFTER, Cleaned
 from tasks.core import tables
 from tasks.core.states import States
-from tasks.taxonomy.coded_rows import RULES, origin_kind
+from tasks.core.tables import RULES, origin_kind
 from tasks.taxonomy.exclusions import exclusion_violations
 from tasks.taxonomy.propagation import propagate
 from tasks.taxonomy.taxonomy import Taxonomy

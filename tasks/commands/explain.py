@@ -16,7 +16,7 @@ from tasks.core.errors import TableError, did_you_mean
 from tasks.params import Params, load_params
 from tasks.review.agreement import match
 from tasks.review.verdicts import read_verdicts
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
 
 
 def explain(params: Params, image_id: str) -> RenderableType:

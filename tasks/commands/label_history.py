@@ -14,10 +14,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
+from tasks.core.tables import ABSENT, PRESENT, RULES, UNKNOWN_STATE
 from tasks.review.agreement import STATE_OF
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.coded_rows import RULES
 from tasks.taxonomy.migrations import todays_labels
 from tasks.taxonomy.taxonomy import OWN, Taxonomy
 
@@ -116,7 +115,7 @@ def explain_image(
 
 def _native_steps(raw: _Rows, taxonomy: Taxonomy, vocabulary: str) -> Iterator[Step]:
     """What the source said, once for each label that it reaches."""
-    claims, drops = taxonomy.claims(vocabulary), taxonomy.drop.get(vocabulary, {})
+    claims, drops = taxonomy.class_map(vocabulary), taxonomy.drop.get(vocabulary, {})
     if vocabulary == OWN:
         retired = {label for step in taxonomy.migrations for label in step.retired}
         claims |= {label: todays_labels(label, taxonomy.migrations) for label in retired}
@@ -156,7 +155,11 @@ def _why_mapped(label: str, rows: _Rows, taxonomy: Taxonomy) -> str:
     row = rows.labels[label][0]
     if row["origin"] not in RULES:
         return f"as the source says ({row['origin']}, {row['confidence']:.2f})"
-    near = taxonomy.descendants if row["state"] == PRESENT or row["origin"] == "rule:closed" else taxonomy.ancestors
+    near = (
+        taxonomy.descendants
+        if row["state"] == PRESENT or row["origin"] == "rule:exhaustive_children"
+        else taxonomy.ancestors
+    )
     causes = [
         other
         for other in taxonomy.ids

@@ -19,7 +19,8 @@ from tasks.params import Params
 from tasks.report.pictures import data_uri
 from tasks.review.guidelines import Examples, Guideline, choose_examples, render_guidelines
 from tasks.review.screen.connection import first_sentence
-from tasks.taxonomy.taxonomy import Taxonomy, read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def _guideline(label: str, taxonomy: Taxonomy, examples: Examples) -> Guideline:
         implies=names(taxonomy.ancestors[label]),
         implied_by=names(taxonomy.descendants[label]),
         excludes=names(excluded),
-        native_names=taxonomy[label].natives,
+        native_names=taxonomy[label].source_classes,
         examples=examples,
     )
 

@@ -28,7 +28,7 @@ from tasks.review.screen.connection import dataset_exists
 from tasks.review.screen.tags import carried_over, judgements_of, new_judgements, progress_of, pulled_from, renamed
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
 from tasks.taxonomy.migrations import todays_labels
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
 
 FOLDER = Path(".cache/fiftyone")
 

@@ -13,8 +13,8 @@ from tasks.cleaning.policies import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Cle
 from tasks.core import tables
 from tasks.core.states import States
 from tasks.taxonomy.propagation import propagate
-from tasks.taxonomy.taxonomy import parse_taxonomy
-from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
+from tasks.taxonomy.reading import parse_taxonomy
+from tests.taxonomy.kits import label_rows, pairs_of, states, unknown_rows
 
 TAXONOMY = parse_taxonomy(
     {
@@ -25,7 +25,7 @@ TAXONOMY = parse_taxonomy(
             {"id": "plant"},
             {"id": "zero", "implies": ["even"]},
             {"id": "two", "implies": ["even"]},
-            {"id": "even", "closed": True},
+            {"id": "even", "exhaustive_children": True},
             {"id": "day", "group": "light"},
             {"id": "night", "group": "light"},
         ]
@@ -82,20 +82,20 @@ def test_a_statement_about_a_covered_absence_adds_a_row_without_a_change():
 def test_a_cell_made_unknown_loses_its_row_and_coverage_does_not_make_it_absent():
     found = after([("a", "zero", 1), ("a", "even", 1, 1.0, "rule:implies")], said(("a", "zero", -1, "rule:consensus")))
     assert states(found.labels) == {}
-    assert cells_of(found.unknown) == {("a", "zero"), ("a", "even")}
+    assert pairs_of(found.unknown) == {("a", "zero"), ("a", "even")}
     assert changes(found)["a", "even"] == (1, -1, "rule:implies")
 
 
 def test_settling_the_only_unknown_kind_settles_what_it_left_open():
     found = after([], said(("a", "zero", 0, "review:ann")), unknown=[("a", "zero"), ("a", "even")])
-    assert cells_of(found.unknown) == set()
+    assert pairs_of(found.unknown) == set()
     assert changes(found) == {("a", "zero"): (-1, 0, "review:ann"), ("a", "even"): (-1, 0, "rule:implies")}
 
 
 def test_another_unknown_kind_keeps_the_whole_unknown():
     marks = [("a", "zero"), ("a", "two"), ("a", "even")]
     found = after([], said(("a", "zero", 0, "review:ann")), unknown=marks)
-    assert cells_of(found.unknown) == {("a", "two"), ("a", "even")}
+    assert pairs_of(found.unknown) == {("a", "two"), ("a", "even")}
 
 
 def test_a_person_outranks_a_policy_and_a_policy_the_annotation():
@@ -120,14 +120,14 @@ def test_verdicts_that_contradict_each_other_both_stand_and_are_listed():
     found = after([], said(("a", "tree", 0, "review:ann"), ("a", "oak", 1, "review:bob")))
     assert states(found.labels)["a", "tree"] == 0
     assert states(found.labels)["a", "oak"] == 1
-    assert ("a", "tree") in cells_of(found.contradictions)
+    assert ("a", "tree") in pairs_of(found.contradictions)
 
 
 def test_images_without_a_statement_stay_as_they_are_even_if_they_contradict_themselves():
     rows = [("b", "oak", 1), ("b", "tree", 0, 0.5, "verified"), ("a", "oak", 1)]
     found = after(rows, said(("a", "oak", 0, "review:ann")), unknown=[("b", "zero")])
     assert [row for row in found.labels.to_pylist() if row["image_id"] == "b"] == label_rows(rows[:2]).to_pylist()
-    assert cells_of(found.unknown) == {("b", "zero")}
+    assert pairs_of(found.unknown) == {("b", "zero")}
 
 
 def test_implications_can_be_left_alone():

@@ -10,7 +10,7 @@ from rich.console import Console
 from tasks.commands.label_history import NO_LABEL, Step, explain_image, render
 from tasks.core.tables import CHANGES, COVERAGE, GROUPS
 from tasks.mapping.mapping import map_rows
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 from tests.taxonomy.kits import label_rows, unknown_rows
 
 TAXONOMY = parse_taxonomy(
@@ -100,11 +100,11 @@ def test_duplicates_proposals_and_verdicts_are_links_of_the_chain():
 
 
 def test_an_absence_by_a_closed_label_names_its_children():
-    labels = [{"id": "even", "closed": True}, {"id": "two", "implies": ["even"], "from": {"v": ["two"]}}]
+    labels = [{"id": "even", "exhaustive_children": True}, {"id": "two", "implies": ["even"], "from": {"v": ["two"]}}]
     taxonomy = parse_taxonomy({"labels": labels})
     mapped = map_rows(label_rows([("i", "two", 0)]), taxonomy, "v").labels
     steps = explain_image("i", {"mapped_labels": mapped}, taxonomy, source="s", vocabulary="v")
-    assert steps[0] == Step("even", "map_labels", 0, "rule:closed: two absent")
+    assert steps[0] == Step("even", "map_labels", 0, "rule:exhaustive_children: two absent")
 
 
 def shown(steps: list[Step]) -> str:

@@ -14,7 +14,7 @@ from tasks.review.agreement import resolve
 from tasks.review.audit import RECENT, error_rate, recent_yield, review_summary, should_stop, surprise, wilson
 from tasks.review.queue import LEAST_YIELD, lots, questions
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (47, 200)])
