@@ -22,7 +22,8 @@ from tasks.review.agreement import ResolvedVerdicts, resolve
 from tasks.review.audit import review_summary
 from tasks.review.queue import questions
 from tasks.review.verdicts import read_verdicts
-from tasks.taxonomy.taxonomy import Taxonomy, read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 
 BLOCK_CELLS = 10_000_000  # held in memory at a time
 ACTIONS = ("kept", "made_present", "made_absent", "made_unknown")
@@ -39,7 +40,7 @@ def run(params: Params) -> None:
     look_again = tables.read_table(paths.mapped / "look_again.parquet", tables.LOOK_AGAIN)
     verdicts = read_verdicts(paths.verdicts, taxonomy)
     ids = Workspace(params.paths).image_ids("train", "calibration")
-    judgeable = [label.id for label in taxonomy.labels if not (label.closed and taxonomy.children[label.id])]
+    judgeable = [label.id for label in taxonomy.labels if not label.exhaustive_children]
     dense = Workspace(params.paths).states("deduplicated", ids, judgeable)  # a closed whole follows from its kinds
 
     judged = resolve(verdicts, images, taxonomy)
