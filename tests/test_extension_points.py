@@ -104,7 +104,7 @@ def test_a_new_stage_runs_by_name_and_gets_its_digests(copy):
 
 def test_a_new_command_runs_by_name_and_stands_in_the_list(copy):
     (copy / "tasks/commands/added_one.py").write_text(
-        '"""What it answers."""\n\n\ndef command(number: int = 1) -> None:\n    """Adds one."""\n    print(number + 1)\n'
+        '"""What it answers."""\n\n\ndef command(number: int = 1) -> None:\n    """Add."""\n    print(number + 1)\n'
     )
     run = partial(subprocess.run, cwd=copy, check=True, capture_output=True, text=True)
     assert run([sys.executable, "-m", "tasks", "added-one", "--number", "4"]).stdout == "5\n"

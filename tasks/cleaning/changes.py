@@ -19,8 +19,7 @@ import pyarrow as pa
 from tasks.cleaning.base import KEEP, STATE_AFTER, Decisions
 from tasks.core import tables
 from tasks.core.states import States, add_states
-from tasks.core.tables import ABSENT, ASSERTIONS, PRESENT
-from tasks.taxonomy.coded_rows import RULES, origin_kind
+from tasks.core.tables import ABSENT, ASSERTIONS, PRESENT, RULES, origin_kind
 from tasks.taxonomy.exclusions import exclusion_violations
 from tasks.taxonomy.propagation import propagate
 from tasks.taxonomy.taxonomy import Taxonomy

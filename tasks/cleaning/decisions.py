@@ -21,7 +21,7 @@ BATCH_ENTRIES = 10_000_000  # (image, label) pairs held in memory at a time
 
 def labels_to_clean(taxonomy: Taxonomy) -> list[str]:
     """Labels that a policy decides about: all but those with exhaustive children, which follow from them."""
-    return [label.id for label in taxonomy.labels if not (label.closed and taxonomy.children[label.id])]
+    return [label.id for label in taxonomy.labels if not label.exhaustive_children]
 
 
 def fit_policy(

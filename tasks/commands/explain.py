@@ -14,7 +14,7 @@ from tasks.params import Params, load_params
 from tasks.review.agreement import match
 from tasks.review.label_history import TABLES, explain_image, render
 from tasks.review.verdicts import read_verdicts
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
 
 
 def explain(params: Params, image_id: str) -> RenderableType:

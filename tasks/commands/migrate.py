@@ -31,7 +31,8 @@ from tasks.params import Params, load_params
 from tasks.review.last_run import LastRun
 from tasks.stages.export import manifest_of
 from tasks.taxonomy.migrations import migrate_labels, migrate_thresholds, origins_of
-from tasks.taxonomy.taxonomy import Migration, Taxonomy, read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
+from tasks.taxonomy.taxonomy import Migration, Taxonomy
 
 UNFITTED = {"threshold": None, "support": 0, "shrinkage_weight": 0.0, "low": None, "high": None}
 

@@ -72,6 +72,22 @@ LABELS = pa.schema(
         pa.field("origin", pa.string(), nullable=False),
     ]
 )
+
+ORIGIN_RANK = ("review", "verified", "annotation", "box")
+"""Kinds of origin, most trusted first: whose row stays when several say the same. Others come after."""
+
+PROPOSALS = ("model", "vendor", "detector", "keyword")
+"""Kinds of origin of weak label sources: their rows never make a label known by themselves."""
+
+RULES = ("rule:implies", "rule:exhaustive_children")
+"""Origins that follow from other rows by the taxonomy, and are derived anew from them."""
+
+
+def origin_kind(origin: str) -> str:
+    """`vendor` of `vendor:acme`."""
+    return origin.partition(":")[0]
+
+
 COVERAGE = pa.schema([pa.field("source", pa.string(), nullable=False), pa.field("label", pa.string(), nullable=False)])
 UNKNOWN = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("label", pa.string(), nullable=False)])
 LOOK_AGAIN = pa.schema(

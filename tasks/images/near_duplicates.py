@@ -22,6 +22,7 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tasks.core.states import add_states
 from tasks.core.tables import ABSENT, GROUPS, IMAGES, LABELS, PRESENT, UNKNOWN, conform, sort_table
 
 FLAT_BITS = 8
@@ -91,7 +92,7 @@ def near_pairs(hashes: np.ndarray, *, radius: int) -> tuple[np.ndarray, np.ndarr
     num_bands = cheapest_bands(len(hashes), radius)
     edges = np.linspace(0, 64, num_bands + 1).astype(int)
     slack = radius // num_bands
-    found = []
+    pairs_of_bands = []
     for band, (low, high) in enumerate(pairwise(edges)):
         width = high - low
         values = (hashes >> np.uint64(low)) & np.uint64((1 << width) - 1)
@@ -100,8 +101,9 @@ def near_pairs(hashes: np.ndarray, *, radius: int) -> tuple[np.ndarray, np.ndarr
         flips = np.array(
             [sum(1 << b for b in bits) for k in range(slack + 1) for bits in combinations(range(width), k)]
         )
-        found.append(_pairs_of_band(hashes, values.astype(np.int64), order, starts, flips, edges, band, radius, slack))
-    first, second, distance = (np.concatenate(part) for part in zip(*found, strict=True))
+        values = values.astype(np.int64)
+        pairs_of_bands.append(_pairs_of_band(hashes, values, order, starts, flips, edges, band, radius, slack))
+    first, second, distance = (np.concatenate(part) for part in zip(*pairs_of_bands, strict=True))
     order = np.lexsort((second, first))
     return first[order], second[order], distance[order]
 
@@ -178,43 +180,32 @@ def _grown(array, capacity):
 
 
 def label_conflicts(
-    groups: pa.Table,
-    labels: pa.Table,
-    *,
-    images: pa.Table | None = None,
-    coverage: pa.Table | None = None,
-    unknown: pa.Table | None = None,
+    groups: pa.Table, labels: pa.Table, *, images: pa.Table, coverage: pa.Table, unknown: pa.Table
 ) -> pa.Table:
     """CONFLICTS: labels present on one image of a group and absent from another; unknown disagrees with nothing.
 
-    groups: tables.GROUPS.  labels: tables.LABELS, what people annotated (proposals of models would vote too).
-    images (image_id, source), coverage, unknown: count an image without a row as absent where its source is exhaustive.
+    groups: tables.GROUPS.  labels: tables.LABELS of annotations (proposals of models would count too).
+    images (image_id, source), coverage, unknown: for the state of an image without a row (tasks/core/states.py).
     """
-    group_of = _several(groups)
-    stated = pl.from_arrow(labels.select(["image_id", "label", "state"])).join(group_of, on="image_id")
-    if coverage is not None:
-        assert images is not None, "coverage needs the source of each image"
-        source_of = pl.from_arrow(images.select(["image_id", "source"]))
-        # Only labels that a duplicate carries can clash, which keeps this small.
-        carried = stated.filter(pl.col("state") == PRESENT).select("group_id", "label").unique()
-        implied = (
-            carried.join(group_of, on="group_id")
-            .join(source_of, on="image_id")
-            .join(pl.from_arrow(coverage), on=["source", "label"])
-            .join(stated, on=["image_id", "label"], how="anti")
-        )
-        if unknown is not None:
-            implied = implied.join(pl.from_arrow(unknown), on=["image_id", "label"], how="anti")
-        implied = implied.with_columns(state=pl.lit(ABSENT, pl.Int8))
-        stated = pl.concat([stated, implied.select(stated.columns)])
+    members = _several(groups)
+    in_groups = pl.from_arrow(labels).join(members, on="image_id")
+    # Only labels that a duplicate carries can clash, which keeps this small.
+    carried = in_groups.filter(pl.col("state") == PRESENT).select("group_id", "label").unique()
+    states = add_states(
+        carried.join(members, on="group_id"),
+        labels=in_groups.to_arrow(),
+        unknown=unknown,
+        coverage=coverage,
+        images=images,
+    )
     of_state = [pl.col("image_id").filter(pl.col("state") == s).unique().sort() for s in (PRESENT, ABSENT)]
-    found = (
-        stated.group_by("group_id", "label")
+    conflicts = (
+        states.group_by("group_id", "label")
         .agg(present=of_state[0], absent=of_state[1])
         .filter((pl.col("present").list.len() > 0) & (pl.col("absent").list.len() > 0))
         .sort("group_id", "label")
     )
-    return conform(found.to_arrow(), CONFLICTS, where="label conflicts")
+    return conform(conflicts.to_arrow(), CONFLICTS, where="label conflicts")
 
 
 def _several(groups: pa.Table) -> pl.DataFrame:
@@ -233,24 +224,24 @@ class Changes(NamedTuple):
 def resolve_conflicts(
     labels: pa.Table, unknown: pa.Table, conflicts: pa.Table, *, rule: Literal["unknown", "present", "majority"]
 ) -> tuple[pa.Table, pa.Table, Changes]:
-    """Labels without contradictions between duplicates, the cells that are unknown (tables.UNKNOWN), and what changed.
+    """Labels without contradictions between duplicates, the unknown pairs (tables.UNKNOWN), and what changed.
 
     rule: "unknown" forgets both sides; "present" believes whoever saw the label; "majority" the state on more images
     of the group, a tie being unknown. Rows of the winning side stay as they are; the losing images get the winning
     state with origin "rule:duplicates" and the confidence of the surest winning row. Other rows are untouched.
     """
-    verdicts = {"unknown": pl.lit(0), "present": pl.lit(1), "majority": pl.col("lead").sign()}
+    winners = {"unknown": pl.lit(0), "present": pl.lit(1), "majority": pl.col("lead").sign()}
     votes = pl.from_arrow(conflicts).with_columns(
         lead=pl.col("present").list.len().cast(pl.Int64) - pl.col("absent").list.len().cast(pl.Int64)
     )
-    votes = votes.with_columns(verdict=verdicts[rule])
-    cells = pl.concat(
-        votes.select("group_id", "label", "verdict", image_id=pl.col(side)).explode("image_id")
+    votes = votes.with_columns(winner=winners[rule])  # 1 present, -1 absent, 0 neither
+    pairs = pl.concat(
+        votes.select("group_id", "label", "winner", image_id=pl.col(side)).explode("image_id")
         for side in ("present", "absent")
     )
     rows = pl.from_arrow(labels)
-    settled = rows.join(cells, on=["image_id", "label"], how="semi")
-    decided = cells.filter(pl.col("verdict") != 0).with_columns(state=(pl.col("verdict") > 0).cast(pl.Int8))
+    in_conflict = rows.join(pairs, on=["image_id", "label"], how="semi")
+    decided = pairs.filter(pl.col("winner") != 0).with_columns(state=(pl.col("winner") > 0).cast(pl.Int8))
     winning = rows.join(decided, on=["image_id", "label", "state"])
     surest = winning.group_by("group_id", "label").agg(pl.col("confidence").max())
     ruled = (
@@ -258,17 +249,30 @@ def resolve_conflicts(
         .join(surest, on=["group_id", "label"], how="left")
         .with_columns(pl.col("confidence").fill_null(1.0), origin=pl.lit(RULE_ORIGIN))
     )
-    others = rows.join(cells, on=["image_id", "label"], how="anti")
+    others = rows.join(pairs, on=["image_id", "label"], how="anti")
     kept = pl.concat([others, winning.select(rows.columns), ruled.select(rows.columns)])
-    forgotten = cells.filter(pl.col("verdict") == 0).select("image_id", "label")
+    forgotten = pairs.filter(pl.col("winner") == 0).select("image_id", "label")
     all_unknown = pl.concat([pl.from_arrow(unknown), forgotten]).unique().sort("image_id", "label")
 
-    overruled = ruled.join(settled, on=["image_id", "label"], how="semi").height
+    overruled = ruled.join(in_conflict, on=["image_id", "label"], how="semi").height
     changes = Changes(
-        dropped=settled.height - winning.height - overruled, added=ruled.height - overruled, overruled=overruled
+        dropped=in_conflict.height - winning.height - overruled, added=ruled.height - overruled, overruled=overruled
     )
     return (
         conform(kept.sort("image_id", "label", "origin").to_arrow(), LABELS, where="resolved labels"),
         conform(all_unknown.to_arrow(), UNKNOWN, where="resolved labels"),
         changes,
     )
+
+
+def duplicates_report(groups: pa.Table, conflicts: pa.Table) -> dict:
+    """Groups of two and more with their members, and the labels on which they disagree; JSON-ready."""
+    members = {}
+    for image_id, group in _several(groups).select("image_id", "group_id").iter_rows():
+        members.setdefault(group, []).append(image_id)
+    return {
+        "duplicate_groups": len(members),
+        "duplicate_images": sum(len(m) - 1 for m in members.values()),
+        "groups": members,
+        "conflicts": conflicts.to_pylist(),
+    }

@@ -9,54 +9,54 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 import pyarrow as pa
 
+from tasks.core.tables import RULES
 from tasks.mapping.mapping import Mapped, provable_absences
-from tasks.taxonomy.coded_rows import RULES
 from tasks.taxonomy.exclusions import exclusion_violations
 from tasks.taxonomy.taxonomy import Taxonomy
 
 _NUM_EXAMPLES = 20
-_NUM_NEAREST = 200  # unmapped names that get suggestions, most rows first: matching 20,000 names would take minutes
+_NUM_NEAREST = 200  # unmapped classes that get suggestions, most rows first: matching 20,000 would take minutes
 
 
-def map_coverage(natives: Iterable[str], taxonomy: Taxonomy, vocabulary: str) -> list[str]:
+def map_coverage(source_classes: Iterable[str], taxonomy: Taxonomy, vocabulary: str) -> list[str]:
     """Labels that a source annotates exhaustively, in the order of the taxonomy.
 
-    natives: native names that the source annotates exhaustively.
-    A label is covered when its absence can be read from what is not there: every native name of its own and of all its
-    kinds is exhaustive (and one of its own is unambiguous), or it is closed and all its children are covered. The
-    absence of all known kinds of an open label proves nothing.
+    source_classes: those that the source annotates exhaustively.
+    A label is covered when its absence can be read from what is not there: every class of its own and of all its
+    descendants is exhaustive (and one of its own is unambiguous), or its children are exhaustive and all covered. The
+    absence of all known children of another label proves nothing.
     """
-    exhaustive = set(natives)
+    exhaustive = set(source_classes)
     provable = provable_absences(taxonomy, vocabulary)
     covered: set[str] = set()
     for label in reversed(taxonomy.parents_first):
         family = [label, *taxonomy.descendants[label]]
-        names = {name for member in family for name in taxonomy[member].names_in(vocabulary)}
-        by_name = label in provable and names <= exhaustive
-        if by_name or (taxonomy[label].closed and covered.issuperset(taxonomy.children[label])):
+        classes = {name for member in family for name in taxonomy[member].classes_in(vocabulary)}
+        by_class = label in provable and classes <= exhaustive
+        if by_class or (taxonomy[label].exhaustive_children and covered.issuperset(taxonomy.children[label])):
             covered.add(label)
     return [label for label in taxonomy.ids if label in covered]
 
 
 def coverage_report(
     mapped: Mapping[str, Mapped],
-    natives: Mapping[str, Mapping[str, str]],
+    source_classes: Mapping[str, Mapping[str, str]],
     vocabularies: Mapping[str, str],
     taxonomy: Taxonomy,
 ) -> dict:
     """What a person must know about a mapping, JSON-ready.
 
-    mapped: source -> its mapping.  natives: source -> native name -> display name, of all names that it declares.
+    mapped: source -> its mapping.  source_classes: source -> class -> display name, of all classes that it declares.
     vocabularies: source -> key under `from:`.
     """
     used = sorted({vocabularies[source] for source in mapped})
     rows: dict[str, Counter[str]] = {vocabulary: Counter() for vocabulary in used}
-    for source, found in mapped.items():
-        rows[vocabularies[source]] += found.natives
+    for source, result in mapped.items():
+        rows[vocabularies[source]] += result.source_classes
     return {
         "sources": {
-            source: _source_report(found, natives.get(source, {}), vocabularies[source], taxonomy)
-            for source, found in sorted(mapped.items())
+            source: _source_report(result, source_classes.get(source, {}), vocabularies[source], taxonomy)
+            for source, result in sorted(mapped.items())
         },
         "labels_without_source": labels_without_source(taxonomy, used),
         "ambiguous": [
@@ -68,9 +68,9 @@ def coverage_report(
 
 
 def labels_without_source(taxonomy: Taxonomy, vocabularies: Iterable[str]) -> list[str]:
-    """Labels that no native name of these vocabularies feeds, neither directly nor through a kind."""
-    fed = {label.id for label in taxonomy.labels if any(label.names_in(v) for v in vocabularies)}
-    return [label for label in taxonomy.ids if label not in fed and fed.isdisjoint(taxonomy.descendants[label])]
+    """Labels to which no class of these vocabularies maps, neither directly nor through a descendant."""
+    reached = {label.id for label in taxonomy.labels if any(label.classes_in(v) for v in vocabularies)}
+    return [h for h in taxonomy.ids if h not in reached and reached.isdisjoint(taxonomy.descendants[h])]
 
 
 def nearest_names(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
@@ -81,20 +81,20 @@ def nearest_names(name: str, known: Iterable[str], *, most: int = 3) -> list[str
     return [by_folded[n] for n in difflib.get_close_matches(name.strip().casefold(), by_folded, n=most, cutoff=0.6)]
 
 
-def _source_report(found: Mapped, natives: Mapping[str, str], vocabulary: str, taxonomy: Taxonomy) -> dict:
-    violations = exclusion_violations(found.labels, taxonomy)
+def _source_report(result: Mapped, display_names: Mapping[str, str], vocabulary: str, taxonomy: Taxonomy) -> dict:
+    violations = exclusion_violations(result.labels, taxonomy)
     return {
         "vocabulary": vocabulary,
-        "rows_in": found.num_in,
-        "rows_out": {"labels": found.labels.num_rows, "proposals": found.proposals.num_rows},
-        "dropped": dict(found.dropped),
-        "added": dict(found.added),
-        "unmapped": _unmapped(found, natives, vocabulary, taxonomy),
-        "implied": _implied_counts(found.labels),
-        "unknown_cells": found.unknown.num_rows,
+        "rows_in": result.num_in,
+        "rows_out": {"labels": result.labels.num_rows, "proposals": result.proposals.num_rows},
+        "dropped": dict(result.dropped),
+        "added": dict(result.added),
+        "unmapped": _unmapped(result, display_names, vocabulary, taxonomy),
+        "implied": _implied_counts(result.labels),
+        "unknown_pairs": result.unknown.num_rows,
         "contradictions": {
-            "counts": dict(Counter(found.contradictions["kind"].to_pylist())),
-            "examples": found.contradictions.slice(0, _NUM_EXAMPLES).to_pylist(),
+            "counts": dict(Counter(result.contradictions["kind"].to_pylist())),
+            "examples": result.contradictions.slice(0, _NUM_EXAMPLES).to_pylist(),
         },
         "exclusions_violated": {
             "count": violations.height,
@@ -103,12 +103,12 @@ def _source_report(found: Mapped, natives: Mapping[str, str], vocabulary: str, t
     }
 
 
-def _unmapped(found: Mapped, natives: Mapping[str, str], vocabulary: str, taxonomy: Taxonomy) -> list[dict]:
-    """Names of rows that stand nowhere in the taxonomy, most rows first, with the nearest names that do."""
-    known = [*taxonomy.claims(vocabulary), *taxonomy.ids, *(label.display_name for label in taxonomy.labels)]
+def _unmapped(result: Mapped, display_names: Mapping[str, str], vocabulary: str, taxonomy: Taxonomy) -> list[dict]:
+    """Source classes that the taxonomy does not name, most rows first, with the nearest names that it has."""
+    known = [*taxonomy.class_map(vocabulary), *taxonomy.ids, *(label.display_name for label in taxonomy.labels)]
     listed = []
-    for n, (name, rows) in enumerate(sorted(found.unmapped.items(), key=lambda item: (-item[1], item[0]))):
-        shown = natives.get(name, name)  # a machine id is like nothing; its display name may be
+    for n, (name, rows) in enumerate(sorted(result.unmapped.items(), key=lambda item: (-item[1], item[0]))):
+        shown = display_names.get(name, name)  # a machine id is like nothing; its display name may be
         nearest = nearest_names(shown, known) if n < _NUM_NEAREST else []
         listed.append({"name": name, "display_name": shown, "rows": rows, "nearest": nearest})
     return listed

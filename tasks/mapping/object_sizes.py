@@ -10,21 +10,21 @@ from tasks.taxonomy.taxonomy import Taxonomy
 
 
 def map_objects(objects: pa.Table, taxonomy: Taxonomy, vocabulary: str) -> pa.Table:
-    """OBJECTS of the labels that each native name feeds and of all that these imply, the largest of each image.
+    """OBJECTS of the labels that each source class maps to and of all that these imply, the largest of each image.
 
-    objects: OBJECTS with native names.  vocabulary: key under `from:`.
+    objects: OBJECTS with source classes.  vocabulary: key under `from:`.
     """
-    fed = [
-        {"label": native, "own": own}
+    links = [
+        {"label": name, "own": own}
         for label in taxonomy.labels
-        for native in label.names_in(vocabulary)
+        for name in label.classes_in(vocabulary)
         for own in (label.id, *taxonomy.ancestors[label.id])
     ]
-    if not fed or not objects.num_rows:
+    if not links or not objects.num_rows:
         return OBJECTS.empty_table()
     mapped = (
         pl.from_arrow(objects)
-        .join(pl.DataFrame(fed).unique(), on="label")
+        .join(pl.DataFrame(links).unique(), on="label")
         .group_by("image_id", pl.col("own").alias("label"))
         .agg(pl.col("area_px").max())
         .sort("image_id", "label")

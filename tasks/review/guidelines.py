@@ -105,7 +105,7 @@ def _guideline(label: str, taxonomy: Taxonomy, examples: Examples) -> Guideline:
         implies=names(taxonomy.ancestors[label]),
         implied_by=names(taxonomy.descendants[label]),
         excludes=names(excluded),
-        source_classes=taxonomy[label].natives,
+        source_classes=taxonomy[label].source_classes,
         examples=examples,
     )
 

@@ -15,10 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.core.states import states_of
-from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
+from tasks.core.tables import ABSENT, PRESENT, RULES, UNKNOWN_STATE
 from tasks.review.agreement import STATE_OF
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.coded_rows import RULES
 from tasks.taxonomy.migrations import todays_labels
 from tasks.taxonomy.taxonomy import OWN, Taxonomy
 
@@ -128,7 +127,7 @@ def _ingest_steps(
     labels: pa.Table | None, unknown: pa.Table | None, taxonomy: Taxonomy, vocabulary: str
 ) -> Iterator[Step]:
     """The source's own rows, once for each label that their class maps to."""
-    labels_of, drops = taxonomy.claims(vocabulary), taxonomy.drop.get(vocabulary, {})
+    labels_of, drops = taxonomy.class_map(vocabulary), taxonomy.drop.get(vocabulary, {})
     if vocabulary == OWN:
         retired = {label for step in taxonomy.migrations for label in step.retired}
         labels_of |= {label: todays_labels(label, taxonomy.migrations) for label in retired}
@@ -170,7 +169,11 @@ def _why_mapped(label: str, mapped: _After, taxonomy: Taxonomy) -> str:
     row = mapped.row_of[label]
     if row["origin"] not in RULES:
         return f"as the source says ({row['origin']}, {row['confidence']:.2f})"
-    near = taxonomy.descendants if row["state"] == PRESENT or row["origin"] == "rule:closed" else taxonomy.ancestors
+    near = (
+        taxonomy.descendants
+        if row["state"] == PRESENT or row["origin"] == "rule:exhaustive_children"
+        else taxonomy.ancestors
+    )
     own = {h for h, r in mapped.row_of.items() if r["state"] == row["state"] and r["origin"] not in RULES}
     causes = [other for other in taxonomy.ids if other in near[label] and other in own]
     return f"{row['origin']}: {', '.join(causes)} {STATE_NAMES[row['state']]}"

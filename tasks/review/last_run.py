@@ -15,7 +15,8 @@ from tasks.core.workspace import Workspace
 from tasks.review.agreement import ResolvedVerdicts, resolve
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.migrations import todays_labels
-from tasks.taxonomy.taxonomy import Taxonomy, read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 
 
 class LastRun:

@@ -33,7 +33,7 @@ NO_FOLD = -1
 def partition(
     images: pa.Table,
     groups: pa.Table,
-    statements: csr_array,
+    assertions: csr_array,
     *,
     num_folds: int,
     test_folds: Sequence[int],
@@ -47,7 +47,7 @@ def partition(
 
     images: image_id, source, official_split and use ("train", "pretrain" or "pool"), usable images only.
     groups: tables.GROUPS; an image that is not in it is on its own.
-    statements: (N, any number of columns), what to spread evenly: known presences, and verified absences if any.
+    assertions: (N, any number of columns), what to spread evenly: known presences, and verified absences if any.
     official_test: a source's images of official split "test" ("val" where it has no "test") are its test set, without a
     fold; the rest of the source is drawn over the folds that are not test folds.
     official_val: beside an official test set, its images of official split "val" are for calibration, without a fold.
@@ -67,7 +67,7 @@ def partition(
 
     fold = np.full(len(use), NO_FOLD, np.int16)
     fold[drawn] = _draw(
-        statements[drawn],
+        assertions[drawn],
         group[drawn],
         _earlier_folds(images["image_id"], previous, num_folds)[drawn],
         beside_official[drawn],
@@ -93,7 +93,7 @@ def partition(
 
 
 def _draw(
-    statements: csr_array,
+    assertions: csr_array,
     group: np.ndarray,
     earlier: np.ndarray,
     beside_official: np.ndarray,
@@ -118,7 +118,7 @@ def _draw(
                 "images need a fold to train in. Take a fold out of test_folds or set split.official_test to false."
             )
         fixed = _positions(earlier[rows], allowed)
-        drawn = stratified_folds(statements[rows], group[rows], num_folds=len(allowed), rng=rng, fixed=fixed)
+        drawn = stratified_folds(assertions[rows], group[rows], num_folds=len(allowed), rng=rng, fixed=fixed)
         fold[rows] = allowed[drawn]
     return fold
 
@@ -167,9 +167,7 @@ def _earlier_folds(image_ids: pa.ChunkedArray, previous: pa.Table | None, num_fo
         return nothing
     drawn_with = (previous.schema.metadata or {}).get(b"num_folds", b"").decode()
     if drawn_with != str(num_folds):
-        log.warning(
-            "split: the earlier split has %s folds, %d are asked for: all are drawn anew", drawn_with, num_folds
-        )
+        log.warning("split: the earlier split has %s folds, %d are wanted: all are drawn anew", drawn_with, num_folds)
         return nothing
     at = pc.index_in(image_ids, value_set=previous["image_id"].combine_chunks())
     return pc.fill_null(previous["fold"].take(at), NO_FOLD).to_numpy()

@@ -74,7 +74,7 @@ def _units_of_labels(counts_UC: csr_array, order_U: np.ndarray) -> tuple[np.ndar
 def _place(
     unit_starts, unit_labels, unit_counts, label_starts, label_units, size_U, order_U, draw_U, fold_U, num_folds
 ):
-    """Fill the -1 entries of fold_U (int64, (U,)) in place. draw_U: float in [0, 1), settles ties."""
+    """Fill the -1 entries of fold_U (int64, (U,)) in place. draw_U: float in [0, 1), breaks ties."""
     num_labels = len(label_starts) - 1
     total_C = np.zeros(num_labels)
     for at in range(len(unit_labels)):

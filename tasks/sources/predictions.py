@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.errors import SourceError, did_you_mean
@@ -36,7 +35,7 @@ def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_sco
     root: the file, or the folder that holds `file`.  of: source whose images are meant; ids become `<of>/<id>`.
     origin: `vendor:<name>` or `detector:<name>`.  min_score: lower scores are left out; in [0, 1].
     A prediction without a score counts as certain (1.0); of several scores of one name on one image the highest stands.
-    Where images are given by file name, pass the result to `match_images`.
+    Where images are given by file name, `map_labels` matches them (tasks/mapping/image_matching.py).
     Raises SourceError naming file and row for a score outside [0, 1] and for what is not a prediction.
     """
     if not origin.startswith(("vendor:", "detector:")) or origin.endswith(":"):
@@ -69,27 +68,6 @@ def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_sco
         num_in=[("labels", num_rows)],
         dropped=[entry for entry in dropped if entry[1]],
     )
-
-
-def match_images(labels: pa.Table, images: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Label rows with ids that exist, and the ids that match no image.
-
-    labels: LABELS of `read`.  images: image_id and uri columns of the source it speaks of. An id matches as it is, or
-    when what follows the source's name is the file name (the last part of the uri) of exactly one image: vendors are
-    handed files and answer with file names. Rows that match nothing are left out.
-    """
-    by_id = {image_id: image_id for image_id in images["image_id"].to_pylist()}
-    by_name: dict[str, str | None] = {}
-    for image_id, uri in zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True):
-        key = f"{image_id.split('/', 1)[0]}/{uri.rsplit('/', 1)[-1]}"
-        by_name[key] = None if key in by_name else image_id
-    encoded = pc.dictionary_encode(labels["image_id"]).combine_chunks()
-    given = encoded.dictionary.to_pylist()
-    matched = [by_id.get(image_id) or by_name.get(image_id) for image_id in given]
-    column = pa.array(matched, pa.string()).take(encoded.indices)
-    found = labels.set_column(0, labels.schema.field("image_id").with_nullable(True), column)
-    found = found.filter(pc.is_valid(found["image_id"])).cast(labels.schema)
-    return found, [image_id for image_id, match in zip(given, matched, strict=True) if match is None]
 
 
 # ---------------------------------------------------------------- file formats

@@ -7,8 +7,8 @@ from functools import partial
 from tasks.core.workspace import Workspace
 from tasks.evaluation.scored_set import scored_partition
 from tasks.params import Params
+from tasks.taxonomy.reading import read_taxonomy
 from tasks.taxonomy.relations import apply_implications, relations_of
-from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds import RULES
 from tasks.thresholds.document import Fused, write_thresholds
 from tasks.thresholds.fit import fit

@@ -18,7 +18,7 @@ from tasks.review.agreement import resolve
 from tasks.review.audit import review_summary, rows_with_verdicts
 from tasks.review.queue import QuestionQueue
 from tasks.review.verdicts import read_verdicts
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
 
 
 def run(params: Params) -> None:

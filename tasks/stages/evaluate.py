@@ -19,8 +19,8 @@ from tasks.evaluation.scored_run import write_scored_run
 from tasks.evaluation.scored_set import Postprocessing, scored_partition
 from tasks.params import Params
 from tasks.taxonomy.migrations import renamed
+from tasks.taxonomy.reading import read_taxonomy
 from tasks.taxonomy.relations import apply_implications, apply_relations, relations_of
-from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds.document import read_thresholds
 from tasks.thresholds.fusion import detector_scores
 

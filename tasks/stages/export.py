@@ -18,8 +18,8 @@ from tasks.export.variant_costs import empty_folder, evenly, network_images, wri
 from tasks.images.shards import ShardReader
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
+from tasks.taxonomy.reading import read_taxonomy
 from tasks.taxonomy.relations import relations_of
-from tasks.taxonomy.taxonomy import read_taxonomy
 from tasks.thresholds.document import read_thresholds
 
 

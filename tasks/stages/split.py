@@ -6,30 +6,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import hstack
 
-from tasks.core import tables
 from tasks.core.errors import SplitError
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
+from tasks.sampling.label_matrices import absent_matrix, present_matrix
 from tasks.sampling.split import assert_no_leak, partition
-from tasks.sampling.statements import absent_matrix, present_matrix
 
 
 def run(params: Params) -> None:
     """Usable images, groups and labels -> partition and fold of every image; earlier answers stay as they are."""
-    section, labels = params.split, Workspace(params.paths).vocabulary().labels
-    images = Workspace(params.paths).read("mapped.images")
+    workspace, section = Workspace(params.paths), params.split
+    labels = workspace.vocabulary().labels
+    images = workspace.read("mapped.images")
     usable = images.filter(pc.equal(images["status"], "ok")).sort_by("image_id")
     use = [params.sources[source].use for source in usable["source"].to_pylist()]
-    groups = tables.read_table(params.paths.deduplicated / "groups.parquet", tables.GROUPS)
-    rows = tables.read_table(params.paths.deduplicated / "labels.parquet", tables.LABELS)
-    statements = hstack([matrix(rows, usable["image_id"], labels) for matrix in (present_matrix, absent_matrix)], "csr")
-    previous = tables.read_table(params.paths.splits, tables.SPLITS) if params.paths.splits.exists() else None
+    groups, rows = workspace.read("deduplicated.groups"), workspace.read("deduplicated.labels")
+    assertions = hstack([matrix(rows, usable["image_id"], labels) for matrix in (present_matrix, absent_matrix)], "csr")
+    previous = workspace.read("splits") if workspace.exists("splits") else None
 
     splits, left_out = partition(
         usable.append_column("use", pa.array(use, pa.string())),
         groups,
-        statements,
+        assertions,
         num_folds=section.num_folds,
         test_folds=section.test_folds,
         calibration_folds=section.calibration_folds,
@@ -44,7 +43,7 @@ def run(params: Params) -> None:
             f"no image is left to train on; {usable.num_rows} of {images.num_rows} are usable, and small data may fill "
             "only one fold. See the sources in params.yaml, and split.test_folds and split.calibration_folds."
         )
-    tables.write_table(params.paths.splits, splits, tables.SPLITS)
+    workspace.write("splits", splits)
 
     ledger = Ledger("split")
     ledger.num_in("images", images.num_rows)
@@ -54,4 +53,4 @@ def run(params: Params) -> None:
     ledger.num_out("images", splits.num_rows)
     for row in splits.group_by("partition").aggregate([([], "count_all")]).sort_by("partition").to_pylist():
         ledger.note(f"{row['partition']}: {row['count_all']}")
-    Workspace(params.paths).book(ledger)
+    workspace.book(ledger)

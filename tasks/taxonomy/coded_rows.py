@@ -14,27 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ORIGIN_RANK = ("review", "verified", "annotation", "box")
-"""Kinds of statement, most trusted first: whose origin stays when several rows say the same. Others come after."""
-
-PROPOSALS = ("model", "vendor", "detector", "keyword")
-"""Kinds of origin that are opinions, not statements: they never make a label known by themselves."""
-
-RULES = ("rule:implies", "rule:closed")
-"""Origins that follow from other rows, and are derived anew from them."""
-
-
-def origin_kind(origin: str) -> str:
-    """`vendor` of `vendor:acme`."""
-    return origin.partition(":")[0]
+from tasks.core.tables import ORIGIN_RANK, origin_kind
 
 
 @dataclass(frozen=True)
-class Cells:
+class CodedRows:
     """Rows of a LABELS table in codes; every array has shape (R,)."""
 
     image: np.ndarray  # int32, position in image_ids
-    label: np.ndarray  # int32, position in labels; -1 for a row that says nothing (cheaper than leaving it out)
+    label: np.ndarray  # int32, position in labels; -1 for a row without meaning (cheaper than leaving it out)
     state: np.ndarray  # int8, 1 present, 0 absent
     confidence: np.ndarray  # float32, [0, 1]
     origin: np.ndarray  # int16, position in origins
@@ -45,14 +33,14 @@ class Cells:
     def __len__(self) -> int:
         return len(self.image)
 
-    def take(self, rows: np.ndarray) -> Cells:
+    def take(self, rows: np.ndarray) -> CodedRows:
         """The chosen rows; rows: bool (R,) or int positions."""
         chosen = {name: getattr(self, name)[rows] for name in ("image", "label", "state", "confidence", "origin")}
         return replace(self, **chosen)
 
 
-def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[Cells, np.ndarray]:
-    """Cells of a LABELS table in its row order, and the codes of further cells.
+def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[CodedRows, np.ndarray]:
+    """CodedRows of a LABELS table in its row order, and the codes of further pairs.
 
     marked: UNKNOWN table or None.  Returns the image and label codes of its rows as int32 (U, 2).
     """
@@ -62,7 +50,7 @@ def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[Cells, np.nd
     origins = origins.to_pylist()
     ranked = sorted(origins, key=lambda o: (ORIGIN_RANK.index(k) if (k := origin_kind(o)) in ORIGIN_RANK else 99, o))
     num_rows = rows.num_rows
-    cells = Cells(
+    coded = CodedRows(
         image=image[:num_rows],
         label=label[:num_rows],
         state=rows["state"].to_numpy().astype(np.int8, copy=False),
@@ -72,7 +60,7 @@ def encode(rows: pa.Table, marked: pa.Table | None = None) -> tuple[Cells, np.nd
         labels=labels.to_pylist(),
         origins=ranked,
     )
-    return cells, np.stack([image[num_rows:], label[num_rows:]], axis=1)
+    return coded, np.stack([image[num_rows:], label[num_rows:]], axis=1)
 
 
 def count(codes: np.ndarray, num_codes: int) -> np.ndarray:
@@ -116,13 +104,13 @@ def decode(image: np.ndarray, label: np.ndarray, image_ids: pa.Array, labels: Se
     }
 
 
-def label_table(cells: Cells) -> pa.Table:
+def label_table(rows: CodedRows) -> pa.Table:
     """The rows as a LABELS table whose text columns are dictionary-encoded."""
-    columns = decode(cells.image, cells.label, cells.image_ids, cells.labels)
-    origins = pa.array(cells.origins, pa.string())
-    columns["state"] = pa.array(cells.state, pa.int8())
-    columns["confidence"] = pa.array(cells.confidence, pa.float32())
-    columns["origin"] = pa.DictionaryArray.from_arrays(pa.array(cells.origin, pa.int16()), origins)
+    columns = decode(rows.image, rows.label, rows.image_ids, rows.labels)
+    origins = pa.array(rows.origins, pa.string())
+    columns["state"] = pa.array(rows.state, pa.int8())
+    columns["confidence"] = pa.array(rows.confidence, pa.float32())
+    columns["origin"] = pa.DictionaryArray.from_arrays(pa.array(rows.origin, pa.int16()), origins)
     return pa.table(columns)
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from graphlib import CycleError
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from tasks.core.errors import TaxonomyError, did_you_mean
-
-if TYPE_CHECKING:
-    from tasks.taxonomy.taxonomy import Taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 
 
 def check_taxonomy(taxonomy: Taxonomy, where: str) -> None:
     """Raise TaxonomyError for the first thing that is wrong. where: the file, for the message."""
     # In this order: each check relies on those before it.
-    for check in (_check_ids, _check_implications, _check_exclusions, _check_natives, _check_migrations):
+    for check in (_check_ids, _check_implications, _check_exclusions, _check_source_classes, _check_migrations):
         check(taxonomy, where)
 
 
@@ -44,8 +41,10 @@ def _check_implications(taxonomy: Taxonomy, where: str) -> None:
             f"{where}: implies: the labels go round in a circle: {path}. Take one of these out."
         ) from error
     for label in taxonomy.labels:
-        if label.closed and not taxonomy.children[label.id]:
-            raise TaxonomyError(f"{where}: label '{label.id}': closed, but no label implies it. Take `closed` out.")
+        if label.exhaustive_children and not taxonomy.children[label.id]:
+            raise TaxonomyError(
+                f"{where}: label '{label.id}': exhaustive_children, but no label implies it. Take the key out."
+            )
 
 
 def _check_exclusions(taxonomy: Taxonomy, where: str) -> None:
@@ -60,19 +59,19 @@ def _check_exclusions(taxonomy: Taxonomy, where: str) -> None:
             )
 
 
-def _check_natives(taxonomy: Taxonomy, where: str) -> None:
+def _check_source_classes(taxonomy: Taxonomy, where: str) -> None:
     for vocabulary in taxonomy.vocabularies:
-        claims = taxonomy.claims(vocabulary)
-        for native in taxonomy.drop.get(vocabulary, {}):
-            if native in claims:
+        class_map = taxonomy.class_map(vocabulary)
+        for name in taxonomy.drop.get(vocabulary, {}):
+            if name in class_map:
                 raise TaxonomyError(
-                    f"{where}: drop: {vocabulary}: '{native}' also feeds label '{claims[native][0]}'. Keep one."
+                    f"{where}: drop: {vocabulary}: '{name}' also maps to label '{class_map[name][0]}'. Keep one."
                 )
-        for native, labels in claims.items():
+        for name, labels in class_map.items():
             for a, b in combinations(labels, 2):
                 if (a, b) in taxonomy.exclusions:
                     raise TaxonomyError(
-                        f"{where}: from: {vocabulary}: '{native}' feeds both '{a}' and '{b}', which exclude each "
+                        f"{where}: from: {vocabulary}: '{name}' maps to both '{a}' and '{b}', which exclude each "
                         "other. Keep one of the two."
                     )
 

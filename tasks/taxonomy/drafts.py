@@ -9,24 +9,25 @@ import yaml
 
 
 def draft_taxonomy(parents: Mapping[str, Iterable[str]], names: Mapping[str, str], vocabulary: str) -> str:
-    """YAML text of a taxonomy that takes over a native vocabulary as it is, to be edited by a person.
+    """YAML text of a taxonomy that takes over a source's classes as they are, to be edited by a person.
 
-    parents: native name -> native names that it implies (of `sources.openimages.read_hierarchy`, say).
-    names: native name -> display name; a name without one (Open Images' root "Entity") is left out, since a label
+    parents: source class -> classes that it implies (of `sources.openimages_tables.read_hierarchy`, say).
+    names: source class -> display name; a class without one (Open Images' root "Entity") is left out, since a label
     that is always true teaches nothing.
     """
-    natives = [n for n in dict.fromkeys([*parents, *(p for above in parents.values() for p in above)]) if n in names]
-    natives.sort(key=lambda native: (names[native].casefold(), native))
+    known = dict.fromkeys([*parents, *(p for above in parents.values() for p in above)])
+    source_classes = sorted((n for n in known if n in names), key=lambda n: (names[n].casefold(), n))
     ids: dict[str, str] = {}
-    for native in natives:
-        slug = re.sub(r"\W+", "_", names[native].strip().casefold()).strip("_") or "label"
+    for name in source_classes:
+        slug = re.sub(r"\W+", "_", names[name].strip().casefold()).strip("_") or "label"
         if slug in ids.values():
-            slug += "_" + re.sub(r"\W+", "", native)
+            slug += "_" + re.sub(r"\W+", "", name)
         taken = set(ids.values())  # names of signs alone have nothing else to tell them apart
-        ids[native] = next(s for s in (slug, *(f"{slug}_{n}" for n in range(2, len(natives) + 2))) if s not in taken)
+        numbered = (f"{slug}_{n}" for n in range(2, len(source_classes) + 2))
+        ids[name] = next(s for s in (slug, *numbered) if s not in taken)
     entries = []
-    for native in natives:
-        implied = sorted(ids[p] for p in parents.get(native, ()) if p in ids)
-        entry = {"id": ids[native], "name": names[native].strip(), "implies": implied, "from": {vocabulary: [native]}}
+    for name in source_classes:
+        implied = sorted(ids[p] for p in parents.get(name, ()) if p in ids)
+        entry = {"id": ids[name], "name": names[name].strip(), "implies": implied, "from": {vocabulary: [name]}}
         entries.append({key: value for key, value in entry.items() if value})
     return yaml.safe_dump({"labels": entries}, sort_keys=False, allow_unicode=True, width=120)

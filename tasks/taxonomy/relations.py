@@ -41,7 +41,7 @@ def apply_implications(values_NC: np.ndarray, relations: Relations | Taxonomy) -
 
     values_NC: scores, float (N, C), or decisions, bool (N, C).
     relations: of these columns; the taxonomy itself will do where the columns are its labels in its order.
-    The result is the smallest consistent one that lowers nothing: parent = max over itself and its kinds.
+    The result is the smallest consistent one that lowers nothing: parent = max over itself and its descendants.
     """
     values_CN = np.array(values_NC.T, order="C")
     original_CN = values_CN.copy()
@@ -55,7 +55,7 @@ def apply_exclusions(decisions_NC: np.ndarray, scores_NC: np.ndarray, relations:
 
     decisions_NC: bool (N, C).  scores_NC: float (N, C); what ranks the labels, e.g. score minus the label's threshold.
     Equal scores: the earlier column stays. Together with a label go those that imply it, since the exclusions of a
-    label hold for its kinds. Returns a copy.
+    label hold for its descendants. Returns a copy.
     """
     decisions_NC = decisions_NC.copy()
     if not relations.exclusions:
@@ -77,8 +77,8 @@ def apply_relations(decisions_NC: np.ndarray, scores_NC: np.ndarray, relations: 
     """Consistent decisions: implications, then exclusions; bool (N, C).
 
     decisions_NC: bool (N, C).  scores_NC: float (N, C), see `apply_exclusions`.
-    A label that its kind made present is ranked by the better of the two scores, and is not kept without cause: where
-    the only kinds that spoke for it lose against a rival, it loses too.
+    A label that a descendant made present is ranked by the better of the two scores, and is not kept without cause:
+    where the only descendants that implied it lose against a rival, it loses too.
     """
     implied_NC = apply_implications(decisions_NC, relations)
     ranking_NC = apply_implications(np.where(decisions_NC, scores_NC, -np.inf), relations)

@@ -1,33 +1,34 @@
-"""taxonomy.yaml: the project's own labels, how they relate, and which native names of each source feed them.
+"""taxonomy.yaml: the project's own labels, how they relate, and which source classes map to them.
 
     labels:
       - id: seven                 # the name in every table; never reused for something else
         name: Seven               # shown to people; the id when left out
-        definition: ""            # for people who judge it: what counts, in a sentence or two
+        definition: ""            # for annotators: what counts, in a sentence or two
         implies: [odd]            # direct parents: seven present => odd present, odd absent => seven absent
         excludes: []              # never on one image together with these
         group: null               # labels of one group exclude each other (softmax)
-        closed: false             # true: the labels that imply this one are all there is of it
-        from:                     # native names, by vocabulary
+        exhaustive_children: false    # true: absent when all labels that imply it directly are absent
+        from:                     # source classes that map to it, by vocabulary
           coco: [seven]
           vendor: ["Sieben", "7"]
         deliver: {precision: 0.9, recall: 0.5}
-        fuse: detector:yolo       # judge it by this origin's proposals as well (tasks/thresholds/fusion.py)
+        fuse: detector:yolo       # add this origin's scores to the model's (tasks/thresholds/fusion.py)
     drop:
       vendor: {smudge: not a digit}
     migrations:
       - rename: {naught: zero}    # also merge: {new: [old, …]} and split: {old: [new, …]}; oldest first
 
-What a `from:` list means. It is the union of the label in that vocabulary: the label is present when one of the names
-is, and absent only when all of them are. One native name may feed several labels. Where one of those labels implies the
-other, the union still holds. Otherwise the name is *ambiguous* ("coffee shop" -> coffee, shop): its presence counts for
-each of them, its absence proves nothing. A name that feeds two labels that exclude each other is refused.
+What a `from:` list means. It is the union of the label in that vocabulary: the label is present when one of the source
+classes is, and absent only when all of them are. One source class may map to several labels. Where one of those labels
+implies the other, the union still holds. Otherwise the class is *ambiguous* ("coffee shop" -> coffee, shop): its
+presence counts for each of them, its absence proves nothing. A class that maps to two labels that exclude each other is
+refused.
 
-A source whose `vocabulary:` is `taxonomy` speaks in the ids of this file and needs no `from:`, as do labels that this
-project exported earlier. Retired ids go through the migrations first.
+A source whose `vocabulary:` is `taxonomy` has the ids of this file as its classes and needs no `from:`, as do labels
+that this project exported earlier. Retired ids go through the migrations first.
 
-What `closed` means. The absence of all known kinds of a thing does not prove the absence of the thing: a source may
-show a vehicle that is none of ours. Only for a closed label (even digits: 0, 2, 4, 6, 8) does it.
+What `exhaustive_children` means. The absence of all known children of a label does not prove its absence: a source may
+show a vehicle that is none of ours. It does only where the children are all there is (even digits: 0, 2, 4, 6, 8).
 """
 
 from __future__ import annotations
@@ -36,17 +37,14 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import combinations
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from tasks.core.errors import TaxonomyError, did_you_mean
-from tasks.taxonomy.consistency import check_taxonomy
 
 OWN = "taxonomy"
-"""The vocabulary whose native names are the ids themselves."""
+"""The vocabulary whose classes are the ids themselves."""
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -72,14 +70,14 @@ class Label(_Entry):
     implies: tuple[Name, ...] = ()
     excludes: tuple[Name, ...] = ()
     group: Name | None = None
-    closed: StrictBool = False
-    natives: dict[Name, tuple[Name, ...]] = Field(default_factory=dict, alias="from")
+    exhaustive_children: StrictBool = False
+    source_classes: dict[Name, tuple[Name, ...]] = Field(default_factory=dict, alias="from")
     deliver: Deliver | None = None
     fuse: Annotated[str, StringConstraints(pattern=r"^((vendor|detector):.+)?$")] = ""
 
     @model_validator(mode="after")
     def _own_vocabulary_is_taken(self) -> Label:
-        if OWN in self.natives:
+        if OWN in self.source_classes:
             raise ValueError(
                 f"from: '{OWN}' stands for the ids of this file. Give the supplier's vocabulary another name"
             )
@@ -89,9 +87,9 @@ class Label(_Entry):
     def display_name(self) -> str:
         return self.name or self.id
 
-    def names_in(self, vocabulary: str) -> tuple[str, ...]:
-        """Native names that feed the label; () where the vocabulary has none."""
-        return (self.id,) if vocabulary == OWN else self.natives.get(vocabulary, ())
+    def classes_in(self, vocabulary: str) -> tuple[str, ...]:
+        """Source classes that map to the label; () where the vocabulary has none."""
+        return (self.id,) if vocabulary == OWN else self.source_classes.get(vocabulary, ())
 
 
 class Migration(_Entry):
@@ -148,6 +146,14 @@ class Taxonomy(_Entry):
     def __getitem__(self, label: str) -> Label:
         return self.labels[self.index[label]]
 
+    def document(self) -> dict:
+        """What training must know of the taxonomy (`Vocabulary` of tasks/core/workspace.py), JSON-ready."""
+        return {
+            "labels": self.ids,
+            "groups": self.exclusive_groups,
+            "display_names": [label.display_name for label in self.labels],
+        }
+
     # ---- implications
 
     @cached_property
@@ -170,7 +176,7 @@ class Taxonomy(_Entry):
         for label, above in self.ancestors.items():
             for ancestor in above:
                 below[ancestor].add(label)
-        return {label: frozenset(found) for label, found in below.items()}
+        return {label: frozenset(labels) for label, labels in below.items()}
 
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
@@ -179,7 +185,7 @@ class Taxonomy(_Entry):
         for label in self.labels:
             for parent in dict.fromkeys(label.implies):
                 below[parent].append(label.id)
-        return {label: tuple(found) for label, found in below.items()}
+        return {label: tuple(labels) for label, labels in below.items()}
 
     @cached_property
     def implications(self) -> tuple[tuple[int, int], ...]:
@@ -213,7 +219,7 @@ class Taxonomy(_Entry):
 
     @cached_property
     def exclusions(self) -> set[tuple[str, str]]:
-        """`declared_exclusions` and what follows: where a excludes b, all kinds of a exclude all kinds of b."""
+        """`declared_exclusions` and what follows: where a excludes b, their descendants exclude each other too."""
         pairs = {
             (x, y)
             for a, b in self.declared_exclusions
@@ -222,123 +228,45 @@ class Taxonomy(_Entry):
         }
         return {(x, y) if self.index[x] < self.index[y] else (y, x) for x, y in pairs}
 
-    # ---- native names
+    # ---- source classes
 
     @cached_property
     def vocabularies(self) -> list[str]:
         """Names of all vocabularies under `from:` and `drop:`, sorted."""
-        return sorted({v for label in self.labels for v in label.natives} | set(self.drop))
+        return sorted({v for label in self.labels for v in label.source_classes} | set(self.drop))
 
-    def claims(self, vocabulary: str) -> dict[str, list[str]]:
-        """Native name -> ids of the labels that it feeds, both in the order of the file."""
-        claimed: dict[str, list[str]] = {}
+    def class_map(self, vocabulary: str) -> dict[str, list[str]]:
+        """Source class -> ids of the labels that it maps to, both in the order of the file."""
+        labels_of: dict[str, list[str]] = {}
         for label in self.labels:
-            for native in dict.fromkeys(label.names_in(vocabulary)):
-                claimed.setdefault(native, []).append(label.id)
-        return claimed
+            for source_class in dict.fromkeys(label.classes_in(vocabulary)):
+                labels_of.setdefault(source_class, []).append(label.id)
+        return labels_of
 
     def ambiguous(self, vocabulary: str) -> dict[str, list[str]]:
-        """Native names that feed labels of which none implies the other -> those labels."""
+        """Source classes that map to labels of which none implies the other -> those labels."""
         return {
-            native: labels
-            for native, labels in self.claims(vocabulary).items()
+            source_class: labels
+            for source_class, labels in self.class_map(vocabulary).items()
             if any(b not in self.ancestors[a] and a not in self.ancestors[b] for a, b in combinations(labels, 2))
         }
 
     def check_sources(self, vocabularies: Mapping[str, Iterable[str]]) -> None:
-        """Hold every `from:` and `drop:` name against the native names that the sources have.
+        """Hold every class under `from:` and `drop:` against those that the sources have.
 
-        vocabularies: vocabulary -> all native names of it; vocabularies that are not given are not checked.
-        Raises TaxonomyError naming the first name that its source lacks, with the nearest that it has.
+        vocabularies: vocabulary -> all source classes of it; vocabularies that are not given are not checked.
+        Raises TaxonomyError naming the first class that its source lacks, with the nearest that it has.
         """
-        for vocabulary, names in vocabularies.items():
-            known = set(names)
-            claims = {} if vocabulary == OWN else self.claims(vocabulary)  # an export may lack what is new
-            used = [(f"label '{label}'", native) for native, labels in claims.items() for label in labels]
-            used += [("drop", native) for native in self.drop.get(vocabulary, {})]
-            missing = [(where, native) for where, native in used if native not in known]
+        for vocabulary, source_classes in vocabularies.items():
+            known = set(source_classes)
+            class_map = {} if vocabulary == OWN else self.class_map(vocabulary)  # an export may lack what is new
+            used = [(f"label '{label}'", name) for name, labels in class_map.items() for label in labels]
+            used += [("drop", name) for name in self.drop.get(vocabulary, {})]
+            missing = [(where, name) for where, name in used if name not in known]
             if missing:
-                where, native = missing[0]
-                more = f" ({len(missing) - 1} more such names)" if len(missing) > 1 else ""
+                where, name = missing[0]
+                more = f" ({len(missing) - 1} more such classes)" if len(missing) > 1 else ""
                 raise TaxonomyError(
-                    f"taxonomy: {where}: '{native}' is no name of vocabulary '{vocabulary}'. "
-                    f"{did_you_mean(native, known)} Correct it or take it out.{more}"
+                    f"taxonomy: {where}: '{name}' is no class of vocabulary '{vocabulary}'. "
+                    f"{did_you_mean(name, known)} Correct it or take it out.{more}"
                 )
-
-
-# ---------------------------------------------------------------- reading
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would silently overwrite."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key '{key_node.value}' is given twice", key_node.start_mark
-                    )
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_taxonomy(path: Path) -> Taxonomy:
-    """Read and check a taxonomy. Raises TaxonomyError: file, label, what was found, what to do."""
-    path = Path(path)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
-    except FileNotFoundError as error:
-        raise TaxonomyError(f"{path}: no such file. Set paths.taxonomy in params.yaml, or write one.") from error
-    except UnicodeDecodeError as error:
-        raise TaxonomyError(f"{path}: not UTF-8 text ({error}). Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f":{mark.line + 1}" if mark else ""
-        raise TaxonomyError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', None) or error}).") from error
-    return parse_taxonomy(raw, where=str(path))
-
-
-def parse_taxonomy(raw: Any, *, where: str = "taxonomy") -> Taxonomy:
-    """Taxonomy from the parsed YAML (see the module docstring for its keys). Raises TaxonomyError."""
-    if not isinstance(raw, dict):
-        raise TaxonomyError(f"{where}: expected a mapping with the key 'labels', found {type(raw).__name__}.")
-    try:
-        taxonomy = Taxonomy.model_validate(raw)
-    except ValidationError as error:
-        raise TaxonomyError(_one_line(error, raw, where)) from error
-    check_taxonomy(taxonomy, where)
-    return taxonomy
-
-
-_EXPECTED = {
-    "string_type": "expected text",
-    "tuple_type": "expected a list",
-    "dict_type": "expected a mapping",
-    "model_type": "expected a mapping",
-    "missing": "is missing",
-}
-
-
-def _one_line(error: ValidationError, raw: dict, where: str) -> str:
-    problems = error.errors()
-    # An unknown key is most often the misspelling behind a missing one: tell it first.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-    location = list(problem["loc"])
-    place = ".".join(map(str, location))
-    if location[0] == "labels" and len(location) > 1:
-        entry = raw["labels"][location[1]]
-        name = entry.get("id") if isinstance(entry, dict) else None
-        place = ".".join([f"label '{name}'" if name else f"labels[{location[1]}]", *map(str, location[2:])])
-    if problem["type"] == "extra_forbidden":
-        model = {1: Taxonomy, 3: Label if location[0] == "labels" else Migration}.get(len(location), Deliver)
-        known = {field.alias or name for name, field in model.model_fields.items()}
-        return f"{where}: {place}: unknown key. {did_you_mean(str(location[-1]), known)}{more}"
-    message = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-    found = problem.get("input")
-    shown = "" if isinstance(found, (dict, BaseModel)) else f", found {found!r}"
-    # YAML reads a bare 7, no or 2024-01-01 as a number, a truth value, a date.
-    hint = ' Put it in quotes: "…".' if problem["type"] == "string_type" and not isinstance(found, (dict, list)) else ""
-    return f"{where}: {place}: {message}{shown}.{hint}{more}"

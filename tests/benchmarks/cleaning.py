@@ -38,7 +38,7 @@ from tasks.core.states import States
 from tasks.review.agreement import resolve
 from tasks.review.queue import QuestionQueue
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 from tests.benchmarks import Row, measure, show
 
 KITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "predictions"

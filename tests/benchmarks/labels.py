@@ -17,7 +17,8 @@ import polars as pl
 import yaml
 
 from tasks.taxonomy.drafts import draft_taxonomy
-from tasks.taxonomy.taxonomy import Taxonomy, parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 from tests.benchmarks import Row, measure, show
 
 NUM_LABELS, NUM_STRANGERS = 601, 400

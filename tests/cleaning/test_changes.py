@@ -14,8 +14,8 @@ from tasks.core import tables
 from tasks.core.states import States
 from tasks.core.tables import ASSERTIONS
 from tasks.taxonomy.propagation import propagate
-from tasks.taxonomy.taxonomy import parse_taxonomy
-from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
+from tasks.taxonomy.reading import parse_taxonomy
+from tests.taxonomy.kits import label_rows, pairs_of, states, unknown_rows
 
 TAXONOMY = parse_taxonomy(
     {
@@ -85,20 +85,20 @@ def test_a_pair_made_unknown_loses_its_row_and_coverage_does_not_make_it_absent(
         [("a", "zero", 1), ("a", "even", 1, 1.0, "rule:implies")], asserted(("a", "zero", -1, "rule:consensus"))
     )
     assert states(result.labels) == {}
-    assert cells_of(result.unknown) == {("a", "zero"), ("a", "even")}
+    assert pairs_of(result.unknown) == {("a", "zero"), ("a", "even")}
     assert changes(result)["a", "even"] == (1, -1, "rule:implies")
 
 
 def test_deciding_the_only_unknown_child_decides_what_it_left_open():
     result = after([], asserted(("a", "zero", 0, "review:ann")), unknown=[("a", "zero"), ("a", "even")])
-    assert cells_of(result.unknown) == set()
+    assert pairs_of(result.unknown) == set()
     assert changes(result) == {("a", "zero"): (-1, 0, "review:ann"), ("a", "even"): (-1, 0, "rule:implies")}
 
 
 def test_another_unknown_child_keeps_the_parent_unknown():
     marks = [("a", "zero"), ("a", "two"), ("a", "even")]
     result = after([], asserted(("a", "zero", 0, "review:ann")), unknown=marks)
-    assert cells_of(result.unknown) == {("a", "two"), ("a", "even")}
+    assert pairs_of(result.unknown) == {("a", "two"), ("a", "even")}
 
 
 def test_a_person_outranks_a_policy_and_a_policy_the_annotation():
@@ -123,14 +123,14 @@ def test_verdicts_that_contradict_each_other_both_stand_and_are_listed():
     result = after([], asserted(("a", "tree", 0, "review:ann"), ("a", "oak", 1, "review:bob")))
     assert states(result.labels)["a", "tree"] == 0
     assert states(result.labels)["a", "oak"] == 1
-    assert ("a", "tree") in cells_of(result.contradictions)
+    assert ("a", "tree") in pairs_of(result.contradictions)
 
 
 def test_images_without_an_assertion_stay_as_they_are_even_if_they_contradict_themselves():
     rows = [("b", "oak", 1), ("b", "tree", 0, 0.5, "verified"), ("a", "oak", 1)]
     result = after(rows, asserted(("a", "oak", 0, "review:ann")), unknown=[("b", "zero")])
     assert [row for row in result.labels.to_pylist() if row["image_id"] == "b"] == label_rows(rows[:2]).to_pylist()
-    assert cells_of(result.unknown) == {("b", "zero")}
+    assert pairs_of(result.unknown) == {("b", "zero")}
 
 
 def test_implications_can_be_left_alone():

@@ -15,7 +15,7 @@ from tasks.core.errors import ParamsError
 from tasks.core.states import States
 from tasks.core.workspace import Vocabulary
 from tasks.params import Params, Training, load_params, parse_params
-from tasks.taxonomy.taxonomy import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy
 from tasks.training import SCHEDULES
 from tasks.training.augment import Policy
 from tasks.training.fitting import Network, build_model, build_semi

@@ -133,15 +133,23 @@ def states(table: pa.Table) -> dict[tuple[str, str], int]:
     return {(r["image_id"], r["label"]): r["state"] for r in table.to_pylist()}
 
 
+NOTHING = tables.empty(tables.UNKNOWN)
+PARTIAL = {  # no source annotates anything exhaustively
+    "images": tables.empty(tables.IMAGES),
+    "coverage": tables.empty(tables.COVERAGE),
+    "unknown": NOTHING,
+}
+
+
 def test_a_conflict_names_both_sides():
     found = label_conflicts(
-        groups(g="abc", h="d"), labels(("a", "cat", 1), ("b", "cat", 0), ("c", "dog", 1), ("d", "cat", 0))
+        groups(g="abc", h="d"), labels(("a", "cat", 1), ("b", "cat", 0), ("c", "dog", 1), ("d", "cat", 0)), **PARTIAL
     )
     assert found.to_pylist() == [{"group_id": "g", "label": "cat", "present": ["a"], "absent": ["b"]}]
 
 
 def test_unknown_conflicts_with_nothing():
-    assert label_conflicts(groups(g="ab"), labels(("a", "cat", 1))).num_rows == 0
+    assert label_conflicts(groups(g="ab"), labels(("a", "cat", 1)), **PARTIAL).num_rows == 0
 
 
 def exhaustive(unknown: list[tuple[str, str]]) -> dict[str, pa.Table]:
@@ -158,15 +166,12 @@ def test_no_row_in_an_exhaustive_source_is_an_absence():
     assert found["absent"].to_pylist() == [["b"]]
 
 
-def test_a_cell_declared_unknown_in_an_exhaustive_source_is_no_absence():
+def test_a_pair_declared_unknown_in_an_exhaustive_source_is_no_absence():
     assert label_conflicts(groups(g="ab"), labels(("a", "cat", 1)), **exhaustive(unknown=[("b", "cat")])).num_rows == 0
 
 
-NOTHING = tables.empty(tables.UNKNOWN)
-
-
 def resolve(members: pa.Table, given_labels: pa.Table, rule: str):
-    return resolve_conflicts(given_labels, NOTHING, label_conflicts(members, given_labels), rule=rule)
+    return resolve_conflicts(given_labels, NOTHING, label_conflicts(members, given_labels, **PARTIAL), rule=rule)
 
 
 THREE = (("a", "cat", 1), ("b", "cat", 0), ("c", "cat", 0), ("c", "dog", 1), ("d", "cat", 1))
@@ -180,13 +185,13 @@ THREE = (("a", "cat", 1), ("b", "cat", 0), ("c", "cat", 0), ("c", "dog", 1), ("d
         ("majority", {"a": 0, "b": 0, "c": 0}, []),
     ],
 )
-def test_each_rule_settles_the_whole_group(rule, cats, unknown):
+def test_each_rule_resolves_the_whole_group(rule, cats, unknown):
     given_labels, members = labels(*THREE), groups(g="abc", h="d")
     resolved, forgotten, changes = resolve(members, given_labels, rule)
     assert given_labels.num_rows - changes.dropped + changes.added == resolved.num_rows
     assert states(resolved) == {(i, "cat"): s for i, s in cats.items()} | {("c", "dog"): 1, ("d", "cat"): 1}
     assert forgotten["image_id"].to_pylist() == unknown
-    assert label_conflicts(members, resolved).num_rows == 0
+    assert label_conflicts(members, resolved, **PARTIAL).num_rows == 0
 
 
 def test_a_tied_majority_is_unknown():

@@ -14,7 +14,7 @@ from tasks.mapping.coverage import (
 )
 from tasks.mapping.mapping import map_rows
 from tasks.taxonomy.exclusions import exclusion_violations
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 from tests.taxonomy.kits import label_rows
 
 TAXONOMY = parse_taxonomy(
@@ -22,7 +22,7 @@ TAXONOMY = parse_taxonomy(
         "labels": [
             {"id": "two", "implies": ["even"], "from": {"v": ["2", "two"]}},
             {"id": "four", "implies": ["even"], "from": {"v": ["four"]}},
-            {"id": "even", "closed": True},
+            {"id": "even", "exhaustive_children": True},
             {"id": "cat", "implies": ["animal"], "excludes": ["dog"], "from": {"v": ["cat"]}},
             {"id": "dog", "implies": ["animal"], "from": {"v": ["dog"]}},
             {"id": "animal"},
@@ -39,8 +39,8 @@ TAXONOMY = parse_taxonomy(
     [
         ({"2"}, []),  # "two" may still be there
         ({"2", "two"}, ["two"]),
-        ({"2", "two", "four"}, ["two", "four", "even"]),  # closed: all kinds are covered
-        ({"cat", "dog"}, ["cat", "dog"]),  # animal is open: a horse is an animal, too
+        ({"2", "two", "four"}, ["two", "four", "even"]),  # exhaustive children, all covered
+        ({"cat", "dog"}, ["cat", "dog"]),  # a horse is an animal, too
         ({"pet"}, []),  # a poodle that nobody had to annotate is a pet
         ({"pet", "poodle"}, ["pet", "poodle"]),
         ({"stranger"}, []),
@@ -51,8 +51,8 @@ def test_a_label_is_covered_only_if_its_absence_can_be_read_from_what_is_not_the
     assert map_coverage(exhaustive, TAXONOMY, "v") == covered
 
 
-def test_labels_that_nothing_feeds_are_listed():
-    assert labels_without_source(TAXONOMY, ["v"]) == ["ghost"]  # even and animal live on their kinds
+def test_labels_that_nothing_maps_to_are_listed():
+    assert labels_without_source(TAXONOMY, ["v"]) == ["ghost"]  # even and animal live on their children
     assert labels_without_source(TAXONOMY, []) == TAXONOMY.ids
 
 
@@ -70,8 +70,8 @@ def test_the_report_names_what_was_left_out_and_is_json():
     rows = [("i", "poodel", 1), ("i", "/m/1", 1), ("j", "/m/1", 1), ("i", "2", 1), ("i", "cat", 1), ("i", "dog", 1),
             ("j", "dog", 1), ("j", "dog", 0)]  # fmt: skip
     mapped = {"zoo": map_rows(label_rows(rows), TAXONOMY, "v")}
-    natives = {"zoo": {"/m/1": "Cats", "poodel": "poodel"}}
-    report = json.loads(json.dumps(coverage_report(mapped, natives, {"zoo": "v"}, TAXONOMY)))
+    source_classes = {"zoo": {"/m/1": "Cats", "poodel": "poodel"}}
+    report = json.loads(json.dumps(coverage_report(mapped, source_classes, {"zoo": "v"}, TAXONOMY)))
     zoo = report["sources"]["zoo"]
     assert zoo["unmapped"] == [
         {"name": "/m/1", "display_name": "Cats", "rows": 2, "nearest": ["cat"]},

@@ -1,4 +1,4 @@
-"""Native rows -> the project's labels: what each row becomes, where the rest went, and that nothing is made up."""
+"""Rows of source classes -> the project's labels: what each becomes, where the rest went, nothing made up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tasks.core.tables import LABELS, conform
 from tasks.mapping.coverage import map_coverage
 from tasks.mapping.mapping import map_rows, provable_absences, union
 from tasks.taxonomy.drafts import draft_taxonomy
-from tasks.taxonomy.taxonomy import Taxonomy, parse_taxonomy, read_taxonomy
-from tests.taxonomy.kits import cells_of, label_rows, open_images, states, unknown_rows
+from tasks.taxonomy.reading import parse_taxonomy, read_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
+from tests.taxonomy.kits import label_rows, open_images, pairs_of, states, unknown_rows
 
 CITY = parse_taxonomy(
     {
@@ -35,22 +36,22 @@ def mapped_states(rows: list[tuple], **options) -> dict[str, int]:
     return {label: state for (_, label), state in states(found.labels).items()}
 
 
-def test_any_name_of_a_label_makes_it_present():
+def test_any_class_of_a_label_makes_it_present():
     assert mapped_states([("auto", 1)]) == {"car": 1, "vehicle": 1}
 
 
-def test_a_label_is_absent_only_when_all_its_names_are():
+def test_a_label_is_absent_only_when_all_its_classes_are():
     assert mapped_states([("car", 0)]) == {}
     assert mapped_states([("car", 0), ("auto", 0)]) == {"car": 0}
     assert mapped_states([("car", 0), ("auto", 1)]) == {"car": 1, "vehicle": 1}
     assert mapped_states([("bus", 0)]) == {"bus": 0}
 
 
-def test_a_name_stated_twice_counts_once_for_the_union():
+def test_a_class_stated_twice_counts_once_for_the_union():
     assert mapped_states([("car", 0), ("car", 0)]) == {}
 
 
-def test_the_kinds_of_a_label_belong_to_its_union():
+def test_the_descendants_of_a_label_belong_to_its_union():
     labels = [
         {"id": "vehicle", "from": {"v": ["car", "truck"]}},
         {"id": "bus", "implies": ["vehicle"], "from": {"v": ["bus"]}},
@@ -62,15 +63,15 @@ def test_the_kinds_of_a_label_belong_to_its_union():
     assert states(three.labels) == {("i", "vehicle"): 0, ("i", "bus"): 0}
 
 
-def test_the_presence_of_an_ambiguous_name_counts_for_each_label_and_its_absence_for_none():
+def test_the_presence_of_an_ambiguous_class_counts_for_each_label_and_its_absence_for_none():
     assert mapped_states([("coffee shop", 1)]) == {"coffee": 1, "shop": 1}
     assert mapped_states([("coffee shop", 0)]) == {}
     assert mapped_states([("coffee shop", 0), ("coffee", 0)]) == {"coffee": 0}
 
 
-def test_a_name_that_is_present_and_absent_at_once_is_a_contradiction_even_if_it_is_one_of_several():
+def test_a_class_that_is_present_and_absent_at_once_is_a_contradiction_even_if_it_is_one_of_several():
     found = map_rows(label_rows([("i", "car", 1), ("i", "car", 0)]), CITY, "v")
-    assert cells_of(found.unknown) == {("i", "car"), ("i", "vehicle")}
+    assert pairs_of(found.unknown) == {("i", "car"), ("i", "vehicle")}
     assert found.contradictions["kind"].to_pylist() == ["rows disagree"]
 
 
@@ -84,16 +85,16 @@ def test_every_row_is_accounted_for_by_reason():
     assert found.num_in == 10
     assert found.dropped == {
         "declared drop: no object": 1,  # shadow
-        "native name stands nowhere in the taxonomy": 1,  # cat
-        "only some of a label's native names are absent": 2,  # car without auto; coffee without its other name
-        "absence of an ambiguous native name": 1,  # shop
+        "source class is not in the taxonomy": 1,  # cat
+        "only some of a label's source classes are absent": 2,  # car without auto; coffee without its other class
+        "absence of an ambiguous source class": 1,  # shop
         "says the same as another row": 1,  # car, auto
         "present and absent at once": 2,  # bus
     }
-    assert found.added == {"one native name feeds several labels": 2, "rule:implies": 1}
+    assert found.added == {"one source class maps to several labels": 2, "rule:implies": 1}
     assert found.unmapped == {"cat": 1}
     ledger = Ledger("map_labels")
-    found.enter(ledger)
+    found.book(ledger)
     assert ledger.unexplained() == {}
     assert ledger.as_dict()["units"]["labels"]["out"] == 5  # i: car, vehicle; k: coffee, shop; and one proposal
 
@@ -114,12 +115,12 @@ def test_proposals_stay_apart_and_imply_nothing():
     assert found.dropped == {"says the same as another proposal": 1}
 
 
-def test_a_cell_that_the_source_leaves_open_stays_open_for_the_label_and_what_it_implies():
+def test_a_pair_that_the_source_leaves_open_stays_open_for_the_label_and_what_it_implies():
     found = map_rows(label_rows([]), CITY, "v", unknown=unknown_rows([("i", "car"), ("i", "shadow")]))
-    assert cells_of(found.unknown) == {("i", "car"), ("i", "vehicle")}
+    assert pairs_of(found.unknown) == {("i", "car"), ("i", "vehicle")}
 
 
-def test_another_name_that_is_present_settles_a_cell_left_open():
+def test_another_class_that_is_present_decides_a_pair_left_open():
     found = map_rows(label_rows([("i", "auto", 1)]), CITY, "v", unknown=unknown_rows([("i", "car")]))
     assert (states(found.labels)[("i", "car")], found.unknown.num_rows) == (1, 0)
 
@@ -154,14 +155,14 @@ def test_odd_names_of_labels_and_images_pass_unchanged(name):
     assert states(map_rows(label_rows([(f"s/{name}/1", name, 1)]), taxonomy, "v").labels) == {(f"s/{name}/1", name): 1}
 
 
-# ---------------------------------------------------------------- invariants: a world, and true statements about it
+# ---------------------------------------------------------------- invariants: a world, and true rows about it
 
 NAMES = [f"n{n}" for n in range(6)]
 
 
 @st.composite
 def taxonomies(draw) -> Taxonomy:
-    """Up to 6 labels in a random DAG over 6 native names: shared names, several names a label, closed labels."""
+    """Up to 6 labels in a random DAG over 6 source classes: shared ones, several a label, exhaustive children."""
     num = draw(st.integers(1, 6))
     parents = [draw(st.sets(st.integers(n + 1, num - 1), max_size=2)) if n + 1 < num else set() for n in range(num)]
     has_children = set().union(*parents)
@@ -169,7 +170,7 @@ def taxonomies(draw) -> Taxonomy:
         {
             "id": f"L{n}",
             "implies": [f"L{p}" for p in sorted(parents[n])],
-            "closed": n in has_children and draw(st.booleans()),
+            "exhaustive_children": n in has_children and draw(st.booleans()),
             "from": {"v": sorted(draw(st.sets(st.sampled_from(NAMES), max_size=3)))},
         }
         for n in range(num)
@@ -182,25 +183,25 @@ def complete_world(true_names: set[str], taxonomy: Taxonomy) -> tuple[set[str], 
     names, labels = set(true_names), set()
     while True:
         before = len(names) + len(labels)
-        labels |= {label for name in names for label in taxonomy.claims("v").get(name, ())}
+        labels |= {label for name in names for label in taxonomy.class_map("v").get(name, ())}
         labels |= {a for label in labels for a in taxonomy.ancestors[label]}
         for label in sorted(labels):
-            if taxonomy[label].closed and labels.isdisjoint(taxonomy.children[label]):
+            if taxonomy[label].exhaustive_children and labels.isdisjoint(taxonomy.children[label]):
                 labels.add(taxonomy.children[label][0])
             # A union that can show an absence is complete: where the label is, one of its names is.
             if label in provable_absences(taxonomy, "v") and names.isdisjoint(union(taxonomy, "v", label)):
-                names.add(taxonomy[label].natives["v"][0])
+                names.add(taxonomy[label].source_classes["v"][0])
         if len(names) + len(labels) == before:
             return names, labels
 
 
 @st.composite
 def observations(draw):
-    """A taxonomy, a true world for each of two images, and true rows about some of their names, some twice."""
+    """A taxonomy, a true world for each of two images, and true rows about some of their classes, some twice."""
     taxonomy = draw(taxonomies())
     worlds = {image: complete_world(draw(st.sets(st.sampled_from(NAMES), max_size=3)), taxonomy) for image in "ab"}
-    asked = draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(NAMES)), max_size=16))
-    rows = [(image, name, int(name in worlds[image][0])) for image, name in asked]
+    pairs = draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(NAMES)), max_size=16))
+    rows = [(image, name, int(name in worlds[image][0])) for image, name in pairs]
     return taxonomy, worlds, rows
 
 
@@ -220,12 +221,12 @@ def test_what_no_row_says_is_absent_only_where_coverage_proves_it(case, exhausti
     taxonomy, worlds, _ = case
     present = [(image, name) for image, (names, _) in worlds.items() for name in sorted(names & exhaustive)]
     left_open = set(data.draw(st.lists(st.sampled_from(present))) if present else [])
-    rows = [(*cell, 1) for cell in present if cell not in left_open]
+    rows = [(*pair, 1) for pair in present if pair not in left_open]
     found = map_rows(label_rows(rows), taxonomy, "v", unknown=unknown_rows(left_open))
-    settled, unknown = states(found.labels), cells_of(found.unknown)
+    known, unknown = states(found.labels), pairs_of(found.unknown)
     for label in map_coverage(exhaustive, taxonomy, "v"):
         for image, (_, labels) in worlds.items():
-            if (image, label) not in settled and (image, label) not in unknown:
+            if (image, label) not in known and (image, label) not in unknown:
                 assert label not in labels, (image, label)
 
 
@@ -248,7 +249,7 @@ def test_rows_are_conserved_and_their_order_is_free(taxonomy, rows, random):
     found = map_rows(label_rows(rows), taxonomy, "v")
     out = found.labels.num_rows + found.proposals.num_rows
     assert found.num_in - found.dropped.total() + found.added.total() == out
-    assert sum(found.natives.values()) == len(rows)
+    assert sum(found.source_classes.values()) == len(rows)
     random.shuffle(rows)
     again = map_rows(label_rows(rows), taxonomy, "v")
     assert again.labels.to_pylist() == found.labels.to_pylist()
@@ -276,8 +277,8 @@ def test_real_open_images_rows_are_conserved_and_reach_all_their_ancestors(real_
         return set().union(*({p} | ancestors(p) for p in parents[mid])) - {"/m/0bl9f"}
 
     expected = {(image, mid) for image, own, _, _, _ in rows for mid in {own} | ancestors(own)}
-    mid_of = {label.id: label.natives["openimages"][0] for label in taxonomy.labels}
-    assert {(image, mid_of[label]) for image, label in cells_of(found.labels)} == expected
+    mid_of = {label.id: label.source_classes["openimages"][0] for label in taxonomy.labels}
+    assert {(image, mid_of[label]) for image, label in pairs_of(found.labels)} == expected
     assert found.num_in == len(rows) == 288
     assert found.dropped == {}
     assert found.added == {"rule:implies": len(expected) - 288}

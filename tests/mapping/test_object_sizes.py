@@ -24,8 +24,8 @@ def objects(*rows: tuple[str, str, float]) -> pa.Table:
 
 
 def test_the_largest_object_stands_for_each_label_and_for_what_it_implies():
-    native = objects(("a", "cat", 10), ("a", "kitten", 4), ("a", "dog", 50), ("a", "car", 99), ("b", "kitten", 7))
-    assert map_objects(native, TAXONOMY, "coco").equals(
+    rows = objects(("a", "cat", 10), ("a", "kitten", 4), ("a", "dog", 50), ("a", "car", 99), ("b", "kitten", 7))
+    assert map_objects(rows, TAXONOMY, "coco").equals(
         objects(("a", "animal", 50), ("a", "cat", 10), ("a", "dog", 50), ("b", "animal", 7), ("b", "cat", 7))
     )
 

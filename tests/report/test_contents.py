@@ -15,7 +15,7 @@ from tasks.metrics.protocols import PROTOCOLS
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, protocol_message, render_report, unknown_labels
 from tasks.stages import calibrate, evaluate
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 from tests.evaluation.test_scored_set import LABELS, home
 from tests.taxonomy.kits import label_rows
 

@@ -12,7 +12,8 @@ import pytest
 from tasks.review.agreement import latest, match, resolve, vote
 from tasks.review.audit import kappas
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.taxonomy import Taxonomy, parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
 
 NAMES = ("cat", "dog", "pine", "oak")
 TAXONOMY = parse_taxonomy({"labels": [{"id": name} for name in NAMES]})

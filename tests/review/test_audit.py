@@ -21,7 +21,7 @@ from tasks.review.audit import (
 )
 from tasks.review.queue import LEAST_YIELD, QuestionQueue, audit_keys
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (47, 200)])

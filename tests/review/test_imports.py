@@ -11,7 +11,7 @@ import pytest
 from tasks.core.errors import VerdictError
 from tasks.review.imports import Importer, from_csv, from_cvat, from_label_studio
 from tasks.review.verdicts import Verdict
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 
 NOW = "2026-05-01T00:00:00+00:00"
 IMAGES = pa.table(

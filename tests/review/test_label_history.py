@@ -10,7 +10,7 @@ from rich.console import Console
 from tasks.core.tables import CHANGES, COVERAGE, GROUPS
 from tasks.mapping.mapping import map_rows
 from tasks.review.label_history import NO_LABEL, Step, explain_image, render
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 from tests.taxonomy.kits import label_rows, unknown_rows
 
 TAXONOMY = parse_taxonomy(

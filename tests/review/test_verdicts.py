@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core.errors import VerdictError
 from tasks.review.verdicts import FIELDS, Verdict, append_verdicts, parse_verdicts, read_verdicts
-from tasks.taxonomy.taxonomy import parse_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy
 
 TAXONOMY = parse_taxonomy(
     {"labels": [{"id": "forest"}, {"id": "café"}, {"id": "猫"}], "migrations": [{"rename": {"wood": "forest"}}]}

@@ -79,7 +79,7 @@ def test_val_is_the_test_set_of_a_source_without_one():
     assert sides["voc/1"] != "test"
 
 
-def test_the_val_images_beside_an_official_test_set_are_for_calibration_when_asked_for():
+def test_the_val_images_beside_an_official_test_set_are_for_calibration_when_wanted():
     rows = [(f"v/{n:02d}", "v", ["train", "train", "val", "test"][n % 4], "train") for n in range(40)]
     rows += [("w/1", "w", "val", "train"), ("p/1", "p", "val", "pool")]  # w has no test set, so its val is one
     settings = {"test_folds": [], "calibration_folds": [], "official_val": True}
@@ -160,7 +160,7 @@ def test_another_number_of_folds_draws_anew_and_says_so(caplog):
     first, _ = split(images(*plain(60)))
     again, _ = split(images(*plain(60)), num_folds=5, previous=first)
     assert max(folds(again).values()) == 4
-    assert "earlier split has 10 folds, 5 are asked for" in caplog.text
+    assert "earlier split has 10 folds, 5 are wanted" in caplog.text
 
 
 def test_other_test_folds_move_whole_folds_only():

@@ -195,7 +195,9 @@ def test_what_follows_from_a_verdict_is_not_asked(params):
 
 def test_a_parent_with_other_children_than_ours_is_cleaned_like_any_label(params):
     text = params.paths.taxonomy.read_text(encoding="utf-8")
-    params.paths.taxonomy.write_text(text.replace("closed: true", "closed: false"), encoding="utf-8")
+    params.paths.taxonomy.write_text(
+        text.replace("exhaustive_children: true", "exhaustive_children: false"), encoding="utf-8"
+    )
     path = params.paths.deduplicated / "labels.parquet"
     labels = tables.read_table(path, tables.LABELS)
     even = {row["image_id"] for row in labels.to_pylist() if row["label"] in DIGITS[::2]}

@@ -15,7 +15,7 @@ from tasks.params import Params, parse_params
 from tasks.review.verdicts import Verdict, append_verdicts
 from tasks.stages import deduplicate, map_labels, split
 from tests.conftest import ROOT
-from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
+from tests.taxonomy.kits import label_rows, pairs_of, states, unknown_rows
 
 IDS = [f"earlier/{n:02}" for n in range(20)]
 BEFORE = "labels: [{id: auto}, {id: shoe}, {id: boot}, {id: bat}]"
@@ -73,15 +73,15 @@ def test_labels_of_an_earlier_export_follow_the_migrations(params):
     assert (found[IDS[0], "footwear"], found[IDS[1], "footwear"]) == (0, 1)
     assert (found[IDS[2], "bat_animal"], found[IDS[2], "baseball_bat"]) == (0, 0)
     assert {label for _, label in found} == {"car", "footwear", "bat_animal", "baseball_bat"}
-    assert (IDS[4], "car") in cells_of(mapped(params, "unknown"))
+    assert (IDS[4], "car") in pairs_of(mapped(params, "unknown"))
 
 
 def test_a_presence_that_was_split_is_unknown_and_on_the_list_of_images_to_look_at_again(params):
     run(params, AFTER)
-    open_cells = {(i, part) for i in IDS[1::2] for part in ("bat_animal", "baseball_bat")}
-    assert cells_of(mapped(params, "look_again")) == open_cells
-    assert open_cells <= cells_of(mapped(params, "unknown"))
-    assert not open_cells & states(mapped(params, "labels")).keys()
+    open_pairs = {(i, part) for i in IDS[1::2] for part in ("bat_animal", "baseball_bat")}
+    assert pairs_of(mapped(params, "look_again")) == open_pairs
+    assert open_pairs <= pairs_of(mapped(params, "unknown"))
+    assert not open_pairs & states(mapped(params, "labels")).keys()
 
 
 def test_a_merged_label_is_covered_only_if_all_its_parts_were_and_a_new_one_never(params):
@@ -106,14 +106,14 @@ def test_a_new_taxonomy_moves_no_image_to_another_fold(params):
 
 def test_explain_names_the_old_label_behind_a_row_and_a_verdict(params):
     run(params, AFTER)
-    said = {"who": "ann", "when": "2026-05-01T00:00:00+00:00", "sha256": f"sha {IDS[2]}"}
-    append_verdicts(params.paths.verdicts, [Verdict(IDS[2], "auto", "present", **said)])
-    assert "'auto' present (annotation, 1.00), now car" in told(params, IDS[1])
-    assert "'bat' present (annotation, 1.00), now bat_animal or baseball_bat" in told(params, IDS[1])
-    assert "ann: present (2026-05-01) of 'auto', now car" in told(params, IDS[2])
+    review = {"who": "ann", "when": "2026-05-01T00:00:00+00:00", "sha256": f"sha {IDS[2]}"}
+    append_verdicts(params.paths.verdicts, [Verdict(IDS[2], "auto", "present", **review)])
+    assert "'auto' present (annotation, 1.00), now car" in explained(params, IDS[1])
+    assert "'bat' present (annotation, 1.00), now bat_animal or baseball_bat" in explained(params, IDS[1])
+    assert "ann: present (2026-05-01) of 'auto', now car" in explained(params, IDS[2])
 
 
-def told(params: Params, image_id: str) -> str:
+def explained(params: Params, image_id: str) -> str:
     console = Console(width=100, file=io.StringIO())
     console.print(explain(params, image_id))
     return console.file.getvalue()

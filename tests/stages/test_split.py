@@ -27,11 +27,11 @@ def home(statuses: list[str]) -> Params:
     return params
 
 
-@pytest.mark.parametrize(("statuses", "told"), [([], "0 of 0"), (["quarantined"] * 3, "0 of 3")])
-def test_without_a_usable_image_nothing_is_split(tmp_path, monkeypatch, statuses, told):
+@pytest.mark.parametrize(("statuses", "counts"), [([], "0 of 0"), (["quarantined"] * 3, "0 of 3")])
+def test_without_a_usable_image_nothing_is_split(tmp_path, monkeypatch, statuses, counts):
     monkeypatch.chdir(tmp_path)
     params = home(statuses)
-    with pytest.raises(SplitError, match=f"no image is left to train on; {told} are usable"):
+    with pytest.raises(SplitError, match=f"no image is left to train on; {counts} are usable"):
         split.run(params)
     assert not params.paths.splits.exists()
 

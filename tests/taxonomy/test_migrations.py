@@ -15,8 +15,9 @@ from tasks.taxonomy.migrations import (
     origins_of,
     todays_labels,
 )
-from tasks.taxonomy.taxonomy import OWN, Migration, parse_taxonomy
-from tests.taxonomy.kits import cells_of, label_rows, states, unknown_rows
+from tasks.taxonomy.reading import parse_taxonomy
+from tasks.taxonomy.taxonomy import OWN, Migration
+from tests.taxonomy.kits import label_rows, pairs_of, states, unknown_rows
 
 RENAME = Migration(rename={"auto": "car"})
 MERGE = Migration(merge={"footwear": ["shoe", "boot"]})
@@ -37,7 +38,7 @@ def test_a_rename_changes_the_name_and_nothing_else():
     )
     assert states(found.labels) == {("i", "car"): 1, ("j", "car"): 0}
     assert found.labels.to_pylist()[0]["confidence"] == 0.5
-    assert cells_of(found.unknown) == {("k", "car")}
+    assert pairs_of(found.unknown) == {("k", "car")}
     assert found.coverage.to_pylist() == [{"source": "s", "label": "car"}]
     assert (found.look_again.num_rows, found.dropped, found.added) == (0, {}, {})
 
@@ -48,8 +49,8 @@ def test_rows_that_a_rename_to_a_synonym_brings_together_are_left_to_the_mapping
     assert found.labels.equals(label_rows(sorted((i, "car", state) for i, _, state in rows)))
     mapped = map_rows(found.labels, parse_taxonomy({"labels": [{"id": "car"}]}), OWN)
     assert states(mapped.labels) == {("i", "car"): 1}
-    assert cells_of(mapped.unknown) == {("j", "car")}
-    assert cells_of(mapped.contradictions) == {("j", "car")}
+    assert pairs_of(mapped.unknown) == {("j", "car")}
+    assert pairs_of(mapped.contradictions) == {("j", "car")}
 
 
 def test_a_merged_label_is_present_where_any_part_was_and_absent_where_all_were():
@@ -62,19 +63,19 @@ def test_a_merged_label_is_present_where_any_part_was_and_absent_where_all_were(
 def test_a_merged_label_is_covered_where_all_its_parts_were():
     pairs = [("both", "shoe"), ("both", "boot"), ("one", "shoe"), ("one", "hat")]
     found = migrate([], MERGE, coverage=pairs)
-    assert cells_of(found.coverage.rename_columns(["image_id", "label"])) == {("both", "footwear"), ("one", "hat")}
+    assert pairs_of(found.coverage.rename_columns(["image_id", "label"])) == {("both", "footwear"), ("one", "hat")}
 
 
-def test_an_open_cell_of_a_part_leaves_the_whole_open_unless_another_part_is_present():
+def test_an_open_pair_of_a_part_leaves_the_merged_label_open_unless_another_part_is_present():
     found = migrate([("j", "shoe", 1)], MERGE, unknown=[("i", "boot"), ("j", "boot")])
-    assert cells_of(found.unknown) == {("i", "footwear")}
+    assert pairs_of(found.unknown) == {("i", "footwear")}
 
 
 def test_a_split_keeps_absences_and_asks_about_presences():
     found = migrate([("i", "bat", 1), ("j", "bat", 0), ("j", "cat", 1)], SPLIT, coverage=[("s", "bat")])
     assert states(found.labels) == {("j", "bat_animal"): 0, ("j", "baseball_bat"): 0, ("j", "cat"): 1}
     # The source covered bats, so without this the image with one would now have neither kind.
-    assert cells_of(found.unknown) == {("i", "bat_animal"), ("i", "baseball_bat")}
+    assert pairs_of(found.unknown) == {("i", "bat_animal"), ("i", "baseball_bat")}
     assert found.look_again.to_pylist() == [
         {"image_id": "i", "label": "baseball_bat", "was": "bat"},
         {"image_id": "i", "label": "bat_animal", "was": "bat"},
@@ -88,7 +89,7 @@ def test_what_somebody_has_looked_at_since_the_split_is_not_asked_again():
     assert states(found.labels) == {("i", "bat_animal"): 1}
 
 
-def test_a_cell_with_two_rows_loses_two_rows_in_a_split_and_is_asked_about_once():
+def test_a_pair_with_two_rows_loses_two_rows_in_a_split_and_is_asked_about_once():
     found = migrate([("i", "bat", 1, 1.0, "annotation"), ("i", "bat", 1, 1.0, "box")], SPLIT)
     assert (found.labels.num_rows, found.dropped.total(), found.added) == (0, 2, {})
     assert found.look_again["label"].to_pylist() == ["baseball_bat", "bat_animal"]
@@ -105,22 +106,22 @@ STEPS = [
     Migration(split={"d": ["x", "y"]}),
     Migration(rename={"x": "z"}),
 ]
-CELL = st.tuples(st.sampled_from("ij"), st.sampled_from("abcdxyzm"))
+PAIR = st.tuples(st.sampled_from("ij"), st.sampled_from("abcdxyzm"))
 
 
 @settings(max_examples=100)
 @given(
-    st.lists(st.tuples(CELL, st.integers(0, 1)), max_size=12),
-    st.sets(CELL, max_size=4),
+    st.lists(st.tuples(PAIR, st.integers(0, 1)), max_size=12),
+    st.sets(PAIR, max_size=4),
     st.sets(st.tuples(st.just("s"), st.sampled_from("abcd"))),
 )
 def test_rows_are_conserved_nothing_retired_is_left_and_twice_is_once(rows, unknown, coverage):
-    rows = [(*cell, state) for cell, state in rows]
+    rows = [(*pair, state) for pair, state in rows]
     once = migrate(rows, *STEPS, unknown=sorted(unknown), coverage=sorted(coverage))
     assert len(rows) - once.dropped.total() + once.added.total() == once.labels.num_rows
     left = {*once.labels["label"].to_pylist(), *once.unknown["label"].to_pylist(), *once.coverage["label"].to_pylist()}
     assert left <= set("myz")
-    assert not cells_of(once.unknown) & cells_of(once.labels)
+    assert not pairs_of(once.unknown) & pairs_of(once.labels)
     twice = migrate_labels(once.labels, once.unknown, once.coverage, STEPS)
     assert twice.labels.equals(once.labels)
     assert twice.unknown.equals(once.unknown)
@@ -130,21 +131,21 @@ def test_rows_are_conserved_nothing_retired_is_left_and_twice_is_once(rows, unkn
 # ---------------------------------------------------------------- verdicts
 
 
-def verdict(label: str, said: str, image_id: str = "i", who: str = "ann") -> dict:
-    return {"image_id": image_id, "label": label, "verdict": said, "who": who}
+def verdict(label: str, state: str, image_id: str = "i", who: str = "ann") -> dict:
+    return {"image_id": image_id, "label": label, "verdict": state, "who": who}
 
 
 def test_verdicts_follow_a_rename_with_all_they_carry():
     assert migrate_verdicts([verdict("auto", "unsure")], [RENAME]) == ([verdict("car", "unsure")], [])
 
 
-def test_a_verdict_of_absence_on_one_part_says_nothing_about_the_whole():
+def test_a_verdict_of_absence_on_one_part_says_nothing_about_the_merged_label():
     kept, stopped = migrate_verdicts([verdict("shoe", "absent"), verdict("boot", "present", "j")], [MERGE])
     assert kept == [verdict("footwear", "present", "j")]
     assert stopped == [verdict("shoe", "absent")]
 
 
-def test_verdicts_of_absence_on_all_parts_deny_the_whole():
+def test_verdicts_of_absence_on_all_parts_deny_the_merged_label():
     kept, stopped = migrate_verdicts([verdict("shoe", "absent"), verdict("boot", "absent", who="bob")], [MERGE])
     assert kept == [verdict("footwear", "absent"), verdict("footwear", "absent", who="bob")]
     assert stopped == []
@@ -157,8 +158,8 @@ def test_a_verdict_of_presence_is_asked_again_after_a_split_and_absence_goes_to_
 
 
 def test_verdicts_migrated_twice_are_those_migrated_once():
-    said = [verdict(label, v, i) for label in "abcdx" for v in ("present", "absent", "unsure") for i in "ij"]
-    once, _ = migrate_verdicts(said, STEPS)
+    verdicts = [verdict(label, v, i) for label in "abcdx" for v in ("present", "absent", "unsure") for i in "ij"]
+    once, _ = migrate_verdicts(verdicts, STEPS)
     assert migrate_verdicts(once, STEPS) == (once, [])
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.tables import LABELS, UNKNOWN
+from tasks.core.tables import LABELS, RULES, UNKNOWN
 from tasks.taxonomy.propagation import propagate
-from tasks.taxonomy.taxonomy import Taxonomy, parse_taxonomy
-from tests.taxonomy.kits import cells_of, label_rows, settled, states, unknown_rows
+from tasks.taxonomy.reading import parse_taxonomy
+from tasks.taxonomy.taxonomy import Taxonomy
+from tests.taxonomy.kits import label_rows, pairs_of, resolved, states, unknown_rows
 
 VEHICLES = parse_taxonomy(
     {
@@ -21,7 +22,7 @@ VEHICLES = parse_taxonomy(
             {"id": "vehicle"},
             {"id": "two", "implies": ["even"]},
             {"id": "four", "implies": ["even"]},
-            {"id": "even", "closed": True},
+            {"id": "even", "exhaustive_children": True},
         ]
     }
 )
@@ -46,11 +47,11 @@ def test_either_direction_can_be_turned_off():
     assert states_after([("car", 1), ("vehicle", 0)], positives=False, negatives=False) == {"car": 1, "vehicle": 0}
 
 
-def test_the_absence_of_all_known_kinds_does_not_make_an_open_label_absent():
+def test_the_absence_of_all_known_children_does_not_make_a_label_absent():
     assert "vehicle" not in states_after([("car", 0), ("bus", 0)])
 
 
-def test_a_closed_label_is_absent_when_all_its_children_are():
+def test_a_label_with_exhaustive_children_is_absent_when_all_of_them_are():
     assert states_after([("two", 0), ("four", 0)]) == {"two": 0, "four": 0, "even": 0}
     assert "even" not in states_after([("two", 0)])
     assert states_after([("two", 0), ("four", 1)])["even"] == 1
@@ -66,7 +67,7 @@ def test_an_implied_row_has_the_rules_origin_and_the_best_confidence():
     found = propagate(label_rows(rows), VEHICLES).labels.to_pylist()
     by_label = {row["label"]: (row["state"], row["confidence"], row["origin"]) for row in found}
     assert by_label["vehicle"] == (1, 0.75, "rule:implies")
-    assert by_label["even"] == (0, 0.5, "rule:closed")  # as sure as the least sure child
+    assert by_label["even"] == (0, 0.5, "rule:exhaustive_children")  # as sure as the least sure child
 
 
 def test_of_rows_that_say_the_same_the_surest_stays_then_the_most_trusted():
@@ -80,34 +81,34 @@ def test_of_rows_that_say_the_same_the_surest_stays_then_the_most_trusted():
 def test_a_row_beats_an_implication_and_both_are_listed():
     found = propagate(label_rows([("i", "car", 1), ("i", "vehicle", 0)]), VEHICLES)
     assert states(found.labels) == {("i", "sedan"): 0, ("i", "car"): 1, ("i", "bus"): 0, ("i", "vehicle"): 0}
-    kinds = {(row["label"], row["kind"]) for row in found.contradictions.to_pylist()}
-    assert kinds == {("car", "row against implication"), ("vehicle", "row against implication")}
+    contradictions = {(row["label"], row["kind"]) for row in found.contradictions.to_pylist()}
+    assert contradictions == {("car", "row against implication"), ("vehicle", "row against implication")}
 
 
-def test_rows_that_disagree_make_the_cell_unknown_in_spite_of_coverage():
+def test_rows_that_disagree_make_the_pair_unknown_in_spite_of_coverage():
     found = propagate(label_rows([("i", "bus", 1), ("i", "bus", 0)]), VEHICLES)
     assert found.labels.num_rows == 0
-    assert cells_of(found.unknown) == {("i", "bus"), ("i", "vehicle")}
+    assert pairs_of(found.unknown) == {("i", "bus"), ("i", "vehicle")}
     assert found.contradictions.to_pylist() == [{"image_id": "i", "label": "bus", "kind": "rows disagree"}]
     assert found.dropped == {"present and absent at once": 2}
 
 
-def test_a_present_kind_settles_rows_that_disagree():
+def test_a_present_descendant_decides_where_rows_disagree():
     found = propagate(label_rows([("i", "vehicle", 1), ("i", "vehicle", 0), ("i", "car", 1)]), VEHICLES)
     assert states(found.labels)[("i", "vehicle")] == 1
     assert found.contradictions.num_rows == 1
 
 
-def test_implications_that_disagree_leave_the_cell_unknown():
+def test_implications_that_disagree_leave_the_pair_unknown():
     found = propagate(label_rows([("i", "sedan", 1), ("i", "vehicle", 0)]), VEHICLES)
-    assert ("i", "car") in cells_of(found.unknown)
+    assert ("i", "car") in pairs_of(found.unknown)
     assert {"image_id": "i", "label": "car", "kind": "implications disagree"} in found.contradictions.to_pylist()
 
 
-def test_a_marked_cell_stays_unknown_against_an_implied_absence_but_not_against_a_row_or_a_presence():
+def test_a_marked_pair_stays_unknown_against_an_implied_absence_but_not_against_a_row_or_a_presence():
     marked = unknown_rows([("i", "car")])
     by_parent = propagate(label_rows([("i", "vehicle", 0)]), VEHICLES, unknown=marked)
-    assert ("i", "car") in cells_of(by_parent.unknown)
+    assert ("i", "car") in pairs_of(by_parent.unknown)
     assert ("i", "car") not in states(by_parent.labels)
     assert states(propagate(label_rows([("i", "sedan", 1)]), VEHICLES, unknown=marked).labels)[("i", "car")] == 1
     assert states(propagate(label_rows([("i", "car", 0)]), VEHICLES, unknown=marked).labels)[("i", "car")] == 0
@@ -115,7 +116,7 @@ def test_a_marked_cell_stays_unknown_against_an_implied_absence_but_not_against_
 
 def test_unknown_flows_up_even_on_an_image_without_rows():
     found = propagate(label_rows([]), VEHICLES, unknown=unknown_rows([("i", "sedan")]))
-    assert cells_of(found.unknown) == {("i", "sedan"), ("i", "car"), ("i", "vehicle")}
+    assert pairs_of(found.unknown) == {("i", "sedan"), ("i", "car"), ("i", "vehicle")}
 
 
 def test_nothing_in_is_nothing_out():
@@ -129,31 +130,32 @@ def test_nothing_in_is_nothing_out():
 
 @st.composite
 def taxonomies(draw) -> Taxonomy:
-    """A random DAG of up to 7 labels, some of them closed."""
+    """A random DAG of up to 7 labels, some with exhaustive children."""
     num = draw(st.integers(1, 7))
     parents = [draw(st.sets(st.integers(n + 1, num - 1), max_size=2)) if n + 1 < num else set() for n in range(num)]
     has_children = set().union(*parents)
-    closed = draw(st.sets(st.sampled_from(sorted(has_children)))) if has_children else set()
+    exhaustive = draw(st.sets(st.sampled_from(sorted(has_children)))) if has_children else set()
     labels = [
-        {"id": f"L{n}", "implies": [f"L{p}" for p in sorted(parents[n])], "closed": n in closed} for n in range(num)
+        {"id": f"L{n}", "implies": [f"L{p}" for p in sorted(parents[n])], "exhaustive_children": n in exhaustive}
+        for n in range(num)
     ]
     return parse_taxonomy({"labels": draw(st.permutations(labels))})
 
 
 @st.composite
-def statements(draw):
-    """A taxonomy, rows about three images (repeats and contradictions included) and marked cells."""
+def given_rows(draw):
+    """A taxonomy, rows about three images (repeats and contradictions included) and marked pairs."""
     taxonomy = draw(taxonomies())
-    cell = st.tuples(st.sampled_from("abc"), st.sampled_from(taxonomy.ids))
-    origin = st.sampled_from(["annotation", "box", "verified", "review:ann", "rule:implies", "rule:closed"])
-    row = st.tuples(cell, st.integers(0, 1), st.sampled_from([0.25, 0.5, 1.0]), origin)
+    pair = st.tuples(st.sampled_from("abc"), st.sampled_from(taxonomy.ids))
+    origin = st.sampled_from(["annotation", "box", "verified", "review:ann", *RULES])
+    row = st.tuples(pair, st.integers(0, 1), st.sampled_from([0.25, 0.5, 1.0]), origin)
     rows = draw(st.lists(row, max_size=20))
-    return taxonomy, [(*cell, *rest) for cell, *rest in rows], draw(st.lists(cell, max_size=4))
+    return taxonomy, [(*pair, *rest) for pair, *rest in rows], draw(st.lists(pair, max_size=4))
 
 
 @settings(max_examples=150)
-@given(statements())
-def test_every_cell_is_settled_as_the_rules_say(case):
+@given(given_rows())
+def test_every_pair_has_the_state_that_the_rules_give(case):
     taxonomy, rows, marked = case
     found = propagate(label_rows(rows), taxonomy, unknown=unknown_rows(marked))
     expected_states, expected_unknown = {}, set()
@@ -162,17 +164,17 @@ def test_every_cell_is_settled_as_the_rules_say(case):
         for i, label, state, _, origin in rows:
             if i == image and not origin.startswith("rule:"):
                 stated.setdefault(label, set()).add(state)
-        for label, state in settled(stated, {label for i, label in marked if i == image}, taxonomy).items():
+        for label, state in resolved(stated, {label for i, label in marked if i == image}, taxonomy).items():
             if state is None:
                 expected_unknown.add((image, label))
             else:
                 expected_states[image, label] = state
     assert states(found.labels) == expected_states
-    assert cells_of(found.unknown) == expected_unknown
+    assert pairs_of(found.unknown) == expected_unknown
 
 
 @settings(max_examples=100)
-@given(statements(), st.randoms(use_true_random=False))
+@given(given_rows(), st.randoms(use_true_random=False))
 def test_rows_are_conserved_and_their_order_is_free(case, random):
     taxonomy, rows, marked = case
     found = propagate(label_rows(rows), taxonomy, unknown=unknown_rows(marked))
@@ -184,17 +186,17 @@ def test_rows_are_conserved_and_their_order_is_free(case, random):
 
 
 @settings(max_examples=100)
-@given(statements())
+@given(given_rows())
 def test_propagating_twice_changes_nothing(case):
     taxonomy, rows, marked = case
     once = propagate(label_rows(rows), taxonomy, unknown=unknown_rows(marked))
     twice = propagate(once.labels, taxonomy, unknown=once.unknown.cast(UNKNOWN))
     assert twice.labels.equals(once.labels)
-    assert cells_of(twice.unknown) == cells_of(once.unknown)
+    assert pairs_of(twice.unknown) == pairs_of(once.unknown)
 
 
-def test_many_images_in_many_blocks_are_settled_like_each_alone(monkeypatch):
-    monkeypatch.setattr("tasks.taxonomy.propagation._CELLS_PER_BLOCK", 7 * 3)
+def test_many_images_in_many_batches_are_resolved_like_each_alone(monkeypatch):
+    monkeypatch.setattr("tasks.taxonomy.propagation._PAIRS_PER_BATCH", 7 * 3)
     rng = np.random.default_rng(0)
     rows = [
         (f"i{rng.integers(50):02d}", VEHICLES.ids[rng.integers(7)], int(rng.integers(2)), float(rng.random()))
@@ -205,7 +207,7 @@ def test_many_images_in_many_blocks_are_settled_like_each_alone(monkeypatch):
     for image in {row[0] for row in rows}:
         alone |= states(propagate(label_rows([r for r in rows if r[0] == image]), VEHICLES).labels)
     assert whole == alone
-    assert list(whole) == sorted(whole, key=lambda cell: (cell[0], VEHICLES.index[cell[1]]))
+    assert list(whole) == sorted(whole, key=lambda pair: (pair[0], VEHICLES.index[pair[1]]))
 
 
 def test_a_label_that_the_taxonomy_lacks_is_a_programmers_mistake():

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.taxonomy.reading import parse_taxonomy
 from tasks.taxonomy.relations import (
     Relations,
     apply_exclusions,
@@ -13,7 +14,6 @@ from tasks.taxonomy.relations import (
     apply_relations,
     relations_of,
 )
-from tasks.taxonomy.taxonomy import parse_taxonomy
 
 TAXONOMY = parse_taxonomy(
     {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import TaxonomyError
 from tasks.taxonomy.drafts import draft_taxonomy
-from tasks.taxonomy.taxonomy import parse_taxonomy, read_taxonomy
+from tasks.taxonomy.reading import parse_taxonomy, read_taxonomy
 from tests.taxonomy.kits import open_images
 
 FOREST = {
@@ -62,11 +62,11 @@ def test_a_group_makes_its_labels_exclude_each_other():
     assert ("day", "night") in taxonomy.declared_exclusions
 
 
-def test_what_excludes_a_label_excludes_its_kinds():
+def test_what_excludes_a_label_excludes_its_descendants():
     assert {("forest", "indoor"), ("tree", "indoor"), ("plant", "indoor")} <= parse_taxonomy(FOREST).exclusions
 
 
-def test_a_name_that_feeds_a_label_and_its_parent_is_not_ambiguous():
+def test_a_class_that_maps_to_a_label_and_its_parent_is_not_ambiguous():
     labels = (
         {"id": "tree", "from": {"v": ["tree", "wood"]}},
         {"id": "forest", "implies": ["tree"], "from": {"v": ["wood"]}},
@@ -98,7 +98,7 @@ REFUSED = {
         "label 'a'.implise: unknown key. Did you mean 'implies'?",
     ),
     "a number as id": (with_labels({"id": 7}), "label '7'.id: expected text, found 7. Put it in quotes"),
-    "a number as native name": (
+    "a number as source class": (
         with_labels({"id": "a", "from": {"v": [7]}}),
         "label 'a'.from.v.0: expected text, found 7",
     ),
@@ -118,15 +118,22 @@ REFUSED = {
         with_labels({"id": "x", "implies": ["a", "b"]}, {"id": "a", "excludes": ["b"]}, B),
         "'a' and 'b' exclude each other, but 'x' implies both",
     ),
-    "a name that feeds two exclusive labels": (
+    "a class that maps to two exclusive labels": (
         with_labels({"id": "a", "excludes": ["b"], "from": {"v": ["n"]}}, {"id": "b", "from": {"v": ["n"]}}),
-        "'n' feeds both 'a' and 'b', which exclude each other",
+        "'n' maps to both 'a' and 'b', which exclude each other",
     ),
-    "a name that is mapped and dropped": (
+    "a class that is mapped and dropped": (
         with_labels({"id": "a", "from": {"v": ["n"]}}, drop={"v": {"n": "why"}}),
-        "'n' also feeds label 'a'",
+        "'n' also maps to label 'a'",
     ),
-    "closed without children": (with_labels({"id": "a", "closed": True}), "'a': closed, but no label implies it"),
+    "exhaustive children without children": (
+        with_labels({"id": "a", "exhaustive_children": True}),
+        "'a': exhaustive_children, but no label implies it",
+    ),
+    "the old name of a key": (
+        with_labels({"id": "a", "closed": True}),
+        "label 'a'.closed: this key is called `exhaustive_children` now. Rename it.",
+    ),
     "a migration to nowhere": (
         with_labels(A, migrations=[{"rename": {"old": "b"}}]),
         "leads to 'b', which is no label",
@@ -184,12 +191,12 @@ def test_a_byte_order_mark_and_crlf_do_no_harm(tmp_path):
     assert read_taxonomy(path).ids == ["“Ünï, 👍”", "../x", "__proto__"]
 
 
-def test_a_native_name_that_the_source_lacks_is_refused_with_the_nearest():
+def test_a_class_that_the_source_lacks_is_refused_with_the_nearest():
     with pytest.raises(
-        TaxonomyError, match=r"label 'forest': 'woods' is no name of vocabulary 'coco'. Did you mean 'wood'?"
+        TaxonomyError, match=r"label 'forest': 'woods' is no class of vocabulary 'coco'. Did you mean 'wood'?"
     ):
         parse_taxonomy(FOREST).check_sources({"coco": {"wood", "jungle", "tree", "shadow"}})
-    with pytest.raises(TaxonomyError, match="drop: 'shadow' is no name"):
+    with pytest.raises(TaxonomyError, match="drop: 'shadow' is no class"):
         parse_taxonomy(FOREST).check_sources({"coco": {"woods", "jungle", "tree"}})
 
 
@@ -209,24 +216,24 @@ def parents_of(draw) -> dict[int, set[int]]:
 def test_the_closure_of_implications_is_idempotent(parents):
     raw = with_labels(*({"id": str(n), "implies": [str(p) for p in above]} for n, above in parents.items()))
     once = parse_taxonomy(raw).ancestors
-    closed = with_labels(*({"id": label, "implies": sorted(above)} for label, above in once.items()))
-    assert parse_taxonomy(closed).ancestors == once
+    complete = with_labels(*({"id": label, "implies": sorted(above)} for label, above in once.items()))
+    assert parse_taxonomy(complete).ancestors == once
 
 
 # ---------------------------------------------------------------- real and embedded vocabularies
 
 
-def test_the_embedded_taxonomy_knows_every_name_of_the_embedded_data(root):
+def test_the_embedded_taxonomy_knows_every_class_of_the_embedded_data(root):
     from tasks.demo import digits
 
     taxonomy = read_taxonomy(root / "data" / "taxonomy" / "taxonomy.yaml")
     vendor = {name for names in digits.VENDOR_NAMES for name in names} | set(digits.VENDOR_NOISE)
     taxonomy.check_sources({"coco": set(digits.NAMES), "openimages": set(digits.MIDS), "vendor": vendor})
     for digit, name in enumerate(digits.NAMES):
-        natives = taxonomy[name].natives
-        assert natives["coco"] == (digits.NAMES[digit],)
-        assert natives["openimages"] == (digits.MIDS[digit],)
-        assert set(natives["vendor"]) == set(digits.VENDOR_NAMES[digit])
+        source_classes = taxonomy[name].source_classes
+        assert source_classes["coco"] == (digits.NAMES[digit],)
+        assert source_classes["openimages"] == (digits.MIDS[digit],)
+        assert set(source_classes["vendor"]) == set(digits.VENDOR_NAMES[digit])
         assert taxonomy.ancestors[name] == {"odd" if digit % 2 else "even"}
 
 
@@ -236,7 +243,7 @@ def test_the_open_images_hierarchy_becomes_a_taxonomy_of_601_labels(real_data, t
     path.write_text(draft_taxonomy(parents, names, "openimages"), encoding="utf-8")
     taxonomy = read_taxonomy(path)
     taxonomy.check_sources({"openimages": names.keys()})
-    mid = {label.id: label.natives["openimages"][0] for label in taxonomy.labels}
+    mid = {label.id: label.source_classes["openimages"][0] for label in taxonomy.labels}
     assert len(taxonomy.ids) == len(parents) - 1  # the root is always true and has no description
     assert {mid[a] for a in taxonomy.ancestors["apple"]} == {"/m/02xwb", "/m/02wbm"}  # fruit, food
     for label in taxonomy.labels:

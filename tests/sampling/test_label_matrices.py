@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tasks.core import tables
-from tasks.sampling.statements import absent_matrix, present_matrix
+from tasks.sampling.label_matrices import absent_matrix, present_matrix
 
 
-def rows(*statements: tuple[str, str, int]) -> pa.Table:
-    named = [{"image_id": i, "label": h, "state": s, "confidence": 1, "origin": "annotation"} for i, h, s in statements]
+def rows(*stated: tuple[str, str, int]) -> pa.Table:
+    named = [{"image_id": i, "label": h, "state": s, "confidence": 1, "origin": "annotation"} for i, h, s in stated]
     return pa.Table.from_pylist(named, schema=tables.LABELS)
 
 
@@ -21,7 +21,7 @@ def test_presences_and_absences_are_apart_and_unknown_is_neither():
     assert absent_matrix(ROWS, ["a", "b"], ["cat", "dog"]).toarray().tolist() == [[False, False], [True, False]]
 
 
-def test_the_order_of_images_and_labels_is_that_asked_for():
+def test_the_order_of_images_and_labels_is_that_of_the_arguments():
     ids = pa.chunked_array([["b"], ["a"]])
     assert present_matrix(ROWS, ids, ["dog", "cat"]).toarray().tolist() == [[True, False], [False, True]]
 
