@@ -75,9 +75,12 @@ class ResolvedVerdicts:
 def resolve(verdicts: Sequence[Verdict], images: pa.Table, taxonomy: Taxonomy) -> ResolvedVerdicts:
     """Verdicts of any age on today's images and labels. images: IMAGES; of quarantined ones nothing is asserted."""
     matched, unmatched = match(verdicts, images)
-    own = latest(matched)
-    migrated, stopped = migrate_verdicts(map(vars, own), taxonomy.migrations)
-    active = latest(Verdict(**row) for row in migrated)
+    active = migrated = own = latest(matched)
+    stopped: list[dict] = []
+    if taxonomy.migrations:
+        records, stopped = migrate_verdicts(map(vars, own), taxonomy.migrations)
+        migrated = [Verdict(**record) for record in records]
+        active = latest(migrated)
     ask_again = _to_ask_again(stopped, active, taxonomy)
     by_vote, conflicts = count_votes(active)
     assertions = pa.concat_tables([by_vote, _left_unknown(ask_again)])
@@ -120,7 +123,7 @@ def _left_unknown(ask_again: Iterable[dict]) -> pa.Table:
     for verdict in ask_again:
         for label in verdict["now"]:
             who_of[verdict["image_id"], label].add(verdict["who"])
-    return _assertions((*pair, UNKNOWN_STATE, sorted(who)) for pair, who in sorted(who_of.items()))
+    return _assertions([(*pair, UNKNOWN_STATE, 0.5, _origin(sorted(who))) for pair, who in sorted(who_of.items())])
 
 
 def count_votes(active: Iterable[Verdict]) -> tuple[pa.Table, list[dict]]:
@@ -132,20 +135,20 @@ def count_votes(active: Iterable[Verdict]) -> tuple[pa.Table, list[dict]]:
     for image_id, label in sorted(votes_on):
         votes = votes_on[image_id, label]
         state, who = vote(votes)
-        rows.append((image_id, label, state, who))
+        rows.append((image_id, label, state, P_PRESENT[state], _origin(who)))
         if len({v.verdict for v in votes} - {"unsure"}) > 1:
             by_person = {v.who: v.verdict for v in sorted(votes, key=lambda v: v.who)}
             conflicts.append({"image_id": image_id, "label": label, "state": state, "verdicts": by_person})
     return _assertions(rows), conflicts
 
 
-def _assertions(rows: Iterable[tuple[str, str, int, Sequence[str]]]) -> pa.Table:
-    """ASSERTIONS of (image_id, label, state, names of those who stand behind it)."""
-    records = [
-        {"image_id": i, "label": h, "state": s, "present": P_PRESENT[s], "origin": f"review:{'+'.join(who)}"}
-        for i, h, s, who in rows
-    ]
-    return pa.Table.from_pylist(records, schema=ASSERTIONS)
+def _origin(who: Sequence[str]) -> str:
+    return f"review:{'+'.join(who)}"
+
+
+def _assertions(rows: Sequence[tuple]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [[] for _ in ASSERTIONS.names]
+    return pa.table([list(column) for column in columns], schema=ASSERTIONS)
 
 
 def match(verdicts: Sequence[Verdict], images: pa.Table) -> tuple[list[Verdict], list[dict]]:
