@@ -123,8 +123,8 @@ def fingerprints_today(root: Path) -> dict[str, Digests]:
     """{stage: {module: digest}} that the stage `code` would write now. Tests put a stand-in here."""
     from tasks.core.fingerprint import fingerprints
 
-    params, dvc_yaml = (yaml.safe_load((root / n).read_text(encoding="utf-8")) for n in ("params.yaml", "dvc.yaml"))
-    return fingerprints(root, params, dvc_yaml)
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return fingerprints(root, params)
 
 
 def _last_digests(dep: Dependency, entries: list[Any]) -> Digests | None:
