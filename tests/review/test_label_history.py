@@ -100,12 +100,12 @@ def test_duplicates_proposals_and_verdicts_are_links_of_the_chain():
     assert len(steps["forest"]) == 2  # nothing changed: no further links
 
 
-def test_an_absence_by_a_closed_label_names_its_children():
-    labels = [{"id": "even", "closed": True}, {"id": "two", "implies": ["even"], "from": {"v": ["two"]}}]
+def test_an_absence_by_exhaustive_children_names_its_children():
+    labels = [{"id": "even", "exhaustive_children": True}, {"id": "two", "implies": ["even"], "from": {"v": ["two"]}}]
     taxonomy = parse_taxonomy({"labels": labels})
     mapped = map_rows(label_rows([("i", "two", 0)]), taxonomy, "v").labels
     steps = explain_image("i", {"mapped.labels": mapped}, taxonomy, source="s", vocabulary="v")
-    assert steps[0] == Step("even", "map_labels", 0, "rule:closed: two absent")
+    assert steps[0] == Step("even", "map_labels", 0, "rule:exhaustive_children: two absent")
 
 
 def shown(steps: list[Step]) -> str:
