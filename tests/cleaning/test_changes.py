@@ -26,7 +26,7 @@ TAXONOMY = parse_taxonomy(
             {"id": "plant"},
             {"id": "zero", "implies": ["even"]},
             {"id": "two", "implies": ["even"]},
-            {"id": "even", "closed": True},
+            {"id": "even", "exhaustive_children": True},
             {"id": "day", "group": "light"},
             {"id": "night", "group": "light"},
         ]
