@@ -11,7 +11,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sampling.label_matrices import absent_matrix, present_matrix
-from tasks.sampling.split import assert_no_leak, partition
+from tasks.sampling.partitions import assert_no_leak, partition
 
 
 def run(params: Params) -> None:

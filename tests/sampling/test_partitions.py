@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from tasks.core import tables
 from tasks.core.errors import SplitError
-from tasks.sampling.split import assert_no_leak, partition
+from tasks.sampling.partitions import assert_no_leak, partition
 
 SETTINGS = {"num_folds": 10, "test_folds": [0], "calibration_folds": [1], "official_test": True, "seed": 0}
 
