@@ -1,9 +1,7 @@
 """The compiled part of `propagation.py`, whose docstring states the rules: arrays in, arrays out.
 
-R rows, C labels. Image by image: evidence about its pairs is collected as bits (`_read_rows`, `_read_marks`,
-`_follow_edges`, `_follow_exhaustive_children`), then written out (`_write_contradictions`, `_write_states`). n counts
-the columns of which an image has evidence. The tuples of arrays are passed once an image, not once a pair: that would
-double the time.
+R rows, C labels. A few images at a time: evidence about their pairs is collected as bits (`_read_rows`, `_read_marks`,
+`_follow_edges`, `_follow_exhaustive_children`), then written out (`_write`).
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ CONTRADICTION_KINDS = ("rows disagree", "row against implication", "implications
 # Evidence about a pair, as bits.
 _PRESENT, _ABSENT, _IMPLIED_PRESENT, _IMPLIED_ABSENT, _MARKED_UNKNOWN, _BY_CHILDREN = 1, 2, 4, 8, 16, 32
 _OWN = _PRESENT | _ABSENT
+_IMAGES_AT_ONCE = 4  # handing a tuple of arrays to a compiled function costs as much as the work on one image
 
 
 class Rows(NamedTuple):
@@ -62,13 +61,14 @@ class Graph(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    """What speaks for and against the labels of the image at hand; cleared after each image."""
+    """What is known of the labels of K images at hand; cleared after them."""
 
-    bits: np.ndarray  # uint8 (C,)
-    touched: np.ndarray  # int32 (C,), columns with any bit, of which the first n are in use
-    best: np.ndarray  # int64 (2, C), the row that stays for each state: the surest, then the most trusted
-    num_rows: np.ndarray  # int64 (C,)
-    implied_confidence: np.ndarray  # float32 (2, C), of each state
+    bits: np.ndarray  # uint8 (K, C)
+    touched: np.ndarray  # int32 (K, C), columns with any bit
+    num_touched: np.ndarray  # int64 (K,), how many of them are in use
+    best: np.ndarray  # int64 (2, K, C), the row that stays for each state: the surest, then the most trusted
+    num_rows: np.ndarray  # int64 (K, C)
+    implied_confidence: np.ndarray  # float32 (2, K, C), of each state
 
 
 class Resolved(NamedTuple):
@@ -94,26 +94,30 @@ def counting_sort(image, next_slot):
 
 @numba.njit(cache=True, nogil=True)
 def resolve(rows, marks, graph, num_labels, num_origins):
-    """`Resolved` of a batch of images, counted within the batch, by the rules of the module docstring."""
+    """`Resolved` of a batch of images, counted within the batch, by the rules of `propagation.py`."""
     num_images = len(rows.starts) - 1
     resolved = _buffers(num_images * num_labels)
     evidence = _Evidence(
-        np.zeros(num_labels, np.uint8),
-        np.empty(num_labels, np.int32),
-        np.empty((2, num_labels), np.int64),
-        np.zeros(num_labels, np.int64),
-        np.zeros((2, num_labels), np.float32),
+        np.zeros((_IMAGES_AT_ONCE, num_labels), np.uint8),
+        np.empty((_IMAGES_AT_ONCE, num_labels), np.int32),
+        np.zeros(_IMAGES_AT_ONCE, np.int64),
+        np.empty((2, _IMAGES_AT_ONCE, num_labels), np.int64),
+        np.zeros((_IMAGES_AT_ONCE, num_labels), np.int64),
+        np.zeros((2, _IMAGES_AT_ONCE, num_labels), np.float32),
     )
     num_out = num_unknown = num_contradictions = 0
-    for image in range(num_images):
-        n = _read_rows(image, rows, evidence)
-        n = _read_marks(image, marks, evidence, n)
-        n = _follow_edges(rows.confidence, graph, evidence, n)
-        n = _follow_exhaustive_children(rows.confidence, graph, evidence, n)
-        _sort(evidence.touched[:n])
-        num_contradictions = _write_contradictions(image, evidence, n, resolved.contradictions, num_contradictions)
-        num_out, num_unknown = _write_states(image, rows, evidence, n, num_origins, resolved, num_out, num_unknown)
-        _clear(evidence, n)
+    for first in range(0, num_images, _IMAGES_AT_ONCE):
+        num = min(_IMAGES_AT_ONCE, num_images - first)
+        _read_rows(first, num, rows, evidence)
+        _read_marks(first, num, marks, evidence)
+        _follow_edges(num, rows.confidence, graph, evidence)
+        _follow_exhaustive_children(num, rows.confidence, graph, evidence)
+        for i in range(num):
+            _sort(evidence.touched[i, : evidence.num_touched[i]])
+        num_out, num_unknown, num_contradictions = _write(
+            first, num, rows, evidence, num_origins, resolved, num_out, num_unknown, num_contradictions
+        )
+        _clear(num, evidence)
     return Resolved(
         resolved.image[:num_out].copy(),
         resolved.label[:num_out].copy(),
@@ -139,31 +143,32 @@ def _buffers(num_pairs):
 
 
 @numba.njit(cache=True, nogil=True)
-def _add(c, bit, bits, touched, n):
-    """Set `bit` of column c; returns how many columns are touched."""
-    if bits[c] == 0:
-        touched[n] = c
+def _add(i, c, bit, bits, touched, n):
+    """Set `bit` of column c of the i-th image at hand; returns how many of its columns are touched."""
+    if bits[i, c] == 0:
+        touched[i, n] = c
         n += 1
-    bits[c] |= bit
+    bits[i, c] |= bit
     return n
 
 
 @numba.njit(cache=True, nogil=True)
-def _read_rows(image, rows, evidence):
-    """Evidence of the image's own rows; returns how many columns are touched."""
+def _read_rows(first, num, rows, evidence):
+    """Evidence of the images' own rows."""
     bits, touched, best = evidence.bits, evidence.touched, evidence.best
-    n = 0
-    for k in range(rows.starts[image], rows.starts[image + 1]):
-        row = rows.order[k]
-        c, state = rows.label[row], rows.state[row]
-        if c < 0:
-            continue
-        bit = _PRESENT if state == PRESENT else _ABSENT
-        if not bits[c] & bit or _precedes(row, best[state, c], rows.confidence, rows.origin):
-            best[state, c] = row
-        evidence.num_rows[c] += 1
-        n = _add(c, bit, bits, touched, n)
-    return n
+    for i in range(num):
+        n = 0
+        for k in range(rows.starts[first + i], rows.starts[first + i + 1]):
+            row = rows.order[k]
+            c, state = rows.label[row], rows.state[row]
+            if c < 0:
+                continue
+            bit = _PRESENT if state == PRESENT else _ABSENT
+            if not bits[i, c] & bit or _precedes(row, best[state, i, c], rows.confidence, rows.origin):
+                best[state, i, c] = row
+            evidence.num_rows[i, c] += 1
+            n = _add(i, c, bit, bits, touched, n)
+        evidence.num_touched[i] = n
 
 
 @numba.njit(cache=True, nogil=True)
@@ -175,60 +180,64 @@ def _precedes(row, other, confidence, origin):
 
 
 @numba.njit(cache=True, nogil=True)
-def _read_marks(image, marks, evidence, n):
+def _read_marks(first, num, marks, evidence):
     """Evidence of the pairs that are marked unknown."""
-    for k in range(marks.starts[image], marks.starts[image + 1]):
-        n = _add(marks.label[marks.order[k]], _MARKED_UNKNOWN, evidence.bits, evidence.touched, n)
-    return n
+    for i in range(num):
+        n = evidence.num_touched[i]
+        for k in range(marks.starts[first + i], marks.starts[first + i + 1]):
+            n = _add(i, marks.label[marks.order[k]], _MARKED_UNKNOWN, evidence.bits, evidence.touched, n)
+        evidence.num_touched[i] = n
 
 
 @numba.njit(cache=True, nogil=True)
-def _follow_edges(confidence, graph, evidence, n):
+def _follow_edges(num, confidence, graph, evidence):
     """What the pairs touched so far imply. Edges lead to all that follows, so what is added implies nothing more."""
     bits, touched, best, implied = evidence.bits, evidence.touched, evidence.best, evidence.implied_confidence
-    for k in range(n):  # n is read once
-        c = touched[k]
-        own = bits[c] & _OWN
-        if own == _PRESENT:
-            sure = confidence[best[PRESENT, c]]
-            for e in range(graph.presence.starts[c], graph.presence.starts[c + 1]):
-                target = graph.presence.targets[e]
-                n = _add(target, _IMPLIED_PRESENT, bits, touched, n)
-                implied[PRESENT, target] = max(implied[PRESENT, target], sure)
-        elif own == _ABSENT:
-            sure = confidence[best[ABSENT, c]]
-            for e in range(graph.absence.starts[c], graph.absence.starts[c + 1]):
-                target = graph.absence.targets[e]
-                n = _add(target, _IMPLIED_ABSENT, bits, touched, n)
-                implied[ABSENT, target] = max(implied[ABSENT, target], sure)
-        else:
-            for e in range(graph.unknown.starts[c], graph.unknown.starts[c + 1]):
-                n = _add(graph.unknown.targets[e], _MARKED_UNKNOWN, bits, touched, n)
-    return n
+    for i in range(num):
+        n = evidence.num_touched[i]
+        for k in range(n):  # n is read once
+            c = touched[i, k]
+            own = bits[i, c] & _OWN
+            if own == _PRESENT:
+                sure = confidence[best[PRESENT, i, c]]
+                for e in range(graph.presence.starts[c], graph.presence.starts[c + 1]):
+                    target = graph.presence.targets[e]
+                    n = _add(i, target, _IMPLIED_PRESENT, bits, touched, n)
+                    implied[PRESENT, i, target] = max(implied[PRESENT, i, target], sure)
+            elif own == _ABSENT:
+                sure = confidence[best[ABSENT, i, c]]
+                for e in range(graph.absence.starts[c], graph.absence.starts[c + 1]):
+                    target = graph.absence.targets[e]
+                    n = _add(i, target, _IMPLIED_ABSENT, bits, touched, n)
+                    implied[ABSENT, i, target] = max(implied[ABSENT, i, target], sure)
+            else:
+                for e in range(graph.unknown.starts[c], graph.unknown.starts[c + 1]):
+                    n = _add(i, graph.unknown.targets[e], _MARKED_UNKNOWN, bits, touched, n)
+        evidence.num_touched[i] = n
 
 
 @numba.njit(cache=True, nogil=True)
-def _follow_exhaustive_children(confidence, graph, evidence, n):
+def _follow_exhaustive_children(num, confidence, graph, evidence):
     """Labels whose exhaustive children are all absent are absent, as sure as the least sure child."""
-    if n == 0:
-        return n
     bits, best, implied = evidence.bits, evidence.best, evidence.implied_confidence
-    for k in range(len(graph.exhaustive)):
-        all_absent = True
-        least = np.float32(1)
-        for e in range(graph.children.starts[k], graph.children.starts[k + 1]):
-            child = graph.children.targets[e]
-            if bits[child] == 0 or _state_of(bits[child]) != ABSENT:
-                all_absent = False
-                break
-            sure = confidence[best[ABSENT, child]] if bits[child] & _ABSENT else implied[ABSENT, child]
-            least = min(least, sure)
-        if all_absent:
-            c = graph.exhaustive[k]
-            bit = _IMPLIED_ABSENT if bits[c] & _IMPLIED_ABSENT else _IMPLIED_ABSENT | _BY_CHILDREN
-            n = _add(c, bit, bits, evidence.touched, n)
-            implied[ABSENT, c] = max(implied[ABSENT, c], least)
-    return n
+    for i in range(num):
+        n = evidence.num_touched[i]
+        for k in range(len(graph.exhaustive)):
+            all_absent = True
+            least = np.float32(1)
+            for e in range(graph.children.starts[k], graph.children.starts[k + 1]):
+                child = graph.children.targets[e]
+                if _state_of(bits[i, child]) != ABSENT:
+                    all_absent = False
+                    break
+                by_row = bits[i, child] & _ABSENT
+                least = min(least, confidence[best[ABSENT, i, child]] if by_row else implied[ABSENT, i, child])
+            if all_absent:
+                c = graph.exhaustive[k]
+                bit = _IMPLIED_ABSENT if bits[i, c] & _IMPLIED_ABSENT else _IMPLIED_ABSENT | _BY_CHILDREN
+                n = _add(i, c, bit, bits, evidence.touched, n)
+                implied[ABSENT, i, c] = max(implied[ABSENT, i, c], least)
+        evidence.num_touched[i] = n
 
 
 @numba.njit(cache=True, nogil=True)
@@ -275,46 +284,42 @@ def _sort(values):
 
 
 @numba.njit(cache=True, nogil=True)
-def _write_contradictions(image, evidence, n, contradictions, num_contradictions):
-    """Returns how many contradictions are written so far."""
-    bits, touched, num_rows = evidence.bits, evidence.touched, evidence.num_rows
-    for k in range(n):
-        c = touched[k]
-        kind = _contradiction(bits[c])
-        if kind >= 0:
-            contradictions[num_contradictions, 0] = image
-            contradictions[num_contradictions, 1] = c
-            contradictions[num_contradictions, 2] = kind
-            contradictions[num_contradictions, 3] = num_rows[c]
-            num_contradictions += 1
-    return num_contradictions
+def _write(first, num, rows, evidence, num_origins, resolved, num_out, num_unknown, num_contradictions):
+    """A row for each known pair, its best one or one that a rule makes; the unknown pairs; the contradictions.
+
+    num_out, num_unknown, num_contradictions: how many are written so far; returned as they are after these images.
+    """
+    bits, best, implied = evidence.bits, evidence.best, evidence.implied_confidence
+    for i in range(num):
+        for k in range(evidence.num_touched[i]):
+            c = evidence.touched[i, k]
+            own, state, kind = bits[i, c] & _OWN, _state_of(bits[i, c]), _contradiction(bits[i, c])
+            if state == UNKNOWN_STATE:
+                resolved.unknown[num_unknown, 0], resolved.unknown[num_unknown, 1] = first + i, c
+                num_unknown += 1
+            else:
+                resolved.image[num_out], resolved.label[num_out], resolved.state[num_out] = first + i, c, state
+                if own in (_PRESENT, _ABSENT):
+                    row = best[state, i, c]
+                    resolved.confidence[num_out], resolved.origin[num_out] = rows.confidence[row], rows.origin[row]
+                else:
+                    rule = 1 if bits[i, c] & _BY_CHILDREN else 0  # position in RULES, whose origins follow the rows'
+                    resolved.confidence[num_out], resolved.origin[num_out] = implied[state, i, c], num_origins + rule
+                num_out += 1
+            if kind >= 0:
+                resolved.contradictions[num_contradictions, 0] = first + i
+                resolved.contradictions[num_contradictions, 1] = c
+                resolved.contradictions[num_contradictions, 2] = kind
+                resolved.contradictions[num_contradictions, 3] = evidence.num_rows[i, c]
+                num_contradictions += 1
+    return num_out, num_unknown, num_contradictions
 
 
 @numba.njit(cache=True, nogil=True)
-def _write_states(image, rows, evidence, n, num_origins, resolved, num_out, num_unknown):
-    """A row for each known pair: its best one, or one that a rule makes; returns how many known and unknown so far."""
-    bits, touched, best, implied = evidence.bits, evidence.touched, evidence.best, evidence.implied_confidence
-    for k in range(n):
-        c = touched[k]
-        state = _state_of(bits[c])
-        if state == UNKNOWN_STATE:
-            resolved.unknown[num_unknown, 0], resolved.unknown[num_unknown, 1] = image, c
-            num_unknown += 1
-            continue
-        resolved.image[num_out], resolved.label[num_out], resolved.state[num_out] = image, c, state
-        if bits[c] & _OWN in (_PRESENT, _ABSENT):
-            row = best[state, c]
-            resolved.confidence[num_out], resolved.origin[num_out] = rows.confidence[row], rows.origin[row]
-        else:
-            rule = 1 if bits[c] & _BY_CHILDREN else 0  # position in RULES, whose origins follow those of the rows
-            resolved.confidence[num_out], resolved.origin[num_out] = implied[state, c], num_origins + rule
-        num_out += 1
-    return num_out, num_unknown
-
-
-@numba.njit(cache=True, nogil=True)
-def _clear(evidence, n):
-    for k in range(n):
-        c = evidence.touched[k]
-        evidence.bits[c], evidence.num_rows[c] = 0, 0
-        evidence.implied_confidence[0, c] = evidence.implied_confidence[1, c] = 0
+def _clear(num, evidence):
+    for i in range(num):
+        for k in range(evidence.num_touched[i]):
+            c = evidence.touched[i, k]
+            evidence.bits[i, c], evidence.num_rows[i, c] = 0, 0
+            evidence.implied_confidence[PRESENT, i, c] = evidence.implied_confidence[ABSENT, i, c] = 0
+        evidence.num_touched[i] = 0

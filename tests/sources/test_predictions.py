@@ -1,4 +1,4 @@
-"""Vendor and detector predictions: proposals about another source's images, in the vendor's words."""
+"""Vendor and detector predictions: proposals about another source's images, under the vendor's class names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tasks.mapping.image_matching import match_images
 from tasks.sources import coco, predictions
-from tests.sources.deliveries import check_source, native, pairs, write_csv, write_json
+from tests.sources.deliveries import check_source, pairs, source_pairs, write_csv, write_json
 
 ACME = {"of": "pets", "origin": "vendor:acme"}
 
@@ -45,7 +45,7 @@ def test_scores_by_name_and_names_without_scores(tmp_path):
 
 def test_low_scores_are_left_out_and_counted(three_formats):
     raw = predictions.read("v", three_formats, file="p.csv", min_score=0.5, **ACME)
-    assert native(pairs(raw.labels)) == {("1", "cat")}
+    assert source_pairs(raw.labels) == {("1", "cat")}
     assert ("labels", 1, "score below `min_score`") in raw.dropped
     check_source(raw, "v")
 
