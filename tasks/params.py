@@ -341,8 +341,8 @@ def _one_line(error: ValidationError, where: str) -> str:
     if problem["type"] == "missing":
         return f"{where}: {key}: missing. Add it; `git show HEAD:params.yaml` has the default.{more}"
     message = problem["msg"].removeprefix("Value error, ")
-    found = problem.get("input")
-    shown = "" if isinstance(found, (dict, list, BaseModel)) else f", found {found!r}"
+    value = problem.get("input")
+    shown = "" if isinstance(value, (dict, list, BaseModel)) else f", found {value!r}"
     return f"{where}: {key}: {message}{shown}.{more}"
 
 

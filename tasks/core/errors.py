@@ -46,7 +46,7 @@ class TaxonomyError(TagwrightError):
 
 
 class LedgerError(TagwrightError):
-    """A stage lost or invented rows without saying why."""
+    """A stage lost rows, or made some, without saying why."""
 
 
 class VerdictError(TagwrightError):

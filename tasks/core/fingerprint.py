@@ -156,7 +156,7 @@ def fingerprints(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, s
     root: of the repository.  params: params.yaml, parsed.
     """
     code = Code(root)
-    found = {}
+    by_stage = {}
     for path in sorted((root / "tasks/stages").glob("[!_]*.py")):
         if path.stem == "code":
             continue
@@ -166,8 +166,8 @@ def fingerprints(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, s
             own = {**params, "sources": params["sources"][source]} if source else params
             chosen = set(_strings(_value(own, section) for section in stage.sections))
             reached = reach(code, Symbol(stage.name, "run"), chosen, set(_strings([params])))
-            found[f"{path.stem}@{source}" if source else path.stem] = digests(code, reached)
-    return found
+            by_stage[f"{path.stem}@{source}" if source else path.stem] = digests(code, reached)
+    return by_stage
 
 
 @dataclass

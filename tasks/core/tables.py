@@ -5,8 +5,8 @@ Axes: N images, C labels.
     images       one row an image that a source lists, quarantined ones included
     labels       long: one row a statement "label h is present / verified absent on image i"; NO ROW MEANS UNKNOWN
     coverage     (source, label) pairs annotated exhaustively: there, no row means absent
-    unknown      (image, label) cells that stay unknown in spite of coverage (difficult objects, unresolved conflicts)
-    look_again   (image, label) cells that a split of the vocabulary has left open: a person must look
+    unknown      (image, label) pairs that stay unknown in spite of coverage (difficult objects, unresolved conflicts)
+    look_again   (image, label) pairs that a split of the vocabulary has left open: a person must look
     objects      area of the largest object of a label on an image, where known; for slices only
     groups       image_id -> group_id of exact and near duplicates
     splits       image_id -> partition and fold

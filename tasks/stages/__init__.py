@@ -46,8 +46,8 @@ def stage_arguments(name: str, item: str, module: ModuleType, params: Params) ->
     """What `run` takes. Raises ParamsError when the item is missing, unknown or one too many."""
     takes_item = len(inspect.signature(module.run).parameters) == 2
     if takes_item and item not in params.sources:
-        found = f"'{item}' is not under `sources:`" if item else "it needs a source"
-        raise ParamsError(f"{name}: {found}. {did_you_mean(item, params.sources)} Write {name}@SOURCE.")
+        problem = f"'{item}' is not under `sources:`" if item else "it needs a source"
+        raise ParamsError(f"{name}: {problem}. {did_you_mean(item, params.sources)} Write {name}@SOURCE.")
     if item and not takes_item:
         raise ParamsError(f"{name}: this stage takes no '@{item}'. Write `python -m tasks {name}`.")
     return (params, item) if takes_item else (params,)

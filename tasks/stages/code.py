@@ -15,9 +15,9 @@ RECORDED = False
 
 def run(params: Params) -> None:
     """Sources and params.yaml -> a digest file for each stage."""
-    found = fingerprints(Path(), yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
-    for stage, digests in found.items():
+    by_stage = fingerprints(Path(), yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
+    for stage, digests in by_stage.items():
         write_json(params.paths.code / f"{stage}.json", {"modules": digests})
     for path in params.paths.code.glob("*.json"):
-        if path.stem not in found:
+        if path.stem not in by_stage:
             path.unlink()
