@@ -200,7 +200,7 @@ def test_an_image_that_is_listed_but_absent_is_quarantined_and_counted(home, tmp
     shutil.rmtree(other / "data/raw/embedded/digits/coco/images")
     done = run(other, "tasks", "ingest@digits_coco", check=False)
     assert done.returncode == 1
-    assert "none of the" in done.stderr.strip().splitlines()[-1]
+    assert "none of its" in done.stderr.strip().splitlines()[-1]
 
 
 def test_an_unknown_key_in_params_is_named_with_the_nearest_known_one(home):
