@@ -56,9 +56,12 @@ class ImageSet:
         return len(self.image_ids)
 
     def image(self, i: int) -> Tensor:
-        """Image i as stored, uint8 (3, H, W), before resizing."""
-        pixels = self.reader[self.reader.index[self.image_ids[i]]]
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        """Image i as stored, uint8 (3, H, W), before resizing.
+
+        A view of (H, W, 3) memory: Pillow resizes that as it lies, and `augment.resize` transposes the small result.
+        """
+        pixels_HWC = self.reader[self.reader.index[self.image_ids[i]]]
+        return torch.from_numpy(pixels_HWC.copy()).permute(2, 0, 1)
 
 
 class Draw(NamedTuple):

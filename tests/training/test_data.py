@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import ModelError, TableError
+from tasks.training.augment import AUGMENTATIONS, Policy
 from tasks.training.data import ImageSet, StepPlan, inference_batches, training_batches
 from tests.training import toy
 
@@ -117,3 +118,24 @@ def test_labels_of_another_length_are_refused():
     reader = toy.ToyReader(3, 4, 4)
     with pytest.raises(TableError, match="2 rows for 3 images"):
         ImageSet(reader, reader.image_ids, (4, 4), "stretch", np.zeros((2, 5), np.uint8), np.ones((2, 5), bool))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+def test_pixels_are_those_of_planar_images_byte_for_byte(name, resize):
+    images = ImageSet(toy.ToyReader(4, 40, 56), [f"toy/{i:03d}" for i in range(4)], (24, 32), resize)
+    policy = Policy([{"name": name}], image_px=images.image_px, resize=resize)
+    for i in range(4):
+        planar = torch.from_numpy(np.ascontiguousarray(images.reader[i].transpose(2, 0, 1)))
+        of_planar, ours = (policy(image, torch.Generator().manual_seed(i)) for image in (planar, images.image(i)))
+        assert torch.equal(ours, of_planar)
+
+
+def test_pillow_gets_stored_images_as_they_lie_in_memory():
+    assert toy.image_set(3).image(1).permute(1, 2, 0).is_contiguous()
+
+
+def test_an_image_may_be_written_to_without_changing_the_stored_one():
+    images = toy.image_set(3)
+    images.image(1).zero_()
+    assert images.image(1).any()
