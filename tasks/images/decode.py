@@ -48,17 +48,18 @@ class Decoded:
     notes: Sequence[str]
 
 
-def open_rgb(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_rgb(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, least_px: int | None = None) -> Image.Image:
     """The image of a path, fsspec URI or encoded bytes, as mode RGB after EXIF rotation.
 
     CMYK, 16-bit, palette and grey pixels are converted; transparency is laid on white; an animation gives its first
     frame.
+    least_px: as in `decode`.
     Raises SourceError naming the file when it is absent, truncated, no image, or larger than `max_pixels`.
     """
     name = "image" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else read_bytes(name)
-        return decode(data, max_pixels=max_pixels).image
+        return decode(data, max_pixels=max_pixels, least_px=least_px).image
     except Unusable as error:
         raise SourceError(f"{name}: {error}. Replace the file or leave it out.") from error
     except OSError as error:
@@ -91,8 +92,18 @@ def resolve(uri: str, root: Path) -> str:
     return os.path.join(root, uri) if is_local(uri) and not uri.startswith("file://") else uri
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "first_frame") -> Decoded:
-    """Decode fully, so that truncation shows. Raises Unusable with the reason."""
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    animated: Animated = "first_frame",
+    least_px: int | None = None,
+) -> Decoded:
+    """Decode to the end of the file, so that truncation shows. Raises Unusable with the reason.
+
+    least_px: a JPEG whose short side is at least twice that is decoded at 1/2, 1/4 or 1/8 of its size, the smallest
+        that keeps the short side at `least_px` or more. Every other image has its own size.
+    """
     if not data:
         raise Unusable("empty file")
     try:
@@ -103,13 +114,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
         raise Unusable("truncated or damaged") from error
     if image.width * image.height > max_pixels:
         raise Unusable(f"decompression bomb: more than {max_pixels:,} px", image.size)
-    notes = []
+    notes, size = [], image.size
     try:
         # A phone's JPEG may carry a second picture (MPO: depth, preview); that is no animation.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if least_px is not None:
+            image.draft(None, (least_px, least_px))  # Pillow knows it for JPEG alone
         image.load()
     except Exception as error:  # as above; the commonest is OSError "image file is truncated"
-        raise Unusable("truncated or damaged", image.size) from error
+        raise Unusable("truncated or damaged", size) from error
     if frames > 1:
         if animated == "quarantine":
             raise Unusable("animated", image.size)
