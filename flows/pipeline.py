@@ -24,10 +24,12 @@ from tasks.core.errors import GateError, PipelineError
 from tasks.params import load_params
 
 ARTIFACT_KEY = "pipeline-summary"
+FIGURES = ("mAP", "OF1", "CF1")
+"""Of metrics.json, said at the end of a run."""
 
 
 # The number of threads is no limit: most of them wait for an upstream. `flows.stage.SLOTS` is the limit.
-@flow(name="tagwright", task_runner=ThreadPoolTaskRunner(), persist_result=False)
+@flow(name="tagwright", flow_run_name=tracking.run_name, task_runner=ThreadPoolTaskRunner(), persist_result=False)
 def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     """Bring the pipeline up to date.
 
@@ -96,9 +98,26 @@ def _result(row: PlanRow, state: State[StageResult], before: dict[str, StageResu
 def report(results: Sequence[StageResult]) -> None:
     """Show the summary at the terminal and as an artifact of the flow run; remember how long stages took."""
     terminal.show_results(results)
+    figures, page = outcome(results)
+    terminal.show_outcome(figures, page)
     table = [{**asdict(result), "seconds": round(result.seconds, 1)} for result in results]
-    create_table_artifact(table=table, key=ARTIFACT_KEY, description="What became of each stage, and why.")
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    description = "\n\n".join(
+        filter(None, [measured, page and f"Report: `{page}`", "What became of each stage, and why."])
+    )
+    create_table_artifact(table=table, key=ARTIFACT_KEY, description=description)
     write_durations({result.stage: round(result.seconds, 1) for result in results if result.state == "ran"})
+
+
+def outcome(results: Sequence[StageResult]) -> tuple[dict[str, float], str]:
+    """Headline figures and the report's path, of those stages that are up to date now; {} and '' where they are not."""
+    good = {result.stage for result in results if result.state in ("ran", "restored", "fresh")}
+    if not good & {"evaluate", "report"}:
+        return {}, ""
+    paths = load_params().paths
+    test = json.loads(paths.metrics.read_text(encoding="utf-8"))["test"] if "evaluate" in good else {}
+    figures = {name: test[name] for name in FIGURES if test.get(name) is not None}
+    return figures, str(paths.report) if "report" in good else ""
 
 
 def raise_if_failed(results: Sequence[StageResult]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +24,27 @@ def show_results(results: Iterable[StageResult]) -> None:
     """The summary of a run: stage, state, seconds, reason."""
     rows = [(r.stage, r.state, _duration(r.seconds or None), r.reason) for r in results]
     _show(("stage", "state", "took", "why"), rows)
+
+
+def show_outcome(figures: Mapping[str, float], page: str) -> None:
+    """Below the summary: headline figures, where the report is, and what a person does next; nothing where both miss.
+
+    page: path of the report, '' where there is none.
+    """
+    lines = []
+    if figures:
+        lines.append(("result", "  ".join(f"{name} {value:.4f}" for name, value in figures.items())))
+    if page:
+        lines += [
+            ("report", page),
+            ("next", "open the report in a browser"),
+            ("", "python -m flows review   answer the questions about likely errors"),
+            ("", "python -m tasks accept   hold later runs against this one"),
+        ]
+    if lines:
+        print()
+    for word, text in lines:
+        print(f"{word:<8}{text}")
 
 
 def show_plan(plan: Iterable[PlanRow]) -> None:

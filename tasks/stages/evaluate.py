@@ -73,5 +73,5 @@ def run(params: Params) -> None:
     tables.write_table(folder / "per_label.parquet", per_label)
     tables.write_text(folder / "precision_recall.csv", as_csv(curves["overall"]))
     workspace.book(tested.ledger("evaluate"))
-    tracking.log_metrics(tracked(workspace.read("metrics")))  # as rounded in the file
+    tracking.log_headline(tracked(workspace.read("metrics")))  # as rounded in the file
     tracking.log_table("per_label", per_label)

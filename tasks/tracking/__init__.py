@@ -15,24 +15,32 @@ Off where mlflow is not installed (one warning), on ranks other than 0, and with
 
 from tasks.tracking.stage_runs import (
     PARENT_VARIABLE,
+    commit_of_code,
     link_cached,
+    log_files,
+    log_headline,
     log_metrics,
     log_table,
     pipeline_run,
     promote,
     register_model,
+    run_name,
     set_tags,
     stage_run,
 )
 
 __all__ = [
     "PARENT_VARIABLE",
+    "commit_of_code",
     "link_cached",
+    "log_files",
+    "log_headline",
     "log_metrics",
     "log_table",
     "pipeline_run",
     "promote",
     "register_model",
+    "run_name",
     "set_tags",
     "stage_run",
 ]

@@ -10,6 +10,7 @@ params, the pipeline's journal. Then any of
     metrics   values {name: float}, step
     tags      values {name: text}
     table     file
+    file      file: for a person to open; the pipeline's run gets it too
     model     file, aliases, tags {name: text}: an exported model for the registry
     link      stage: DVC had its result already
     end       status: FINISHED, FAILED or KILLED

@@ -24,9 +24,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.core.tables import write_json
+from tasks.tracking.description import describe
 from tasks.tracking.dvc_lock import dvc_hashes
 from tasks.tracking.journal import FOLDER, Journal, is_alive, now_ms, open_journals
 from tasks.tracking.model_registry import register
+from tasks.tracking.stage_runs import HEADLINE
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,8 @@ class Recorder:
         if header["kind"] == "pipeline":
             if self._has_open_children(journal):
                 return
-            self._end_pipeline(run_id, header, end)
+            links = [event for event in journal.events()[0] if event["op"] == "link"]
+            self._end_pipeline(run_id, header, end, links)
         else:
             status = end["status"] if end else "KILLED"
             self._end(run_id, status, end)
@@ -177,12 +180,13 @@ class Recorder:
         names = {n for e in events if e["op"] == "metrics" for n in e["values"] if mlflow_key(n) != n}
         self._log_batches(run_id, metrics=metrics, tags={**tags, **{f"metric.{mlflow_key(n)}": n for n in names}})
         for event in events:
-            if event["op"] == "link":
-                self._link(run_id, event)
-            elif event["op"] == "model":
+            if event["op"] == "model":
                 self._register(run_id, journal.files / event["file"], event)
-            elif event["op"] == "table":
+            elif event["op"] in ("table", "file"):
                 self.client.log_artifact(run_id, str(journal.files / event["file"]))
+            pipeline = journal.header().get("pipeline") if event["op"] == "file" else None
+            if pipeline and (parent := self._run_of(pipeline)):
+                self.client.log_artifact(parent, str(journal.files / event["file"]))
         if tables := [e["file"] for e in events if e["op"] == "table"]:
             self._show_as_tables(run_id, tables)
 
@@ -214,15 +218,13 @@ class Recorder:
         shown += [t for t in ({"path": f, "type": "table"} for f in files) if t not in shown]
         self.client.set_tag(run_id, tag, json.dumps(shown))
 
-    def _link(self, pipeline_id: str, event: dict[str, Any]) -> None:
+    def _link(self, pipeline_id: str, event: dict[str, Any], made_by: Run | None) -> None:
         """A child run that points to the run which made the stage's present result, and repeats its last numbers."""
         stage = event["stage"]
         if self._search(f"tags.`{PARENT}` = '{pipeline_id}' and tags.stage = '{stage}'", most=1):
             return
-        hashes = dvc_hashes(self._dvc_lock, stage)
-        made_by = self._made_by(stage, hashes)
         tags = {
-            **hashes,
+            **dvc_hashes(self._dvc_lock, stage),
             PARENT: pipeline_id,
             "kind": "link",
             "stage": stage,
@@ -236,8 +238,9 @@ class Recorder:
         self._log_batches(run.info.run_id, metrics=metrics, tags=tags)
         self.client.set_terminated(run.info.run_id, "FINISHED", end_time=event["time_ms"])
 
-    def _made_by(self, stage: str, hashes: dict[str, str]) -> Run | None:
+    def _made_by(self, stage: str) -> Run | None:
         """The newest finished run of `stage` that wrote what dvc.lock holds now."""
+        hashes = dvc_hashes(self._dvc_lock, stage)
         wrote = [f"tags.`{mlflow_key(k)}` = '{v}'" for k, v in hashes.items() if k.startswith("wrote.")]
         if not wrote:
             return None
@@ -248,16 +251,52 @@ class Recorder:
         journals = open_journals(pipeline.folder.parent.parent)
         return any(j.header().get("pipeline") == pipeline.name for j in journals)
 
-    def _end_pipeline(self, run_id: str, header: dict[str, Any], end: dict[str, Any] | None) -> None:
-        """DVC has written dvc.lock by now: tag each child with the hashes of what it read and wrote, then close."""
-        children = self._search(f"tags.`{PARENT}` = '{run_id}'", most=1000)
+    def _end_pipeline(
+        self, run_id: str, header: dict[str, Any], end: dict[str, Any] | None, links: list[dict[str, Any]]
+    ) -> None:
+        """DVC has written dvc.lock by now: tag each child with the hashes of what it read and wrote, then close.
+
+        links: stages whose result DVC had. Where any stage ran, each gets a child of its own, so that the run has no
+        holes; where none did, the run alone says so.
+        """
+        members = self._search(f"tags.`{PARENT}` = '{run_id}'", most=1000)
+        children = [child for child in members if child.data.tags["kind"] == "stage"]
         for child in children:
-            if child.info.status == "FINISHED" and child.data.tags["kind"] == "stage":
+            if child.info.status == "FINISHED":
                 self._log_batches(child.info.run_id, tags=dvc_hashes(self._dvc_lock, child.data.tags["stage"]))
+        made_by = {event["stage"]: self._made_by(event["stage"]) for event in links}
+        if children:
+            for event in links:
+                self._link(run_id, event, made_by[event["stage"]])
         # A DVC process writes no end into its journal: its children show how it went.
         statuses = {c.info.status for c in children} if header["tags"]["started_by"] == "dvc" else {"KILLED"}
         status = end["status"] if end else next((s for s in ("KILLED", "FAILED") if s in statuses), "FINISHED")
+        self._headline(run_id, header, children, made_by)
         self._end(run_id, status, end)
+
+    def _headline(
+        self, run_id: str, header: dict[str, Any], children: list[Run], made_by: dict[str, Run | None]
+    ) -> None:
+        """The figures and the description of a pipeline run, from its stages and the runs that made what was cached."""
+        children = sorted(children, key=lambda child: child.info.start_time)
+        headline = {
+            name: run.data.metrics[name]
+            for run in [*filter(None, made_by.values()), *children]
+            for name in json.loads(run.data.tags.get(HEADLINE, "[]"))
+            if name in run.data.metrics
+        }
+        finished = [child for child in children if child.info.status == "FINISHED"]
+        text = describe(
+            headline=headline,
+            ran={c.data.tags["stage"]: (c.info.end_time - c.info.start_time) / 1000 for c in finished},
+            failed=[c.data.tags["stage"] for c in children if c.info.status != "FINISHED"],
+            from_cache=list(made_by),
+            tags=header["tags"],
+            params=header.get("params", {}),
+            files=[artifact.path for artifact in self.client.list_artifacts(run_id)],
+        )
+        metrics = [Metric(name, value, now_ms(), 0) for name, value in headline.items()]
+        self._log_batches(run_id, metrics=metrics, tags={"mlflow.note.content": text})
 
     def _end(self, run_id: str, status: str, end: dict[str, Any] | None) -> None:
         self.client.set_terminated(run_id, status, end_time=end["time_ms"] if end else now_ms())

@@ -30,6 +30,9 @@ PARENT_VARIABLE = "TAGWRIGHT_PARENT_RUN_ID"
 CANDIDATE, ACCEPTED = "candidate", "accepted"
 """Aliases of the registered model: what the last run exported, what a person accepted."""
 
+HEADLINE = "headline"
+"""Tag of a stage's run: JSON list of those of its metrics that its pipeline run bears too."""
+
 DELIVERY_TIMEOUT_S = 60.0
 """How long the end of a flow waits for the recorder; an mlflow that starts cold needs a tenth of it."""
 
@@ -65,6 +68,20 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
     """
     if _active is not None:
         _active.write("metrics", values={str(k): float(v) for k, v in values.items()}, step=step or 0)
+
+
+def log_headline(values: Mapping[str, float]) -> None:
+    """Log the numbers by which pipeline runs are compared: of the running stage, and of its pipeline run too."""
+    log_metrics(values)
+    set_tags({HEADLINE: json.dumps(sorted(values))})
+
+
+def log_files(paths: Sequence[Path]) -> None:
+    """Keep copies of files that a person opens with the running stage's run, and with its pipeline run."""
+    if _active is not None:
+        for path in map(Path, paths):
+            shutil.copy2(path, _active.files / path.name)
+            _active.write("file", file=path.name)
 
 
 def set_tags(values: Mapping[str, Any]) -> None:
@@ -114,7 +131,7 @@ def pipeline_run(name: str, tags: Mapping[str, str]) -> Iterator[str | None]:
         yield None
         return
     folder = f"flow-{time.time_ns()}-{os.getpid()}"
-    journal = _start(folder, kind="pipeline", name=name, tags={"started_by": "flow", **tags})
+    journal = _start_pipeline(folder, name, {"started_by": "flow", **tags})
     with _status_at_end(journal, wait=True):
         yield journal.name
 
@@ -144,8 +161,54 @@ def _pipeline() -> str | None:
     name = f"dvc-{int(dvc.create_time() * 1000)}-{dvc.pid}"
     # Parallel stages of one DVC process race for it; whoever loses sees it there.
     with contextlib.suppress(FileExistsError):
-        _start(name, dvc, kind="pipeline", name="dvc repro", tags={"started_by": "dvc"})
+        _start_pipeline(name, run_name(), {"started_by": "dvc"}, dvc)
     return name
+
+
+def run_name() -> str:
+    """The name of the experiment that `dvc exp run` makes, else the commit and the minute: '0a4af71 2026-11-27 23:48'.
+
+    A plus behind the commit: tracked files differ from it.
+    """
+    if name := os.environ.get("DVC_EXP_NAME"):
+        return name
+    tags, minute = _git_tags(), time.strftime("%Y-%m-%d %H:%M")
+    if not tags:
+        return minute
+    return f"{tags['mlflow.source.git.commit'][:7]}{'+' if tags['git.dirty'] == 'true' else ''} {minute}"
+
+
+def commit_of_code() -> str:
+    """'0a4af71 of 2026-11-27', and whether tracked files differ from it; '' outside of git."""
+    tags = _git_tags()
+    if not tags:
+        return ""
+    changed = ", with uncommitted changes" if tags["git.dirty"] == "true" else ""
+    return f"{_git('log', '-1', '--format=%h of %cs')}{changed}"
+
+
+def _start_pipeline(folder: str, name: str, tags: Mapping[str, str], process: psutil.Process | None = None) -> Journal:
+    source = {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"{tags['started_by']} in {Path.cwd().name}"}
+    return _start(folder, process, kind="pipeline", name=name, params=changed_params(), tags={**source, **tags})
+
+
+def changed_params() -> dict[str, str]:
+    """What params.yaml holds otherwise than the commit's, dotted; {} where there is no commit of it."""
+    import yaml
+
+    try:
+        committed, now = _git("show", "HEAD:./params.yaml"), Path("params.yaml").read_text(encoding="utf-8")
+        before, after = (
+            {
+                key: text
+                for section, value in yaml.safe_load(document).items()
+                for key, text in dotted(value, section).items()
+            }
+            for document in (committed, now)
+        )
+    except (OSError, subprocess.CalledProcessError, yaml.YAMLError, AttributeError):
+        return {}
+    return {key: after.get(key, "removed") for key in sorted({*before, *after}) if before.get(key) != after.get(key)}
 
 
 def _start(

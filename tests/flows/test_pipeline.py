@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -232,3 +233,48 @@ def test_ctrl_c_stops_the_stages_and_leaves_no_process(toy):
         signal.signal(signal.SIGINT, before)
     presser.join()
     assert not psutil.pid_exists(int(Path("pid").read_text()))
+
+
+def test_a_run_ends_with_its_figures_the_report_and_what_to_do_next(toy, run_flow, root, capsys):
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.pipeline import ARTIFACT_KEY
+
+    paths = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["paths"]
+    metrics = json.dumps({"test": {"mAP": 0.96604, "OF1": 0.5, "CF1": None, "OP": 0.1}})
+    toy(
+        {
+            "evaluate": {"cmd": f"echo '{metrics}' > {paths['metrics']}", "outs": [paths["metrics"]]},
+            "report": copy_stage(paths["report"], paths["metrics"]),
+        }
+    )
+    Path("data/reports").mkdir(parents=True)
+    Path("params.yaml").write_text((root / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    _, error = run_flow()
+    assert error is None
+    shown = capsys.readouterr().out.splitlines()
+    assert "result  mAP 0.9660  OF1 0.5000" in shown
+    assert f"report  {paths['report']}" in shown
+    assert any("python -m flows review" in line for line in shown)
+    assert all(len(line) <= 80 for line in shown)
+    answer = httpx.get(f"{PREFECT_API_URL.value()}/artifacts/{ARTIFACT_KEY}/latest").raise_for_status()
+    assert "mAP 0.9660, OF1 0.5000" in answer.json()["description"]
+    assert paths["report"] in answer.json()["description"]
+
+
+def test_a_run_whose_evaluation_failed_shows_no_older_figures(toy, run_flow, capsys):
+    toy({"evaluate": {"cmd": "exit 1", "outs": ["m"]}, "report": copy_stage("r", "m")})
+    run_flow()
+    assert "result" not in capsys.readouterr().out
+
+
+def test_a_flow_run_is_named_by_its_minute(toy, run_flow, monkeypatch):
+    from flows import pipeline as module
+
+    names = []
+    report = module.report
+    monkeypatch.setattr(module, "report", lambda results: (names.append(module.flow_run.name), report(results)))
+    toy(DIAMOND, {"top": 1, "left": 1})
+    run_flow(until="top")
+    assert re.fullmatch(r"(\w{7}\+? )?\d{4}-\d\d-\d\d \d\d:\d\d", names[0])

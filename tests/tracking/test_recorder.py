@@ -141,45 +141,89 @@ def test_a_recorder_that_was_killed_is_followed_by_one_that_repeats_nothing(run,
     assert len(client.get_metric_history(mlflow_run.info.run_id, "loss")) == 3
 
 
-def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_its_result(run, client, repository):
-    lock = {"stages": {
-        "clean": {"cmd": "c", "deps": [{"path": "a", "md5": "11"}], "outs": [{"path": "b", "md5": "22.dir"}]},
-        "report": {"cmd": "r", "outs": [{"path": "r.html", "md5": "33"}]},
-    }}  # fmt: skip
-    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
-    flow = (
-        IMPORT
-        + """
+NIGHT = (
+    IMPORT
+    + """
 import subprocess, sys
-from tasks.tracking import stage_runs as stage
-stage.DELIVERY_TIMEOUT_S = 0
-with pipeline_run("night", {}) as parent:
-    if CLEAN:
-        code = "from tasks.tracking import *\\nwith stage_run('clean', {}): log_metrics({'recall': 0.75})"
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, PARENT_VARIABLE: parent}, check=True)
-    else:
-        link_cached("clean", parent)
-    link_cached("report", parent)
+from tasks.tracking import stage_runs
+stage_runs.DELIVERY_TIMEOUT_S = 0
+STAGES = {
+    "clean": "log_headline({'recall': 0.75}); log_metrics({'seconds': 3})",
+    "report": "open('report.html', 'w').write('<html>'); log_files(['report.html'])",
+}
+with pipeline_run(NAME, {"prefect.flow_run": "f-1"}) as parent:
+    for stage, code in STAGES.items():
+        if stage in RAN:
+            code = f"from tasks.tracking import *\\nwith stage_run('{stage}', {{}}): {code}"
+            subprocess.run([sys.executable, "-c", code], env={**os.environ, PARENT_VARIABLE: parent}, check=True)
+        else:
+            link_cached(stage, parent)
 """
-    )
-    assert run(flow.replace("CLEAN", "True")) == 0
-    recorder.record(ROOT)
-    assert run(flow.replace("CLEAN", "False")) == 0
-    recorder.record(ROOT)
-    first, second = runs(client, "tags.kind = 'pipeline' and tags.started_by = 'flow'")
-    assert {first.info.status, second.info.status} == {"FINISHED"}
+)
 
-    def children(parent) -> dict:
+
+@pytest.fixture
+def night(run, client, repository):
+    """Run a pipeline of two stages, those of `ran` and the rest from DVC's cache; returns its run and its children."""
+    outs = {"clean": [{"path": "b", "md5": "22.dir"}], "report": [{"path": "r.html", "md5": "33"}]}
+    lock = {"stages": {s: {"cmd": s, "deps": [{"path": "a", "md5": "11"}], "outs": o} for s, o in outs.items()}}
+    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+    def run_night(name: str, *ran: str) -> tuple:
+        assert run(f"NAME, RAN = {name!r}, {ran!r}\n" + NIGHT) == 0
+        recorder.record(ROOT)
+        parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name == name)
         members = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-        return {r.data.tags["stage"]: r for r in members}
+        return parent, {r.data.tags["stage"]: r for r in members}
 
-    made, linked = children(first)["clean"], children(second)["clean"]
-    assert set(children(first)) == set(children(second)) == {"clean", "report"}
+    return run_night
+
+
+def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_its_result(night):
+    first, of_first = night("first", "clean", "report")
+    second, of_second = night("second", "report")
+    assert {first.info.status, second.info.status} == {"FINISHED"}
+    assert set(of_first) == set(of_second) == {"clean", "report"}
+    made, linked = of_first["clean"], of_second["clean"]
     assert made.data.tags["read.a"] == "11"
     assert made.data.tags["wrote.b"] == "22.dir"
     assert linked.data.tags["cached_from"] == made.info.run_id
-    assert linked.data.metrics == {"recall": 0.75}
-    assert children(second)["report"].data.tags["cached_from"] == "not recorded here"
+    assert linked.data.metrics == {"recall": 0.75, "seconds": 3}
+    assert of_second["report"].data.tags["kind"] == "stage"
+
+
+def test_a_pipelines_run_bears_the_headline_figures_the_report_and_a_description(night, client):
+    parent, children = night("described", "clean", "report")
+    assert parent.data.metrics == {"recall": 0.75}
+    assert [a.path for a in client.list_artifacts(parent.info.run_id)] == ["report.html"]
+    assert [a.path for a in client.list_artifacts(children["report"].info.run_id)] == ["report.html"]
+    note = parent.data.tags["mlflow.note.content"]
+    commit = parent.data.tags["mlflow.source.git.commit"]
+    for said in ("**recall 0.7500**", "Ran: `clean`", f"Commit `{commit[:12]}`", "flow run `f-1`", "`report.html`"):
+        assert said in note
+
+
+def test_a_run_in_which_nothing_had_changed_has_its_figures_and_no_children(night, client):
+    night("before", "clean", "report")
+    parent, children = night("nothing new")
+    assert children == {}
+    assert parent.data.metrics == {"recall": 0.75}
+    assert "Nothing had changed: 2 stages were up to date." in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_pipelines_params_are_those_that_differ_from_the_commit(night, repository):
+    def commit(text: str) -> None:
+        (repository / "params.yaml").write_text(text)
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run([*git, "add", "params.yaml"], check=True)
+        subprocess.run([*git, "commit", "-qm", "params"], check=True)
+
+    commit("seed: 7\nfinetune: {lr: 0.1, loss: {name: bce}, gone: 1}\n")
+    assert night("as committed", "clean")[0].data.params == {}
+    (repository / "params.yaml").write_text("seed: 7\nfinetune: {lr: 0.1, loss: {name: asl}, new: [1, 2]}\n")
+    parent, _ = night("changed", "clean")
+    assert parent.data.params == {"finetune.loss.name": "asl", "finetune.new": "[1, 2]", "finetune.gone": "removed"}
+    assert "| `finetune.loss.name` | `asl` |" in parent.data.tags["mlflow.note.content"]
 
 
 def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository):
@@ -193,11 +237,13 @@ def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository
     stages["two"]["deps"] = ["one.txt"]
     (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (repository / "dvc.lock").unlink(missing_ok=True)
-    assert run(f"import subprocess; subprocess.run([{sys.executable!r}, '-m', 'dvc', 'repro', '-q'], check=True)") == 0
+    repro = f"import subprocess; subprocess.run([{sys.executable!r}, '-m', 'dvc', 'repro', '-q'], check=True)"
+    assert run(repro, DVC_EXP_NAME="wider-head") == 0  # as `dvc exp run -n wider-head` sets it
     recorder.record(ROOT)
     (parent,) = runs(client, "tags.started_by = 'dvc'")
     one, two = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "wider-head"
     assert (one.data.tags["stage"], two.data.tags["stage"]) == ("one", "two")
     assert two.data.tags["read.one.txt"] == one.data.tags["wrote.one.txt"]
 

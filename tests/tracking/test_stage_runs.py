@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,17 @@ def test_a_table_is_written_as_mlflow_shows_it_with_nan_as_null(tmp_path, monkey
         "columns": ["label", "ap", "support"],
         "data": [["cat", 0.5, 3], ["日", None, 0]],
     }
+
+
+def test_a_run_is_named_by_its_commit_and_minute_or_by_the_experiment(run, repository, monkeypatch, tmp_path):
+    commit = stage._git_tags()["mlflow.source.git.commit"][:7]
+    assert re.fullmatch(rf"{commit} \d{{4}}-\d\d-\d\d \d\d:\d\d", stage.run_name())
+    text = (repository / "code.py").read_text()
+    (repository / "code.py").write_text("x = 2\n")
+    assert stage.run_name().startswith(f"{commit}+ ")
+    (repository / "code.py").write_text(text)
+    monkeypatch.setenv("DVC_EXP_NAME", "wider-head")
+    assert stage.run_name() == "wider-head"
+    monkeypatch.delenv("DVC_EXP_NAME")
+    monkeypatch.chdir(tmp_path)  # no git
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", stage.run_name())
