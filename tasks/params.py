@@ -267,6 +267,7 @@ class Export(Section):
 class Report(Section):
     title: str
     worst_mistakes: Annotated[int, Field(ge=0)]
+    mistakes_of_a_label: Annotated[int, Field(ge=1)]
 
 
 class Review(Section):

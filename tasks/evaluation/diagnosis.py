@@ -13,7 +13,7 @@ from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics.calibration_error import NUM_BINS
 from tasks.metrics.f1 import decide
 
-KEPT_MISTAKES = 200  # generously, so that the report may show more without evaluating again
+KEPT_MISTAKES, KEPT_OF_A_LABEL = 200, 20  # generously, so that the report may show more without evaluating again
 
 
 def mistakes_of(run: ScoredRun, implications: Sequence[tuple[int, int]]) -> dict:
@@ -25,7 +25,7 @@ def mistakes_of(run: ScoredRun, implications: Sequence[tuple[int, int]]) -> dict
     return {
         "worst": [
             {**mistake, "image_id": image_ids[mistake.pop("row")], "label": labels[mistake.pop("column")]}
-            for mistake in worst_mistakes(*entries, most=KEPT_MISTAKES)
+            for mistake in worst_mistakes(*entries, most=KEPT_MISTAKES, most_of_a_label=KEPT_OF_A_LABEL)
         ],
         "confused": [
             {**pair, "missed": labels[pair["missed"]], "taken_for": labels[pair["taken_for"]]}
@@ -53,10 +53,17 @@ def reliability(scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndar
 
 
 def worst_mistakes(
-    scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, thresholds_C: np.ndarray, *, most: int
+    scores_NC: np.ndarray,
+    targets_NC: np.ndarray,
+    known_NC: np.ndarray,
+    thresholds_C: np.ndarray,
+    *,
+    most: int,
+    most_of_a_label: int,
 ) -> list[dict]:
     """The wrong decisions furthest from their threshold, at most `most`, worst first; ties by position.
 
+    most_of_a_label: so that one frequent label does not fill the list.
     thresholds_C: float64 (C,), +inf = never predicted. Such a label is missed by what its score lacks to 1.
     Returns [{"row", "column", "kind": "false positive" | "false negative", "score", "threshold"}].
     """
@@ -64,7 +71,12 @@ def worst_mistakes(
     wrong_NC = known_NC & (decided_NC != (targets_NC == 1))
     distance = np.abs(scores_NC - np.where(np.isfinite(thresholds_C), thresholds_C, 1.0))[wrong_NC]
     rows, columns = np.nonzero(wrong_NC)
-    order = np.argsort(-distance, kind="stable")[:most]
+    order = np.argsort(-distance, kind="stable")
+    by_label = np.argsort(columns[order], kind="stable")
+    sorted_columns = columns[order][by_label]
+    place_in_label = np.empty(len(order), np.int64)
+    place_in_label[by_label] = np.arange(len(order)) - np.searchsorted(sorted_columns, sorted_columns)
+    order = order[place_in_label < most_of_a_label][:most]
     return [
         {
             "row": int(r),

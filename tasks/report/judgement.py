@@ -29,6 +29,9 @@ METRIC_NAMES = {
 }
 """In the order of the page; JSON keeps none."""
 
+FEW_IMAGES = 30
+"""Below that, one image moves a share by more than 3 points."""
+
 MOST_LABELS = 8
 """Labels listed on either side of a comparison, and in the table of drift."""
 
@@ -116,13 +119,17 @@ def _short(value: object) -> str:
 
 
 def slice_table(slices: Sequence[Mapping]) -> dict:
-    """One row a slice; a property with a single value (all images in one band) is left out."""
+    """One row a slice; a property with a single value (all images in one band) is left out.
+
+    The count of a slice of fewer than FEW_IMAGES stands out, and a note says why.
+    """
     shown = [by for by in dict.fromkeys(s["by"] for s in slices) if sum(s["by"] == by for s in slices) > 1]
     rows = [
         [
             td(s["by"]),
             td(s["value"], text=True),
-            *(td(f"{s[name]:,}") for name in ("images", "labels", "positives")),
+            td(f"{s['images']:,}", tone="warn" if s["images"] < FEW_IMAGES else ""),
+            *(td(f"{s[name]:,}") for name in ("labels", "positives")),
             *(td(number(s["metrics"][name]), bar=s["metrics"][name]) for name in ("mAP", "OP", "OR", "OF1", "CF1")),
         ]
         for by in shown
@@ -141,7 +148,9 @@ def slice_table(slices: Sequence[Mapping]) -> dict:
         "F1 overall",
         "F1 per label",
     ]
-    return table("", columns, rows)
+    few = sum(s["images"] < FEW_IMAGES for s in slices if s["by"] in shown)
+    note = f"Of fewer than {FEW_IMAGES} images, so that chance decides: {few} of {len(rows)} slices." if few else ""
+    return table("", columns, rows, note=note)
 
 
 def protocol_table(under_protocols: Mapping[str, Mapping], chosen: str) -> dict:

@@ -37,7 +37,8 @@ class Findings:
     metrics: metrics.json.  thresholds: thresholds.json.  learning: rows of learning_curves.csv.
     coverage, duplicates, cleaning, resampling, export: the stages' reports.  ledger: entries in stage order.
     display_names: label id -> name shown.
-    pictures: image id -> data URI, for the mistakes that are shown.
+    worst: the mistakes that are shown.  pictures: image id -> data URI, of these.
+    made: what made the model and this page, by name.
     """
 
     title: str
@@ -56,8 +57,9 @@ class Findings:
     export: dict
     ledger: Sequence[dict]
     display_names: Mapping[str, str]
+    worst: Sequence[dict]
     pictures: Mapping[str, str]
-    worst_mistakes: int
+    made: Mapping[str, str]
 
 
 def render_report(findings: Findings) -> str:
@@ -241,7 +243,7 @@ def _data_figures(findings: Findings) -> list[dict]:
 
 def _shots(findings: Findings) -> list[dict]:
     shots = []
-    for mistake in findings.mistakes["worst"][: findings.worst_mistakes]:
+    for mistake in findings.worst:
         if mistake["image_id"] not in findings.pictures:
             continue
         label = findings.display_names.get(mistake["label"], mistake["label"])
@@ -326,5 +328,5 @@ def _provenance(findings: Findings) -> list[tuple[str, str]]:
     }
     return [
         (key.replace("_", " "), "–" if value in ("", None) else str(value))
-        for key, value in {**protocol, **export}.items()
+        for key, value in {**findings.made, **protocol, **export}.items()
     ]

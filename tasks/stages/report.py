@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tasks import tracking
 from tasks.core.tables import write_text
 from tasks.core.workspace import Workspace
 from tasks.images.shards import ShardReader
 from tasks.params import Params
-from tasks.report.inputs import learning_curve_rows, ledger_entries
+from tasks.report.inputs import learning_curve_rows, ledger_entries, settings_of, shown_mistakes
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, render_report
 from tasks.report.pictures import data_uri
@@ -16,7 +17,8 @@ def run(params: Params) -> None:
     """Gather what the stages wrote, with pictures of the mistakes that are shown; render report and card."""
     workspace, section = Workspace(params.paths), params.report
     vocabulary, mistakes = workspace.vocabulary(), workspace.read("evaluation.mistakes")
-    shown = {mistake["image_id"] for mistake in mistakes["worst"][: section.worst_mistakes]}
+    counts = {"most": section.worst_mistakes, "most_of_a_label": section.mistakes_of_a_label}
+    worst = shown_mistakes(mistakes["worst"], **counts)
     reader = ShardReader(params.paths.shards)
     findings = Findings(
         title=section.title,
@@ -35,8 +37,10 @@ def run(params: Params) -> None:
         export=workspace.read("export_report"),
         ledger=ledger_entries(params.paths.ledger),
         display_names=dict(zip(vocabulary.labels, vocabulary.display_names, strict=True)),
-        pictures={image_id: data_uri(reader[reader.index[image_id]]) for image_id in sorted(shown)},
-        worst_mistakes=section.worst_mistakes,
+        worst=worst,
+        pictures={i: data_uri(reader[reader.index[i]]) for i in sorted({m["image_id"] for m in worst})},
+        made={"made from": tracking.commit_of_code(), **settings_of(params.model, params.finetune)},
     )
     write_text(params.paths.report, render_report(findings))
     write_text(params.paths.model_card, render_model_card(findings, list(params.sources)))
+    tracking.log_files([params.paths.report, params.paths.model_card])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tasks.evaluation.diagnosis import confusions, cooccurrence_gaps, worst_mistakes
@@ -11,18 +13,25 @@ TARGETS = np.array([[1, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1]], np.uint8)
 KNOWN = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
 SCORES = np.float32([[0.2, 0.9, 0.9], [0.9, 0.8, 0.9], [0.9, 0.9, 0.4], [0.6, 0.7, 0.9]])
 HALF = np.full(3, 0.5)
+ALL = partial(worst_mistakes, most=9, most_of_a_label=9)
 
 
 def test_the_worst_mistakes_are_furthest_from_their_threshold_and_unknown_entries_are_none():
-    positions = [(m["row"], m["column"], m["kind"]) for m in worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=9)]
+    positions = [(m["row"], m["column"], m["kind"]) for m in ALL(SCORES, TARGETS, KNOWN, HALF)]
     assert positions == [
         (0, 1, "false positive"), (0, 0, "false negative"), (3, 0, "false positive"), (2, 2, "false negative")
     ]  # fmt: skip
 
 
+def test_one_label_does_not_fill_the_list_of_the_worst():
+    mistakes = worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=9, most_of_a_label=1)
+    assert [(m["row"], m["column"]) for m in mistakes] == [(0, 1), (0, 0), (2, 2)]  # cat's second, (3, 0), is left out
+    assert worst_mistakes(SCORES, TARGETS, KNOWN, HALF, most=2, most_of_a_label=1) == mistakes[:2]
+
+
 def test_a_label_that_is_never_predicted_is_missed_by_what_its_score_lacks_to_one():
     never_cat = np.array([np.inf, 0.5, 0.5])  # cat: 0.2, 0.9, 0.9 on the three images with one
-    mistakes = worst_mistakes(SCORES, TARGETS, KNOWN, never_cat, most=9)
+    mistakes = ALL(SCORES, TARGETS, KNOWN, never_cat)
     assert [(m["row"], m["column"]) for m in mistakes] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
 
 

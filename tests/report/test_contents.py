@@ -53,8 +53,9 @@ def findings(tmp_path_factory) -> Findings:
         export={},
         ledger=[],
         display_names={label: label for label in LABELS},
+        worst=files["mistakes"]["worst"],
         pictures={m["image_id"]: "data:," for m in files["mistakes"]["worst"]},
-        worst_mistakes=200,
+        made={"made from": "0a4af71 of 2026-11-27", "network": "resnet <small>"},
     )
 
 
@@ -72,6 +73,13 @@ def test_source_labels_without_a_place_are_listed_with_their_rows_and_the_neares
         ["zoo", "cta", "2", "cat"],
         ["zoo", "/m/1 (Dog)", "1", ""],
     ]
+
+
+def test_the_page_says_from_which_commit_and_network_it_was_made(findings):
+    page = render_report(findings)
+    provenance = page[page.index('id="provenance"') :]
+    assert '<td>made from</td><td class="text"><code>0a4af71 of 2026-11-27</code>' in provenance
+    assert "resnet &lt;small&gt;" in provenance
 
 
 def stamp(protocol: str) -> dict:

@@ -22,6 +22,18 @@ def shown(table: dict) -> list[list[str]]:
     return [[td["shown"] for td in row] for row in table["rows"]]
 
 
+def a_slice(value: str, images: int) -> dict:
+    metrics = dict.fromkeys(("mAP", "OP", "OR", "OF1", "CF1"), 0.75)
+    return {"by": "size", "value": value, "images": images, "labels": 3, "positives": 9, "metrics": metrics}
+
+
+def test_a_slice_of_few_images_is_warned_of():
+    small = slice_table([a_slice("below 128 px", 2), a_slice("above", 500)])
+    assert [row[2]["tone"] for row in small["rows"]] == ["warn", ""]
+    assert small["note"] == "Of fewer than 30 images, so that chance decides: 1 of 2 slices."
+    assert slice_table([a_slice("below 128 px", 30), a_slice("above", 500)])["note"] == ""
+
+
 def a_change(**more) -> dict:
     return {"how": "paired", "why": "", "metrics": {}, "labels": {}, "settings": [], **more}
 

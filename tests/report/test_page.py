@@ -32,7 +32,16 @@ def test_the_page_fits_its_window_fetches_nothing_and_sorts(home, width_px, sche
         too_wide_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         page.click("#label-table th:nth-child(2)")
         ap = page.eval_on_selector_all("#label-table td:nth-child(2)", "column => column.map(c => +c.dataset.value)")
+        page.click("#ledger th:nth-child(3)")
+        booked = page.eval_on_selector_all(
+            "#ledger td:nth-child(3)", "column => column.map(c => +c.textContent.replaceAll(',', '')).filter(n => n)"
+        )
+        page.click("#ledger th:nth-child(1)")
+        stages = page.eval_on_selector_all("#ledger td:nth-child(1)", "column => column.map(c => c.textContent)")
         links = page.eval_on_selector_all("nav a", "links => links.filter(a => !document.querySelector(a.hash)).length")
         browser.close()
     assert (troubles, too_wide_px, links) == ([], 0, 0)
     assert ap == sorted(ap, reverse=True)
+    assert len(booked) > 3
+    assert booked == sorted(booked, reverse=True)
+    assert stages == sorted(stages)
