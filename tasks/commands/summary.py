@@ -24,6 +24,7 @@ def summarise(params: Params) -> Table:
     with_positives = num_labels - len(protocol["labels_without_positives"])
     of_all = "" if with_positives == num_labels else f"{with_positives} of "
     details = [f"95 % interval {bounds}"] if bounds else []
+    details += ["too many labels lack positives for an interval"] if "mAP" in metrics["interval_95_missing"] else []
     details += [f"{protocol['num_images']} images", f"{of_all}{num_labels} labels"]
     table.add_row("mAP", f"[bold]{shown(test['mAP'])}[/]", ", ".join(details))
     for name, title in (("OF1", "F1 overall"), ("CF1", "F1 per label"), ("image_F1", "F1 per image")):

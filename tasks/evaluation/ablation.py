@@ -16,7 +16,7 @@ import yaml
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.evaluation.comparison import difference_row
 from tasks.evaluation.scored_run import ScoredRun
-from tasks.metrics.bootstrap import ends, percentile_interval, resample
+from tasks.metrics.bootstrap import ends, normal_interval, resample
 from tasks.metrics.protocols import protocol_named
 from tasks.metrics.scored import Scored, mean_average_precision
 
@@ -84,7 +84,7 @@ def ablation_rows(names: Sequence[str], map_RS: np.ndarray, drawn_RSB: np.ndarra
     drawn_RB = mean_over_drawn_seeds(drawn_RSB, seed=seed)
     rows = []
     for r, name in enumerate(names):
-        low, high = ends(percentile_interval(drawn_RB[r])) or (None, None)
+        low, high = ends(normal_interval(drawn_RB[r])) or (None, None)
         over_previous, over_first = (
             None if r == 0 else difference_row(mean_R[a], mean_R[r], drawn_RB[r] - drawn_RB[a]) for a in (r - 1, 0)
         )

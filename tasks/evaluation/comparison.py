@@ -1,6 +1,6 @@
 """`python -m tasks compare A B`: is run B better than run A, or do they differ only by the chance of the test images?
 
-Axes: C labels, B resamples. Both runs are measured on the same bootstrap resamples of the same images, so what both
+Axes: C labels, B resamples. Both runs are measured on the same resamples of the same images, so what both
 find hard cancels out; the interval is that of the difference.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from tasks.core.errors import ProtocolError
 from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics import METRICS
-from tasks.metrics.bootstrap import ends, percentile_interval, resample
+from tasks.metrics.bootstrap import LEAST_POSITIVES, ends, normal_interval, resample, without_interval
 from tasks.metrics.f1 import per_label
 from tasks.metrics.protocols import Protocol
 
@@ -31,7 +31,8 @@ def compare(a: ScoredRun, b: ScoredRun, *, bootstrap: int = 1000, seed: int = 0)
     """Metrics of both runs and the paired 95 % interval of b - a, overall and for each label; JSON-ready.
 
     bootstrap: resamples, at least 1; drawn by duplicate group where the runs hold one.  seed: of the resampling.
-    Returns {"metrics": {name: row}, "labels": {label: {"AP": row, "F1": row}}, "bootstrap": how, "protocol": stamp of
+    Returns {"metrics": {name: row}, "labels": {label: {"AP": row, "F1": row}}, "without_interval": {metric: why},
+    "bootstrap": how, "protocol": stamp of
     a}, a row being {"a", "b", "difference", "low", "high", "better"}: better is "a" or "b" where the interval leaves
     out 0, else None. Of many labels some 5 % leave it out by chance.
     Raises ProtocolError when protocols, test images, labels or the truth differ, and says which.
@@ -44,18 +45,26 @@ def compare(a: ScoredRun, b: ScoredRun, *, bootstrap: int = 1000, seed: int = 0)
     drawn_a, drawn_b = (resample(s, bootstrap, resample_by=a.group_ids, seed=seed) for s in scored)
     ap_2C = [s.ap_C for s in scored]
     f1_2C = [per_label(s.label_counts).f1 for s in scored]
+    lacking = without_interval(scored[0])
+    few_C = scored[0].ranking.num_positives_C < LEAST_POSITIVES
+    ap_BC = np.where(few_C, np.nan, drawn_b.ap_BC - drawn_a.ap_BC)
+    f1_BC = np.where(few_C, np.nan, drawn_b.f1_BC - drawn_a.f1_BC)
+    drawn = {name: drawn_b.headline[name] - drawn_a.headline[name] for name in drawn_a.headline}
     return {
         "metrics": {
-            name: difference_row(*(METRICS[name](s) for s in scored), drawn_b.headline[name] - drawn_a.headline[name])
-            for name in drawn_a.headline
+            name: difference_row(
+                *(METRICS[name](s) for s in scored), np.full(bootstrap, np.nan) if name in lacking else differences_B
+            )
+            for name, differences_B in drawn.items()
         },
         "labels": {
             label: {
-                "AP": difference_row(ap_2C[0][c], ap_2C[1][c], drawn_b.ap_BC[:, c] - drawn_a.ap_BC[:, c]),
-                "F1": difference_row(f1_2C[0][c], f1_2C[1][c], drawn_b.f1_BC[:, c] - drawn_a.f1_BC[:, c]),
+                "AP": difference_row(ap_2C[0][c], ap_2C[1][c], ap_BC[:, c]),
+                "F1": difference_row(f1_2C[0][c], f1_2C[1][c], f1_BC[:, c]),
             }
             for c, label in enumerate(a.labels)
         },
+        "without_interval": lacking,
         "bootstrap": {"resamples": bootstrap, "seed": seed, "drawn_by": "group" if a.group_ids else "image"},
         "protocol": a.stamp,
     }
@@ -63,7 +72,7 @@ def compare(a: ScoredRun, b: ScoredRun, *, bootstrap: int = 1000, seed: int = 0)
 
 def difference_row(a: float, b: float, differences_B: np.ndarray) -> dict:
     """One line of a comparison: values of two runs, interval of the resampled b - a; None where undefined."""
-    interval = ends(percentile_interval(differences_B))
+    interval = ends(normal_interval(differences_B))
     low, high = interval or (None, None)
     better = None if interval is None else "b" if low > 0 else "a" if high < 0 else None
     row = {"a": float(a), "b": float(b), "difference": float(b - a)}

@@ -23,6 +23,8 @@ def headline(result: dict, findings: dict, cleaning: dict) -> dict:
         "group_accuracy": groups and {**groups, "all": result["metrics"]["all_groups_accuracy"]},
         "at_threshold_0.5": {name: result["untuned_metrics"][name] for name in ("OF1", "CF1", "image_F1")},
         "interval_95": result.get("intervals", {}).get("metrics", {}),
+        "interval_95_missing": result.get("intervals", {}).get("why", {}),
+        "mAP_without_bias": result.get("intervals", {}).get("mAP_without_bias"),
         "cleaning": cleaning,
         "relations": findings["relations"],
         "fusion": {name: findings["fusion"][name] for name in ("off", "on") if findings["fusion"]},

@@ -16,5 +16,7 @@ def map_batches(function: Callable[[slice], Result], length: int, batch_size: in
     Batches do not depend on each other and are the same on every machine; the number of cores changes the time only.
     """
     batches = [slice(start, min(start + batch_size, length)) for start in range(0, max(length, 1), batch_size)]
+    if len(batches) == 1:  # starting threads would cost more than it saves
+        return [function(batches[0])]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, batches))

@@ -110,6 +110,8 @@ def _cards(findings: Findings) -> list[dict]:
         ("ECE", "Calibration error"),
     ):
         detail = interval(intervals.get(name))
+        if name == "mAP" and (why := findings.result.get("intervals", {}).get("why", {}).get(name)):
+            detail = f"no interval: {why}"
         if name in ("OF1", "CF1", "image_F1"):
             detail = f"{number(untuned[name])} at threshold 0.5"
         cards.append({"name": title, "value": number(metrics[name]), "detail": detail})

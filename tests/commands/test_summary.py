@@ -18,7 +18,13 @@ def evaluated(folder: Path) -> Params:
     """Params whose metrics.json holds NUMBERS, beside no model."""
     params = load_params(ROOT / "params.yaml")
     places = {"metrics": folder / "metrics.json", "finetuned": folder / "finetuned"}
-    metrics = {"test": NUMBERS, "at_threshold_0.5": NUMBERS, "cleaning": {}, "interval_95": {}}
+    metrics = {
+        "test": NUMBERS,
+        "at_threshold_0.5": NUMBERS,
+        "cleaning": {},
+        "interval_95": {},
+        "interval_95_missing": {},
+    }
     protocol = {"num_images": 3, "num_labels": 2, "labels_without_positives": ["dog"]}
     tables.write_json(places["metrics"], {**metrics, "protocol": protocol})
     return params.model_copy(update={"paths": params.paths.model_copy(update=places)})

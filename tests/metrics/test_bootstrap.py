@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from tasks.metrics import METRICS, PROTOCOLS, Scored
-from tasks.metrics.bootstrap import WeightedCounts, intervals, percentile_interval, resample, weight_batches
+from tasks.metrics.average_precision import AVERAGE_PRECISIONS
+from tasks.metrics.bootstrap import (
+    WeightedCounts,
+    intervals,
+    normal_interval,
+    percentile_interval,
+    resample,
+    subsample_batches,
+    weight_batches,
+    weighted_metrics,
+)
 from tasks.metrics.ranking import rank_pooled
+from tests.benchmarks import intervals as simulation
 
 
 def made_up(num_images=60, num_labels=5, seed=0):
@@ -39,8 +50,8 @@ def test_images_of_a_group_are_drawn_together():
 
 def test_a_resample_equals_evaluating_the_drawn_images_one_by_one():
     data = made_up()
-    resampled = resample(scored(data), 40, seed=3)
     drawn = weights(60, 40, seed=3)
+    resampled = weighted_metrics(scored(data))(drawn)
     for b in (0, 33, 39):
         images = np.repeat(np.arange(60), drawn[:, b].astype(int))
         copy = scored(tuple(m[images] for m in data))
@@ -53,7 +64,7 @@ def test_a_resample_equals_evaluating_the_drawn_images_one_by_one():
 def test_every_protocol_resamples_its_own_definitions(protocol):
     data = made_up()
     drawn = weights(60, 3, seed=3)
-    resampled = resample(scored(data, protocol), 3, seed=3)
+    resampled = weighted_metrics(scored(data, protocol))(drawn)
     for b in range(3):
         copy = scored(tuple(m[np.repeat(np.arange(60), drawn[:, b].astype(int))] for m in data), protocol)
         for name in ("OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1"):
@@ -72,6 +83,80 @@ def test_pooled_counts_of_a_resample_equal_those_of_the_drawn_images():
         assert positives[0, b] == t.sum()
         for k, score in enumerate(pooled.points.score_K):
             assert (predicted[k, b], tp[k, b]) == ((s >= score).sum(), t[s >= score].sum())
+
+
+def test_a_subsample_draws_three_quarters_of_the_groups_once():
+    drawn = next(subsample_batches(8, 5, resample_by=["x", "x", "y", "y", "z", "z", "w", "w"], seed=0))
+    np.testing.assert_array_equal(drawn[::2], drawn[1::2])
+    assert (drawn.sum(axis=0) == 6).all()
+    assert set(np.unique(drawn)) == {0, 1}
+
+
+@pytest.mark.parametrize("form", sorted(set(AVERAGE_PRECISIONS) - {"eleven_point"}))
+def test_a_positive_left_out_leaves_the_precision_of_those_above_it(form):
+    # best first: present, absent, present, present
+    tp, predicted = np.array([1.0, 2, 3]), np.array([1.0, 3, 4])
+    above = {"all_ranks": [2 / 3, 1 / 2, 2 / 3], "envelope": [2 / 3, 2 / 3, 2 / 3]}[form]  # the first takes the best
+    assert AVERAGE_PRECISIONS[form](tp, predicted, 3, left_out=True) == pytest.approx(np.mean(above))
+
+
+def test_a_positive_that_stands_above_all_and_alone_is_found_with_certainty():
+    assert AVERAGE_PRECISIONS["all_ranks"](np.array([1.0]), np.array([1.0]), 1, left_out=True) == 1
+    assert AVERAGE_PRECISIONS["all_ranks"](np.array([1.0]), np.array([4.0]), 1, left_out=True) == 0
+
+
+def test_random_scores_have_no_ap_above_their_share_of_positives_without_bias():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 400)) < 0.02).astype(np.uint8)
+    data = scored((rng.random(targets.shape).astype(np.float32), targets, np.ones(targets.shape, bool)))
+    unbiased = resample(data, 2).headline["mAP"].mean()
+    assert METRICS["mAP"](data) > 1.8 * 0.02
+    assert unbiased == pytest.approx(0.02, rel=0.3)
+
+
+def test_subsamples_scatter_as_the_mean_of_all_images_does():
+    data = scored(made_up(400))
+    values = resample(data, 400).headline["image_F1"]
+    image_f1 = METRICS["image_F1"](data)
+    counts = data.image_counts
+    of_images = 2 * counts.tp / np.maximum(counts.predicted + counts.positives, 1)
+    assert values.mean() == pytest.approx(image_f1)
+    assert values.std() == pytest.approx(of_images.std() / np.sqrt(400), rel=0.1)
+
+
+def test_a_mean_over_labels_of_which_many_lack_positives_has_no_interval_and_says_why():
+    scores, targets, known = made_up()
+    targets[:, :2] = 0
+    result = intervals(scored((scores, targets, known)), list("abcde"), 20)
+    assert result["metrics"]["mAP"] is None
+    assert result["mAP_without_bias"] is None
+    assert result["why"]["mAP"].startswith("2 of 5 labels have no positive among these images")
+    assert result["metrics"]["OF1"] is not None
+
+
+def test_a_label_with_fewer_than_ten_positives_has_no_interval():
+    scores, targets, known = made_up(200)
+    known[:] = True
+    targets[:, 1] = 0
+    targets[:9, 1] = 1
+    result = intervals(scored((scores, targets, known)), list("abcde"), 20)["labels"]
+    assert result["b"] == {"AP": None, "F1": None}
+    assert result["a"]["AP"] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_labels", [12, 80])
+@pytest.mark.parametrize("num_images", [172, 500])
+def test_95_percent_intervals_hold_the_population_s_value(num_images, num_labels):
+    """200 draws from a population whose metrics are known; rare labels, a weak model, 60 resamples each."""
+    held = simulation.coverage(num_images, num_labels, "weak", num_draws=200, num_resamples=60)
+    for name in ("mAP", "OF1", "CF1"):
+        assert 0.88 <= held[name].covered <= 0.99 or held[name].printed < 0.2, (name, held[name])
+
+
+def test_intervals_of_log_odds_stay_within_their_range():
+    low, high = normal_interval(np.array([0.9, 1.0, 0.98]), log_odds=True)
+    assert 0 < low < 0.96 < high < 1
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_images():
