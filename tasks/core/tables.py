@@ -52,8 +52,8 @@ IMAGES = pa.schema(
         pa.field("uri", pa.string(), nullable=False),  # path from the repository root, or any fsspec URI
         pa.field("sha256", pa.string()),  # hex; null where the file could not be read
         pa.field("phash", pa.uint64()),  # 64-bit perceptual hash; null where it could not be decoded
-        pa.field("width", pa.int32()),  # px, after EXIF rotation
-        pa.field("height", pa.int32()),
+        pa.field("width", pa.int64()),  # px, after EXIF rotation; of a quarantined image, what its header claims
+        pa.field("height", pa.int64()),
         pa.field("licence", pa.string()),
         pa.field("attribution", pa.string()),
         pa.field("official_split", pa.string()),  # the source's own: train, val, test; null when it has none

@@ -78,7 +78,7 @@ def check_header(data: bytes, limits: Limits) -> None:
             width, height = image.size
     except UnidentifiedImageError as error:
         raise Refused(415, f"not an image ({', '.join(FORMATS)})") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused(413, "decompression bomb") from error
     except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
         raise Refused(422, "truncated or damaged") from error

@@ -39,7 +39,7 @@ CACHE = pa.schema(
     [pa.field("location", pa.string(), nullable=False), pa.field("fingerprint", pa.string())]
     + [IMAGES.field(name) for name in CHECKED]
 )
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 """Raise it when the meaning of a checked column changes: earlier caches are then ignored."""
 
 BATCH_ROWS = 64
@@ -116,11 +116,16 @@ def _check(location: str, max_pixels: int, animated: Animated) -> dict:
     try:
         decoded = decode(data, max_pixels=max_pixels, animated=animated)
     except Unusable as error:
-        row["width"], row["height"] = error.size or (None, None)
+        row["width"], row["height"] = map(_sane, error.size or (None, None))
         return row | {"reason": str(error)}
     image = decoded.image
     row |= {"phash": phash(image), "width": image.width, "height": image.height, "status": "ok"}
     return row | {"reason": "; ".join([*decoded.notes, *_misnamed(location, decoded)]) or None}
+
+
+def _sane(side: object) -> int | None:
+    """A side in px as a header gave it; None for what is none."""
+    return int(side) if isinstance(side, int) and 0 <= side < 2**63 else None
 
 
 def _misnamed(location: str, decoded: Decoded) -> list[str]:

@@ -5,8 +5,10 @@ Everything that looks at pixels decodes here, so that hashing, training and serv
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import SourceError
 
-# Pillow's own limit warns at one size and raises at another, for the whole process; ours is `max_pixels`.
-Image.MAX_IMAGE_PIXELS = None
 Image.init()  # all plugins now, so that threads do not race to load them
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+KNOWN = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
+"""What is decoded. Pillow knows more: containers such as ICNS and ICO unpack pictures inside them whose size their
+header does not tell, EPS starts an interpreter, and others are rarely looked at."""
 
 MAX_PIXELS = 178_956_970
 """Where Pillow refuses by default: 2 x 256 MiB of 24-bit RGB."""
+
+PREFIX_BYTES = 16
+"""What Pillow's formats are recognised by."""
 
 Animated = Literal["first_frame", "quarantine"]
 
@@ -95,19 +104,30 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
     """Decode fully, so that truncation shows. Raises Unusable with the reason."""
     if not data:
         raise Unusable("empty file")
+    # Pillow looks at this for what is inside a file, too: later frames, embedded pictures. One value a process.
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    bomb = f"decompression bomb: more than {max_pixels:,} px"
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise Unusable("not an image") from error
+        raise Unusable(_unidentified(data)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable(bomb, _size_of(data)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
         raise Unusable("truncated or damaged") from error
     if image.width * image.height > max_pixels:
-        raise Unusable(f"decompression bomb: more than {max_pixels:,} px", image.size)
+        raise Unusable(bomb, image.size)
     notes = []
     try:
         # A phone's JPEG may carry a second picture (MPO: depth, preview); that is no animation.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable(bomb, image.size) from error
+    except MemoryError:
+        raise
     except Exception as error:  # as above; the commonest is OSError "image file is truncated"
         raise Unusable("truncated or damaged", image.size) from error
     if frames > 1:
@@ -122,11 +142,30 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
     return Decoded(rgb, image.format or "", [*notes, note] if note else notes)
 
 
+def _size_of(data: bytes) -> tuple[int, int] | None:
+    """What the header says of a picture that Pillow refused for it."""
+    for factory, accept in (Image.OPEN[name] for name in FORMATS):
+        if accept and accept(data[:PREFIX_BYTES]) is True:
+            with contextlib.suppress(Exception):
+                return factory(io.BytesIO(data), "").size
+    return None
+
+
+def _unidentified(data: bytes) -> str:
+    """The reason for bytes that no allowed format accepts: another format that Pillow would open, or none."""
+    prefix = data[:PREFIX_BYTES]
+    for name, (_, accept) in Image.OPEN.items():
+        if name not in FORMATS and accept and accept(prefix) is True:
+            return f"format not allowed: {name}"
+    return "not an image"
+
+
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     """8-bit RGB of any mode, and what was lost; '' for RGB and 8-bit grey."""
     mode = image.mode
     if mode.startswith("I"):  # I;16 in its byte orders, and 32-bit integers that hold 16-bit values
-        grey_HW = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        grey_HW = np.asarray(image)
+        grey_HW = (grey_HW if grey_HW.dtype == np.uint16 else np.clip(grey_HW, 0, 65535)) // 257
         return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB"), "16-bit -> 8-bit"
     if mode == "F":
         raise Unusable("32-bit float pixels, whose range is unknown", image.size)
