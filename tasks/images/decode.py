@@ -5,7 +5,6 @@ Everything that looks at pixels decodes here, so that hashing, training and serv
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import warnings
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import SourceError
+from tasks.core.image_header import claimed_size, other_format
 
 Image.init()  # all plugins now, so that threads do not race to load them
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -29,9 +29,6 @@ header does not tell, EPS starts an interpreter, and others are rarely looked at
 
 MAX_PIXELS = 178_956_970
 """Where Pillow refuses by default: 2 x 256 MiB of 24-bit RGB."""
-
-PREFIX_BYTES = 16
-"""What Pillow's formats are recognised by."""
 
 Animated = Literal["first_frame", "quarantine"]
 
@@ -110,9 +107,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise Unusable(_unidentified(data)) from error
+        other = other_format(data, FORMATS)
+        raise Unusable(f"format not allowed: {other}" if other else "not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unusable(bomb, _size_of(data)) from error
+        raise Unusable(bomb, claimed_size(data, FORMATS)) from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
@@ -140,24 +138,6 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
         notes.append("unreadable EXIF ignored")
     rgb, note = _to_rgb(image)
     return Decoded(rgb, image.format or "", [*notes, note] if note else notes)
-
-
-def _size_of(data: bytes) -> tuple[int, int] | None:
-    """What the header says of a picture that Pillow refused for it."""
-    for factory, accept in (Image.OPEN[name] for name in FORMATS):
-        if accept and accept(data[:PREFIX_BYTES]) is True:
-            with contextlib.suppress(Exception):
-                return factory(io.BytesIO(data), "").size
-    return None
-
-
-def _unidentified(data: bytes) -> str:
-    """The reason for bytes that no allowed format accepts: another format that Pillow would open, or none."""
-    prefix = data[:PREFIX_BYTES]
-    for name, (_, accept) in Image.OPEN.items():
-        if name not in FORMATS and accept and accept(prefix) is True:
-            return f"format not allowed: {name}"
-    return "not an image"
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from tasks.core.errors import VerdictError
 from tasks.review.verdicts import FIELDS, Verdict, append_verdicts, parse_verdicts, read_verdicts
 from tasks.taxonomy.reading import parse_taxonomy
+from tests.imports import ROOT
 
 TAXONOMY = parse_taxonomy(
     {"labels": [{"id": "forest"}, {"id": "café"}, {"id": "猫"}], "migrations": [{"rename": {"wood": "forest"}}]}
@@ -174,3 +178,62 @@ def test_nothing_is_appended_to_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(VerdictError, match=r"v\.jsonl:1:"):
         append_verdicts(path, [GOOD])
     assert path.read_text() == "<<<<<<< HEAD\n"
+
+
+# ---------------------------------------------------------------- several at once, and full disks
+
+WRITER = """
+import sys
+from pathlib import Path
+from tasks.review.verdicts import Verdict, append_verdicts
+path, who = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.readline()
+answers = [Verdict(f"coco/{n}", "forest", "present", who, "2026-05-01T09:30:00+00:00") for n in range(500)]
+for start in range(0, 500, 10):
+    append_verdicts(path, answers[start : start + 10])
+"""
+
+
+def test_eight_people_who_answer_at_once_lose_no_answer(tmp_path):
+    path = tmp_path / "v.jsonl"
+    people = [f"person {n}" for n in range(8)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), who], cwd=ROOT, stdin=subprocess.PIPE)
+        for who in people
+    ]
+    for writer in writers:
+        writer.stdin.write(b"go\n")
+        writer.stdin.close()
+    assert [writer.wait() for writer in writers] == [0] * 8
+    kept = read_verdicts(path)
+    assert sorted((v.who, v.image_id) for v in kept) == sorted((who, f"coco/{n}") for who in people for n in range(500))
+    assert path.read_bytes().count(b"\n") == 4_000
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "v.jsonl"
+    append_verdicts(path, [GOOD])
+    before, write = path.read_bytes(), os.write
+    calls = []
+
+    def full_at_the_second(handle, data):
+        calls.append(data)
+        return write(handle, data if len(calls) == 1 else data[:7])
+
+    monkeypatch.setattr(os, "write", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        append_verdicts(path, [later(GOOD, who="eve"), later(GOOD, who="bob")])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("field", ["who", "image_id", "label", "reason"])
+def test_half_a_character_is_refused_by_the_field_that_holds_it(field, tmp_path):
+    with pytest.raises(VerdictError, match=rf"^new verdict: {field}: .*lone surrogate"):
+        append_verdicts(tmp_path / "v.jsonl", [later(GOOD, **{field: "a\ud800"})])
+    with pytest.raises(VerdictError, match=rf"^verdicts:1: {field}: .*lone surrogate"):
+        parse_verdicts(line(**{field: "a\udfff"}), where="verdicts")
+
+
+def test_a_line_nested_a_hundred_thousand_deep_is_no_json():
+    with pytest.raises(VerdictError, match=r"^verdicts:1: not JSON"):
+        parse_verdicts("[" * 100_000)
