@@ -183,6 +183,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if os.environ.get("RANK", "0") == "0":
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -316,7 +320,7 @@ def read_json(path: Path) -> dict:
         raise TableError(f"{path}: no such file. Run `dvc repro`, or the stage that writes it, first.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TableError(f"{path}: not valid JSON ({error}). Delete it and run its stage again.") from error
 
 

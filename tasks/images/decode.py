@@ -134,6 +134,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, animated: Animated = "f
         notes.append(f"first of {frames} frames")
     try:
         ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # a broken EXIF block says nothing about the pixels
         notes.append("unreadable EXIF ignored")
     rgb, note = _to_rgb(image)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.core import tables
+from tasks.core.isolation import RowLimits
 from tasks.images.checks import check_images
 from tasks.images.decode import FORMATS, Unusable, decode
 from tests.images import pictures
@@ -48,6 +49,19 @@ def test_a_bomb_is_refused_within_64_mb(data, reason, tmp_path):
     done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == reason
+
+
+def test_an_image_that_needs_too_much_memory_is_quarantined_by_name_and_the_others_are_used(tmp_path: Path):
+    (tmp_path / "hog.png").write_bytes(pictures.huge_png(12_000))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encode(scene()))
+    table = pa.table({"image_id": ["a", "hog", "b"], "uri": ["a.png", "hog.png", "b.png"]})
+    checked = check_images(table, root=tmp_path, limits=RowLimits(seconds=60, memory_mb=64))
+    assert checked["reason"].to_pylist() == [None, "needs more than 64 MB", None]
+    assert checked["status"].to_pylist() == ["ok", "quarantined", "ok"]
+    assert checked["sha256"].null_count == 0
+    alone = check_images(table.take([0, 2]), root=tmp_path)
+    assert checked.take([0, 2]).equals(alone)
 
 
 @pytest.mark.parametrize("format", ["ICO", "ICNS", "EPS", "PCX", "SGI", "PDF"])
