@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.core.errors import TagwrightError
+from tasks.core.error_lines import one_line
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0]
@@ -94,12 +94,9 @@ def serve() -> None:
 
 
 def main() -> None:
-    """Entry point: turn our errors into one line and exit 1 (typer does the rest: 2 for usage, 130 for Ctrl-C)."""
-    try:
+    """Entry point: errors become one line and exit 1 (typer does the rest: 2 for usage, 130 for Ctrl-C)."""
+    with one_line():
         app()
-    except TagwrightError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

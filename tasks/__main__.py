@@ -24,7 +24,7 @@ except ModuleNotFoundError:  # a machine that only predicts: onnxruntime, numpy 
     sys.exit(predict_alone(sys.argv[2:], read=stored_pixels))
 
 from tasks.core import environment
-from tasks.core.errors import TagwrightError
+from tasks.core.error_lines import one_line
 
 # Threads that spin while they wait bring training to a crawl as soon as anything else wants a core. Read by OpenMP when
 # torch is loaded.
@@ -74,23 +74,10 @@ def main() -> None:
     for name in NOISY.split():
         logging.getLogger(name).setLevel(logging.WARNING)
     wanted = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-    try:
+    with one_line():
         if len(sys.argv) == 2 and "@" in wanted:
             run(wanted)
         command_line(wanted)()
-    except TagwrightError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is None:  # no file of the user's: a programmer's mistake, with its traceback
-            raise
-        print(
-            f"error: {error.filename}: {error.strerror}. See who owns it and whether the disk is full.", file=sys.stderr
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ class MakeDemo(Section):
 
 class Ingest(Section):
     max_pixels: Count
+    max_seconds: Annotated[int, Field(ge=1, le=3600)]
+    max_memory_mb: Annotated[int, Field(ge=64)]
     animated: Literal["first_frame", "quarantine"]
 
 
@@ -280,7 +282,7 @@ class Review(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's older generators take no more
     paths: Paths
     sources: dict[str, Source]
     download: dict[str, Download]

@@ -37,7 +37,13 @@ ONLY_PLACE = {  # heavy or foreign package -> the one place that may import it
     "mlflow": "tasks.tracking",
     "fiftyone": "tasks.review.screen",
 }
-FLOWS_MAY_IMPORT = ("tasks.params", "tasks.tracking", "tasks.core.errors", "tasks.core.fingerprint")
+FLOWS_MAY_IMPORT = (
+    "tasks.params",
+    "tasks.tracking",
+    "tasks.core.errors",
+    "tasks.core.error_lines",
+    "tasks.core.fingerprint",
+)
 
 NAMED_LIKE_THEIR_ROOM = {"export", "report", "review", "predict"}
 """Stages and commands whose name is also that of a package, or of each other, by design."""

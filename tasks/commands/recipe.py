@@ -17,7 +17,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from tasks.core.errors import ParamsError, did_you_mean
-from tasks.core.tables import write_text
+from tasks.core.tables import locked, write_text
 from tasks.params import PARAMS_FILE, parse_params
 
 RECIPES = Path("recipes")
@@ -63,7 +63,11 @@ def apply_recipe(name: str, params_file: Path = PARAMS_FILE, folder: Path = RECI
 
     Raises ParamsError, with params.yaml untouched, when the result would not be valid.
     """
-    overlay = read_recipe(name, folder)
+    with locked(params_file):
+        return _apply(read_recipe(name, folder), name, params_file, folder)
+
+
+def _apply(overlay: dict[str, Any], name: str, params_file: Path, folder: Path) -> str:
     before = params_file.read_text(encoding="utf-8")
     round_trip = YAML()
     round_trip.preserve_quotes = True

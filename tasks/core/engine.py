@@ -3,6 +3,7 @@
     workers=1            here
     workers=N            N local processes, started afresh (`spawn`), so that the caller's threads cannot deadlock them;
                          or up to 8 threads for a function that `releases_gil`
+    limits=...           as many local processes, any of which may die of a row (tasks/core/isolation.py)
     RAY_ADDRESS is set   that Ray cluster (the `cluster` extra); `RAY_ADDRESS=local` starts one on this machine
 
 The batches depend on `batch_rows` alone and come back in order, so the engine and the number of workers never change a
@@ -29,6 +30,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from tasks.core.errors import TagwrightError
+from tasks.core.isolation import Guilty, RowLimits, map_rows
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +56,23 @@ def map_batches(
     workers: int,
     what: str,
     releases_gil: bool = False,
+    limits: RowLimits | None = None,
+    guilty: Guilty | None = None,
 ) -> Iterator[pa.Table]:
     """Yield `function` of each `batch_rows` rows of `table`, in order; of the empty table when there are no rows.
 
     what: what the rows are, for progress and messages, e.g. "images".
     releases_gil: whether `function` spends its time in C code outside the interpreter lock.
+    limits: what one row may take, in processes that may die; a row that does not keep them is handed to `guilty`. Not
+    on a cluster.
     Raises TagwrightError when a worker dies; what `function` raises comes through.
     """
     assert min(batch_rows, workers) >= 1, (batch_rows, workers)
     batches = [table.slice(start, batch_rows) for start in range(0, max(table.num_rows, 1), batch_rows)]
     if os.environ.get("RAY_ADDRESS"):
         results = _on_ray(function, batches, what)
+    elif limits is not None and guilty is not None and table.num_rows:
+        results = map_rows(function, batches, workers=workers, limits=limits, guilty=guilty, what=what)
     elif workers == 1 or len(batches) == 1:
         results = map(function, batches)
     else:

@@ -20,6 +20,7 @@ old file or the new one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -52,8 +53,8 @@ IMAGES = pa.schema(
         pa.field("uri", pa.string(), nullable=False),  # path from the repository root, or any fsspec URI
         pa.field("sha256", pa.string()),  # hex; null where the file could not be read
         pa.field("phash", pa.uint64()),  # 64-bit perceptual hash; null where it could not be decoded
-        pa.field("width", pa.int32()),  # px, after EXIF rotation
-        pa.field("height", pa.int32()),
+        pa.field("width", pa.int64()),  # px, after EXIF rotation; of a quarantined image, what its header claims
+        pa.field("height", pa.int64()),
         pa.field("licence", pa.string()),
         pa.field("attribution", pa.string()),
         pa.field("official_split", pa.string()),  # the source's own: train, val, test; null when it has none
@@ -160,6 +161,9 @@ QUEUE = pa.schema(
 )
 
 
+LOCK_TIMEOUT_S = 60
+"""For which a command waits for another one that changes the same file."""
+
 # ---------------------------------------------------------------- atomic writing
 
 
@@ -179,8 +183,64 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if os.environ.get("RANK", "0") == "0":
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that a person's command reads and then changes: who comes second waits.
+
+    Raises TableError after LOCK_TIMEOUT_S. The lock is a hidden file beside it, free as soon as its holder is dead.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        held = FileLock(lock, timeout=LOCK_TIMEOUT_S).acquire()
+    except Timeout as error:
+        raise TableError(
+            f"{path}: another command has been changing it for {LOCK_TIMEOUT_S} s (its lock: {lock}). Wait, or end it."
+        ) from error
+    with held:
+        yield
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Add lines at the end of a text file, each by one write, and have them on the disk when it returns.
+
+    lines: without line ends. A last line that lacks its end is given one first. Where not all could be written, e.g. on
+    a full disk, the file is as it was. Call it under `locked`.
+    """
+    created = not path.exists()
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(handle).st_size
+        try:
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                os.write(handle, b"\n")
+            for line in lines:
+                data = line.encode() + b"\n"
+                if os.write(handle, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(handle)
+        except BaseException:
+            os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
+    if created:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _umask() -> int:
@@ -260,7 +320,7 @@ def read_json(path: Path) -> dict:
         raise TableError(f"{path}: no such file. Run `dvc repro`, or the stage that writes it, first.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TableError(f"{path}: not valid JSON ({error}). Delete it and run its stage again.") from error
 
 

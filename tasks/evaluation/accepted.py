@@ -44,9 +44,10 @@ def accept(metrics: Path, evaluation: Path, accepted: Path) -> dict:
     headline = tables.read_json(metrics)
     if not (evaluation / RUN).exists():
         raise TableError(f"{evaluation / RUN}: no such file. Run `dvc repro evaluate` first.")
-    with tables.atomic_path(accepted / RUN) as temporary:
-        shutil.copyfile(evaluation / RUN, temporary)
-    tables.write_json(accepted / METRICS, headline)
+    with tables.locked(accepted):
+        with tables.atomic_path(accepted / RUN) as temporary:
+            shutil.copyfile(evaluation / RUN, temporary)
+        tables.write_json(accepted / METRICS, headline)
     return headline
 
 

@@ -38,6 +38,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from tasks.core.errors import ServiceError
+from tasks.core.image_header import claimed_size
 from tasks.export.batching import MicroBatcher
 from tasks.export.runtime import Predictor, Read, reason
 
@@ -78,8 +79,10 @@ def check_header(data: bytes, limits: Limits) -> None:
             width, height = image.size
     except UnidentifiedImageError as error:
         raise Refused(415, f"not an image ({', '.join(FORMATS)})") from error
-    except Image.DecompressionBombError as error:
-        raise Refused(413, "decompression bomb") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        width, height = claimed_size(data, FORMATS) or (0, 0)
+        if not width:
+            raise Refused(413, "decompression bomb") from error
     except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
         raise Refused(422, "truncated or damaged") from error
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:

@@ -5,6 +5,7 @@ With a cache, a file whose size, modification time and inode (remote: size and E
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -20,6 +21,7 @@ from PIL import Image
 
 from tasks.core import engine
 from tasks.core.errors import SourceError, TableError
+from tasks.core.isolation import RowLimits
 from tasks.core.tables import IMAGES, conform, read_table, write_table
 from tasks.images.decode import (
     MAX_PIXELS,
@@ -39,7 +41,7 @@ CACHE = pa.schema(
     [pa.field("location", pa.string(), nullable=False), pa.field("fingerprint", pa.string())]
     + [IMAGES.field(name) for name in CHECKED]
 )
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 """Raise it when the meaning of a checked column changes: earlier caches are then ignored."""
 
 BATCH_ROWS = 64
@@ -57,12 +59,14 @@ def check_images(
     animated: Animated = "first_frame",
     workers: int = 1,
     cache_path: Path | None = None,
+    limits: RowLimits | None = None,
 ) -> pa.Table:
     """`images` with the columns sha256, phash, width, height, status and reason of `tables.IMAGES` filled in.
 
     images: at least the column uri (a path relative to `root`, an absolute one, or an fsspec URI).
     max_pixels: a larger image is quarantined undecoded.  animated: keep the first frame, or quarantine.
     cache_path: Parquet file of earlier results, read, and rewritten every minute; None opens everything.
+    limits: what one image may take; without, a decoder that crashes ends this process.
     A quarantined image has status "quarantined" and the reason; an ok one may have a note on what was converted.
     """
     settings = {"version": CACHE_VERSION, "max_pixels": str(max_pixels), "animated": animated}
@@ -77,7 +81,14 @@ def check_images(
     check = partial(_check_batch, max_pixels=max_pixels, animated=animated)
     unseen = files.filter(pc.is_null(cached_row))
     for part in engine.map_batches(
-        check, unseen, batch_rows=BATCH_ROWS, workers=workers, what="images opened", releases_gil=True
+        check,
+        unseen,
+        batch_rows=BATCH_ROWS,
+        workers=workers,
+        what="images opened",
+        releases_gil=True,
+        limits=limits,
+        guilty=_quarantined,
     ):
         parts.append(part)
         if cache_path and time.monotonic() - saved_at > SAVE_EVERY_S:
@@ -95,8 +106,20 @@ def check_images(
 
 def _check_batch(batch: pa.Table, *, max_pixels: int, animated: Animated) -> pa.Table:
     rows = [_check(location, max_pixels, animated) for location in batch["location"].to_pylist()]
+    return _checked(batch, rows)
+
+
+def _checked(batch: pa.Table, rows: list[dict]) -> pa.Table:
     checked = pa.Table.from_pylist(rows, schema=pa.schema([IMAGES.field(name) for name in CHECKED]))
     return conform(pa.table({**_columns(batch), **_columns(checked)}), CACHE, where="image checks")
+
+
+def _quarantined(batch: pa.Table, reason: str) -> pa.Table:
+    """The row of an image that its process did not survive."""
+    row = dict.fromkeys(CHECKED) | {"status": "quarantined", "reason": reason}
+    with contextlib.suppress(Exception):
+        row["sha256"] = hashlib.sha256(read_bytes(batch["location"][0].as_py())).hexdigest()
+    return _checked(batch, [row])
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
@@ -110,17 +133,24 @@ def _check(location: str, max_pixels: int, animated: Animated) -> dict:
         data = read_bytes(location)
     except FileNotFoundError:
         return row | {"reason": "absent file"}
+    except MemoryError:
+        raise
     except Exception as error:  # each remote file system has errors of its own
         return row | {"reason": f"cannot be read ({type(error).__name__})"}
     row["sha256"] = hashlib.sha256(data).hexdigest()
     try:
         decoded = decode(data, max_pixels=max_pixels, animated=animated)
     except Unusable as error:
-        row["width"], row["height"] = error.size or (None, None)
+        row["width"], row["height"] = map(_sane, error.size or (None, None))
         return row | {"reason": str(error)}
     image = decoded.image
     row |= {"phash": phash(image), "width": image.width, "height": image.height, "status": "ok"}
     return row | {"reason": "; ".join([*decoded.notes, *_misnamed(location, decoded)]) or None}
+
+
+def _sane(side: object) -> int | None:
+    """A side in px as a header gave it; None for what is none."""
+    return int(side) if isinstance(side, int) and 0 <= side < 2**63 else None
 
 
 def _misnamed(location: str, decoded: Decoded) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import SourceError
+from tasks.core.image_header import claimed_size, other_format
 
-# Pillow's own limit warns at one size and raises at another, for the whole process; ours is `max_pixels`.
-Image.MAX_IMAGE_PIXELS = None
 Image.init()  # all plugins now, so that threads do not race to load them
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+KNOWN = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
+"""What is decoded. Pillow knows more: containers such as ICNS and ICO unpack pictures inside them whose size their
+header does not tell, EPS starts an interpreter, and others are rarely looked at."""
 
 MAX_PIXELS = 178_956_970
 """Where Pillow refuses by default: 2 x 256 MiB of 24-bit RGB."""
@@ -106,14 +112,22 @@ def decode(
     """
     if not data:
         raise Unusable("empty file")
+    # Pillow looks at this for what is inside a file, too: later frames, embedded pictures. One value a process.
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    bomb = f"decompression bomb: more than {max_pixels:,} px"
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise Unusable("not an image") from error
+        other = other_format(data, FORMATS)
+        raise Unusable(f"format not allowed: {other}" if other else "not an image") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable(bomb, claimed_size(data, FORMATS)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's parsers raise whatever a broken header makes them stumble over
         raise Unusable("truncated or damaged") from error
     if image.width * image.height > max_pixels:
-        raise Unusable(f"decompression bomb: more than {max_pixels:,} px", image.size)
+        raise Unusable(bomb, image.size)
     notes, size = [], image.size
     try:
         # A phone's JPEG may carry a second picture (MPO: depth, preview); that is no animation.
@@ -121,6 +135,10 @@ def decode(
         if least_px is not None:
             image.draft(None, (least_px, least_px))  # Pillow knows it for JPEG alone
         image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unusable(bomb, size) from error
+    except MemoryError:
+        raise
     except Exception as error:  # as above; the commonest is OSError "image file is truncated"
         raise Unusable("truncated or damaged", size) from error
     if frames > 1:
@@ -129,6 +147,8 @@ def decode(
         notes.append(f"first of {frames} frames")
     try:
         ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # a broken EXIF block says nothing about the pixels
         notes.append("unreadable EXIF ignored")
     rgb, note = _to_rgb(image)
@@ -139,7 +159,8 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     """8-bit RGB of any mode, and what was lost; '' for RGB and 8-bit grey."""
     mode = image.mode
     if mode.startswith("I"):  # I;16 in its byte orders, and 32-bit integers that hold 16-bit values
-        grey_HW = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        grey_HW = np.asarray(image)
+        grey_HW = (grey_HW if grey_HW.dtype == np.uint16 else np.clip(grey_HW, 0, 65535)) // 257
         return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB"), "16-bit -> 8-bit"
     if mode == "F":
         raise Unusable("32-bit float pixels, whose range is unknown", image.size)

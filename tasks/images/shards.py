@@ -8,7 +8,6 @@ Thousands of small files become a handful, which is what DVC and network disks l
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import islice
@@ -20,7 +19,7 @@ import pyarrow as pa
 from tasks.core import engine
 from tasks.core.errors import SourceError, TableError
 from tasks.core.tables import atomic_path
-from tasks.images.decode import resolve
+from tasks.images.decode import MAX_PIXELS, resolve
 from tasks.images.stored_pixels import stored_pixels
 
 SHARD = pa.schema(
@@ -42,8 +41,9 @@ def write_shards(
 ) -> None:
     """Pack the images in the order of the rows, in place of earlier shards in `out_dir`. Equal input, equal bytes.
 
-    images: at least image_id and uri, usable images only.  short_side_px: larger images are reduced to it; kept in each
-        file's metadata.
+    images: at least image_id and uri, usable images only; with width and height, a file that has grown since beyond
+        them and `MAX_PIXELS` is refused.
+    short_side_px: larger images are reduced to it; kept in each file's metadata.
     images_per_file: at most; above 64, the next lower multiple of 64.
     Raises SourceError naming an image that cannot be decoded.
     """
@@ -54,7 +54,7 @@ def write_shards(
     num_files = -(-images.num_rows // (batch_rows * batches_per_file))
     paths = [out_dir / f"shard-{number:05d}.arrow" for number in range(num_files)]
     pack = partial(_pack, root=Path(root), short_side_px=short_side_px)
-    rows = images.select(["image_id", "uri"])
+    rows = images.select([name for name in images.column_names if name in ("image_id", "uri", "width", "height")])
     schema = SHARD.with_metadata({SHORT_SIDE_PX: str(short_side_px).encode()})
     with closing(
         engine.map_batches(pack, rows, batch_rows=batch_rows, workers=workers, what="images packed", releases_gil=True)
@@ -70,16 +70,21 @@ def write_shards(
 def _pack(batch: pa.Table, *, root: Path, short_side_px: int) -> pa.Table:
     ids = batch["image_id"].to_pylist()
     locations = [resolve(uri, root) for uri in batch["uri"].to_pylist()]
-    pixels = [training_pixels(*image, short_side_px) for image in zip(ids, locations, strict=True)]
+    # What was ingested under a higher limit of the params is no larger than it was then.
+    sides = (batch[name].to_pylist() if name in batch.column_names else [0] * len(ids) for name in ("height", "width"))
+    limits = [max(MAX_PIXELS, (height or 0) * (width or 0)) for height, width in zip(*sides, strict=True)]
+    pixels = [
+        training_pixels(*image, short_side_px=short_side_px, max_pixels=limit)
+        for *image, limit in zip(ids, locations, limits, strict=True)
+    ]
     columns = [ids, [p.shape[0] for p in pixels], [p.shape[1] for p in pixels], [p.tobytes() for p in pixels]]
     return pa.table(columns, schema=SHARD)
 
 
-def training_pixels(image_id: str, location: str, short_side_px: int) -> np.ndarray:
+def training_pixels(image_id: str, location: str, short_side_px: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 (H, W, 3) with min(H, W) <= short_side_px and the image's aspect, up to rounding."""
     try:
-        # Its size was checked at ingestion.
-        return stored_pixels(location, short_side_px, max_pixels=sys.maxsize)
+        return stored_pixels(location, short_side_px, max_pixels=max_pixels)
     except SourceError as error:
         raise SourceError(f"image '{image_id}': {error} Or run `ingest` again, which quarantines it.") from error
 

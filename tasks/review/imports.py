@@ -21,6 +21,7 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -265,5 +266,7 @@ def read_export(path: Path) -> str:
         raise VerdictError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise VerdictError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
-    except (KeyError, zipfile.BadZipFile) as error:
+    except RuntimeError as error:  # encrypted, or a method of compression that Python does not know
+        raise VerdictError(f"{path}: {error}. Export it again without a password, or unpack it first.") from error
+    except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise VerdictError(f"{path}: no readable annotations.xml in it. Export as 'CVAT for images 1.1'.") from error

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.core.errors import VerdictError, did_you_mean
-from tasks.core.tables import write_text
+from tasks.core.tables import append_lines, locked
 from tasks.taxonomy.taxonomy import Taxonomy
 
 VERDICTS = ("present", "absent", "unsure")
@@ -81,7 +81,7 @@ def known_labels(taxonomy: Taxonomy) -> dict[str, str]:
 def _parse_line(line: str, known: dict[str, str] | None, where: str) -> Verdict:
     try:
         raw = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VerdictError(f"{where}: not JSON ({error}). Mend the line or delete it.") from error
     if not isinstance(raw, dict):
         raise VerdictError(f"{where}: expected an object {{…}}, found {type(raw).__name__}.")
@@ -101,6 +101,8 @@ def check_verdict(raw: Mapping[str, object], known: Mapping[str, str] | None, *,
     for name, value in raw.items():
         if not isinstance(value, str):
             raise VerdictError(f"{where}: {name}: expected text, found {json.dumps(value)}.")
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise VerdictError(f"{where}: {name}: {value!a} holds half a character (lone surrogate). Type it anew.")
         if name in REQUIRED and not value.strip():
             raise VerdictError(f"{where}: {name}: must not be empty.")
     verdict = Verdict(**raw)
@@ -133,8 +135,13 @@ def append_verdicts(path: Path, verdicts: Iterable[Verdict]) -> int:
 
     One that differs from the same person's last verdict on the same label of the same image only in its time says
     nothing new, and neither does one that stands in the file word for word, so that pulling or importing twice leaves
-    every byte as it was, also after a changed mind.
+    every byte as it was, also after a changed mind. Several processes may append at once: each waits for the other.
     """
+    with locked(path):
+        return _append_new(path, verdicts)
+
+
+def _append_new(path: Path, verdicts: Iterable[Verdict]) -> int:
     before = read_verdicts(path)
     last = {_who_on_what(v): _content(v) for v in before}
     recorded = {(_who_on_what(v), v.when, _content(v)) for v in before}
@@ -144,10 +151,9 @@ def append_verdicts(path: Path, verdicts: Iterable[Verdict]) -> int:
         who_on_what, content = _who_on_what(verdict), _content(verdict)
         if last.get(who_on_what) != content and (who_on_what, verdict.when, content) not in recorded:
             last[who_on_what] = content
-            lines.append(json.dumps({name: getattr(verdict, name) for name in FIELDS}, ensure_ascii=False) + "\n")
+            lines.append(json.dumps({name: getattr(verdict, name) for name in FIELDS}, ensure_ascii=False))
     if lines:
-        before = path.read_bytes().decode("utf-8") if path.exists() else ""
-        write_text(path, before + ("\n" if before and not before.endswith("\n") else "") + "".join(lines))
+        append_lines(path, lines)
     return len(lines)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks.sources.files import existing_file, image_folder
 from tasks.sources.raw import RawSource, images_table, labels_table
+from tasks.sources.transfer.addresses import shown
 from tasks.sources.transfer.crawl import JOURNAL, read_urls
 from tasks.sources.transfer.fetch_all import read_journal
 
@@ -27,8 +28,10 @@ def read(name: str, root: Path, *, urls: str = "urls.csv", images: str = "images
     root = Path(root)
     addresses, num_rows = read_urls(existing_file(root, urls, option="urls"))
     journal = read_journal(root / JOURNAL)
-    missing = Counter(journal[a.url].status if a.url in journal else "not asked for yet" for a in addresses)
-    have = [a for a in addresses if a.url in journal and journal[a.url].status == "ok"]
+    missing = Counter(
+        journal[place].status if (place := shown(a.url)) in journal else "not asked for yet" for a in addresses
+    )
+    have = [a for a in addresses if (place := shown(a.url)) in journal and journal[place].status == "ok"]
     keywords = sorted({keyword for a in addresses for keyword in a.keywords})
     position = {keyword: j for j, keyword in enumerate(keywords)}
     entries = [i * len(keywords) + position[keyword] for i, a in enumerate(have) for keyword in a.keywords]
@@ -38,7 +41,7 @@ def read(name: str, root: Path, *, urls: str = "urls.csv", images: str = "images
         [a.native_id for a in have],
         [f"{folder}/{a.file_name}" for a in have],
         licence=[a.licence for a in have],
-        attribution=[a.attribution or a.url for a in have],
+        attribution=[a.attribution or shown(a.url) for a in have],
     )
     num_pairs = sum(len(a.keywords) for a in addresses)
     dropped = [("images", n, f"not downloaded: {status}") for status, n in sorted(missing.items()) if status != "ok"]

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from tasks.core import tables
 from tasks.core.environment import image_cache, num_workers
+from tasks.core.isolation import RowLimits
 from tasks.core.ledger import Ledger
 from tasks.core.registry import call
 from tasks.core.workspace import Workspace
@@ -28,6 +29,7 @@ def run(params: Params, name: str) -> None:
         animated=params.ingest.animated,
         workers=num_workers(),
         cache_path=image_cache(name),
+        limits=RowLimits(params.ingest.max_seconds, params.ingest.max_memory_mb),
     )
     require_usable(images, where=f"{source.path}: sources.{name}")
     images = images.append_column("source", pa.repeat(pa.scalar(name), images.num_rows))

@@ -54,3 +54,41 @@ def huge_header() -> bytes:
     data[16:24] = struct.pack(">II", 30_000, 30_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     return bytes(data)
+
+
+def huge_png(side: int) -> bytes:
+    """A valid black PNG of side x side, 1 bit a pixel: some hundred kilobytes that unpack to side**2 px."""
+    row = bytes(1 + -(-side // 8))
+    deflate = zlib.compressobj(9)
+    packed = b"".join([*(deflate.compress(row) for _ in range(side)), deflate.flush()])
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def icns_around(png: bytes) -> bytes:
+    """An ICNS whose largest icon, of 1024 px by its name, is this PNG, whatever its size."""
+    body = b"ic10" + struct.pack(">I", 8 + len(png)) + png
+    return b"icns" + struct.pack(">I", 8 + len(body)) + body
+
+
+def ico_around(png: bytes) -> bytes:
+    """An ICO that says 256 x 256 and holds this PNG."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(png), 22) + png
+
+
+def bmp_of(width: int, height: int) -> bytes:
+    """A BMP whose header claims this size, as two 32-bit numbers."""
+    data = bytearray(encode(scene(), "BMP"))
+    data[18:26] = struct.pack("<II", width & 0xFFFFFFFF, height & 0xFFFFFFFF)
+    return bytes(data)
+
+
+def gif_with_a_large_later_frame() -> bytes:
+    """A GIF of 8 x 8 whose second frame claims 65,535 x 65,535."""
+    data = encode(Image.new("P", (8, 8)), "GIF", save_all=True, append_images=[Image.new("P", (8, 8), 1)], loop=0)
+    second = data.rindex(b"\x2c\0\0\0\0\x08\0\x08\0")
+    return data[: second + 5] + struct.pack("<HH", 65_535, 65_535) + data[second + 9 :]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
+from tasks.core import tables
 from tasks.core.errors import VerdictError
 from tasks.review.verdicts import FIELDS, Verdict, append_verdicts, parse_verdicts, read_verdicts
 from tasks.taxonomy.reading import parse_taxonomy
@@ -174,3 +178,56 @@ def test_nothing_is_appended_to_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(VerdictError, match=r"v\.jsonl:1:"):
         append_verdicts(path, [GOOD])
     assert path.read_text() == "<<<<<<< HEAD\n"
+
+
+# ---------------------------------------------------------------- several at once, and full disks
+
+
+def answer_in_lots(path: Path, who: str) -> None:
+    answers = [Verdict(f"coco/{n}", "forest", "present", who, GOOD.when) for n in range(500)]
+    for start in range(0, 500, 50):
+        append_verdicts(path, answers[start : start + 50])
+
+
+def test_eight_people_who_answer_at_once_lose_no_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "LOCK_TIMEOUT_S", 600)  # a busy machine is no fault
+    path, fork = tmp_path / "v.jsonl", multiprocessing.get_context("fork")
+    people = [f"person {n}" for n in range(8)]
+    writers = [fork.Process(target=answer_in_lots, args=(path, who)) for who in people]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 8
+    kept = read_verdicts(path)
+    assert sorted((v.who, v.image_id) for v in kept) == sorted((who, f"coco/{n}") for who in people for n in range(500))
+    assert path.read_bytes().count(b"\n") == 4_000
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "v.jsonl"
+    append_verdicts(path, [GOOD])
+    before, write = path.read_bytes(), os.write
+    calls = []
+
+    def full_at_the_second(handle, data):
+        calls.append(data)
+        return write(handle, data if len(calls) == 1 else data[:7])
+
+    monkeypatch.setattr(os, "write", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        append_verdicts(path, [later(GOOD, who="eve"), later(GOOD, who="bob")])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("field", ["who", "image_id", "label", "reason"])
+def test_half_a_character_is_refused_by_the_field_that_holds_it(field, tmp_path):
+    with pytest.raises(VerdictError, match=rf"^new verdict: {field}: .*lone surrogate"):
+        append_verdicts(tmp_path / "v.jsonl", [later(GOOD, **{field: "a\ud800"})])
+    with pytest.raises(VerdictError, match=rf"^verdicts:1: {field}: .*lone surrogate"):
+        parse_verdicts(line(**{field: "a\udfff"}), where="verdicts")
+
+
+def test_a_line_nested_a_hundred_thousand_deep_is_no_json():
+    with pytest.raises(VerdictError, match=r"^verdicts:1: not JSON"):
+        parse_verdicts("[" * 100_000)

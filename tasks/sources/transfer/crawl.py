@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.sources.files import csv_records, existing_file
+from tasks.sources.transfer.addresses import shown
 from tasks.sources.transfer.fetch import Request, RetryPolicy
 from tasks.sources.transfer.fetch_all import fetch_all
 
@@ -81,7 +82,9 @@ def read_urls(path: Path) -> tuple[list[Address], int]:
         num_rows += 1
         url, keyword = row["url"].strip(), row["keyword"].strip()
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise SourceError(f"{path}:{line}: url is {url!r}, expected an http or https address. Correct the row.")
+            raise SourceError(
+                f"{path}:{line}: url is {shown(url)!r}, expected an http or https address. Correct the row."
+            )
         if not keyword:
             raise SourceError(f"{path}:{line}: keyword is empty. Correct the row.")
         address = addresses.setdefault(url, Address(url))
@@ -91,7 +94,7 @@ def read_urls(path: Path) -> tuple[list[Address], int]:
             value = (row.get(fact) or "").strip()
             if value and getattr(address, fact) not in (None, "", value):
                 raise SourceError(
-                    f"{path}:{line}: {fact} of {url} is {value!r}, above it was {getattr(address, fact)!r}."
+                    f"{path}:{line}: {fact} of {shown(url)} is {value!r}, above it was {getattr(address, fact)!r}."
                 )
             if value:
                 setattr(address, fact, value)

@@ -14,7 +14,6 @@ import ssl
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from tasks.core.engine import progress
 from tasks.core.errors import SourceError
 from tasks.core.tables import sha256_of
+from tasks.sources.transfer.addresses import opener, request_for, shown
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a request; a line of the journal.
+    """What became of a request; a line of the journal. url: as `shown`, without secrets.
 
     status: ok | gone (not asked for again) | failed (asked for again at the next run).
     """
@@ -90,11 +90,11 @@ def fetch(request: Request, policy: RetryPolicy = RetryPolicy(), *, show: bool =
     show: the progress of this one file, in MB; for a file that comes alone.
     Raises SourceError with the URL when it cannot be had, is too large, or is not what its checksum says.
     """
-    path = Path(request.path)
+    path, name = Path(request.path), shown(request.url)
     if urllib.parse.urlsplit(request.url).scheme not in ("http", "https"):
-        raise SourceError(f"{request.url}: refused: not an http or https address.")
+        raise SourceError(f"{name}: refused: not an http or https address.")
     if path.exists() and request.sha256 in ("", sha256_of(path)):
-        return Result(request.url, "ok", str(path), sha256_of(path), path.stat().st_size)
+        return Result(name, "ok", str(path), sha256_of(path), path.stat().st_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     mismatched = False
@@ -106,21 +106,20 @@ def fetch(request: Request, policy: RetryPolicy = RetryPolicy(), *, show: bool =
                 part.unlink()
                 if mismatched:  # once may be a fault of the line, twice is another file
                     raise SourceError(
-                        f"{request.url}: SHA-256 is {digest}, expected {request.sha256}. "
-                        "Correct the address or checksum."
+                        f"{name}: SHA-256 is {digest}, expected {request.sha256}. Correct the address or checksum."
                     )
                 mismatched = True
                 raise _PassingError(f"SHA-256 is {digest}, expected {request.sha256}")
             os.replace(part, path)
             _version_file(part).unlink(missing_ok=True)
-            return Result(request.url, "ok", str(path), digest, path.stat().st_size)
+            return Result(name, "ok", str(path), digest, path.stat().st_size)
         except _PassingError as problem:
             if attempt == policy.retries:
                 raise SourceError(
-                    f"{request.url}: {problem}, after {attempt + 1} attempts. Try again later, or correct the address."
+                    f"{name}: {problem}, after {attempt + 1} attempts. Try again later, or correct the address."
                 ) from problem
             pause_s = policy.backoff_s * 2**attempt if problem.pause_s is None else problem.pause_s
-            log.info("%s: %s; attempt %d of %d follows", request.url, problem, attempt + 2, policy.retries + 1)
+            log.info("%s: %s; attempt %d of %d follows", name, problem, attempt + 2, policy.retries + 1)
             time.sleep(min(pause_s, policy.longest_pause_s))
     raise AssertionError("unreachable")
 
@@ -137,7 +136,7 @@ def _transfer(url: str, part: Path, policy: RetryPolicy, show: bool) -> None:
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": begun}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=policy.timeout_s) as reply:
+        with opener.open(request_for(url, headers), timeout=policy.timeout_s) as reply:
             resumed = reply.status == 206
             if resumed and (_range_start(reply) != have or _version(reply) not in ("", begun)):
                 part.unlink()
@@ -154,7 +153,7 @@ def _transfer(url: str, part: Path, policy: RetryPolicy, show: bool) -> None:
         if error.code in RETRIED:
             raise _PassingError(f"HTTP {error.code}", _retry_after(error.headers)) from error
         kind = GoneError if error.code in GONE else SourceError
-        raise kind(f"{url}: HTTP {error.code} {error.reason}. Check the address.") from error
+        raise kind(f"{shown(url)}: HTTP {error.code} {error.reason}. Check the address.") from error
     except (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
         raise _PassingError(f"connection failed ({error or type(error).__name__})") from error
     except OSError as error:
@@ -180,7 +179,7 @@ def _copy(reply: http.client.HTTPResponse, part: Path, *, start: int, max_bytes:
         while chunk := reply.read(CHUNK_BYTES):
             if max_bytes and written + len(chunk) > max_bytes:
                 raise SourceError(
-                    f"{reply.url}: larger than max_bytes = {max_bytes}. Raise the limit, or leave it out."
+                    f"{shown(reply.url)}: larger than max_bytes = {max_bytes}. Raise the limit, or leave it out."
                 )
             file.write(chunk)
             advance((written + len(chunk)) // MB - written // MB)

@@ -10,13 +10,14 @@ import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
 from tasks.core.engine import progress
 from tasks.core.errors import SourceError
 from tasks.core.tables import write_text
+from tasks.sources.transfer.addresses import shown
 from tasks.sources.transfer.fetch import GoneError, Request, Result, RetryPolicy, fetch
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,9 @@ def fetch_all(
     connections: at a time, spread over hosts.
     """
     before = read_journal(journal)
-    done = {r.url: before[r.url] for r in requests if r.url in before and _is_done(r, before[r.url])}
-    todo = alternate_hosts([r for r in {r.url: r for r in requests}.values() if r.url not in done])
+    names = {r.url: shown(r.url) for r in requests}
+    done = {name: before[name] for r in requests if (name := names[r.url]) in before and _is_done(r, before[name])}
+    todo = alternate_hosts([r for r in {r.url: r for r in requests}.values() if names[r.url] not in done])
     limiter = RateLimiter(policy.min_delay_s)
     # Written anew: without repeated attempts, and without a line that a kill cut, which the next one would be glued to.
     write_text(journal, "".join(_line(result) for result in before.values()))
@@ -64,9 +66,9 @@ def fetch_all(
         try:
             return fetch(request, policy)
         except GoneError as error:
-            return Result(request.url, "gone", reason=str(error))
+            return Result(names[request.url], "gone", reason=str(error))
         except SourceError as error:
-            return Result(request.url, "failed", reason=str(error))
+            return Result(names[request.url], "failed", reason=str(error))
 
     with (
         open(journal, "a", encoding="utf-8") as lines,
@@ -86,7 +88,7 @@ def fetch_all(
     failed = [result for result in done.values() if result.status != "ok"]
     if failed:
         log.warning("%s: %d of %d could not be downloaded, e.g. %s", what, len(failed), len(done), failed[0].reason)
-    return [done[request.url] for request in requests]
+    return [done[names[request.url]] for request in requests]
 
 
 def _line(result: Result) -> str:
@@ -94,7 +96,7 @@ def _line(result: Result) -> str:
 
 
 def read_journal(path: Path) -> dict[str, Result]:
-    """The last result of each URL. A last line cut by a kill is passed over.
+    """The last result of each URL, as `shown`. A last line cut by a kill is passed over.
 
     Raises SourceError when another line is not a result.
     """
@@ -106,7 +108,7 @@ def read_journal(path: Path) -> dict[str, Result]:
         try:
             if line:
                 result = Result(**json.loads(line))
-                results[result.url] = result
+                results[shown(result.url)] = replace(result, url=shown(result.url))
         except (ValueError, TypeError) as error:
             if number < len(lines):  # a whole line ends with a line break, so only the last one can be a torn one
                 raise SourceError(f"{path}:{number}: not a download record ({error}). Remove the line.") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 import urllib.parse
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,9 @@ def unpack(archive: Path, root: Path) -> None:
                             while chunk := source.read(CHUNK_BYTES):
                                 target.write(chunk)
                     advance(1)
-    except zipfile.BadZipFile as error:
+    except RuntimeError as error:  # encrypted, or a method of compression that Python does not know
+        raise SourceError(f"{archive}: {error}. Unpack it by hand, or get one without a password.") from error
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{archive}: damaged archive ({error}). Delete it and download it again.") from error
 
 

@@ -1,0 +1,215 @@
+"""Map a Table -> Table function over rows in processes that may die: one bad row cannot take the run down.
+
+Each worker works through a batch row by row under a limit of memory, and says so after each; so the parent knows at
+which row a worker died or stands still. That row is tried once more in a fresh process, the rest of the batch goes on,
+and a row that fails again is handed to `guilty` with the reason. Results are in the order of the rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import connection as connections
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.core.errors import TagwrightError
+
+MB = 2**20
+OUT_OF_MEMORY = 77
+"""Exit status of a worker that reached its limit."""
+TOO_LONG = (-signal.SIGXCPU, -signal.SIGALRM)
+"""Exit statuses of a worker that the kernel ended for its time."""
+WALL = 20
+AHEAD = 2
+"""Batches begun per worker beyond the one awaited."""
+
+
+@dataclass(frozen=True)
+class RowLimits:
+    """What one row may take: seconds of the processor, so that a busy machine blames nobody, and MB beyond what a
+    worker needs to begin with. A row that waits rather than works may take WALL times as long by the clock."""
+
+    seconds: int
+    memory_mb: int
+
+
+HARD_CPU = resource.getrlimit(resource.RLIMIT_CPU)[1]
+
+Guilty = Callable[[pa.Table, str], pa.Table]
+"""(the one row, why) -> the row to put in its place."""
+
+
+def map_rows(
+    function: Callable[[pa.Table], pa.Table],
+    batches: Sequence[pa.Table],
+    *,
+    workers: int,
+    limits: RowLimits,
+    guilty: Guilty,
+    what: str,
+) -> Iterator[pa.Table]:
+    """`function` of each row, a table a batch. function: importable, and the same for a row alone as for many.
+
+    Raises TagwrightError when workers cannot start; what `function` raises comes through.
+    """
+    context = multiprocessing.get_context("forkserver")  # imports once, and then a fresh process costs a fork
+    context.set_forkserver_preload([_module_of(function)])
+    begun, given = {}, 0
+    crew = [_Worker(context, function, limits) for _ in range(min(workers, len(batches)))]
+    try:
+        for number in range(len(batches)):
+            while number not in begun or begun[number].rows_left:
+                for worker in crew:
+                    if worker.job is None and given < min(len(batches), number + len(crew) * AHEAD):
+                        begun[given] = _Job(batches[given])
+                        worker.take(begun[given])
+                        given += 1
+                for worker in _stirred(crew):
+                    worker.attend(guilty, what)
+            yield pa.concat_tables(begun.pop(number).done)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+@dataclass
+class _Job:
+    """A batch under way."""
+
+    batch: pa.Table
+    done: list[pa.Table] = field(default_factory=list)
+    suspect: int = -1  # the row at which a process failed
+
+    @property
+    def rows_left(self) -> int:
+        return self.batch.num_rows - len(self.done)
+
+
+class _Worker:
+    """A process, replaced by a fresh one when it fails."""
+
+    def __init__(self, context, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
+        self.context, self.function, self.limits = context, function, limits
+        self.job: _Job | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self.connection, theirs = self.context.Pipe()
+        self.process = self.context.Process(target=_work, args=(theirs, self.function, self.limits), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.ready = False
+
+    def take(self, job: _Job) -> None:
+        """Go on with a batch where it stands."""
+        self.job = job
+        if self.ready:
+            self._send()
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):  # it has died: attend() finds out
+            self.connection.send_bytes(_packed(self.job.batch.slice(len(self.job.done))))
+
+    def attend(self, guilty: Guilty, what: str) -> None:
+        """Take in what the process says, or see to its end."""
+        try:
+            kind, content = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            if not self.ready:
+                raise TagwrightError(
+                    f"{what}: a worker process ended with status {self.process.exitcode} before its first row. "
+                    "See what it printed above; set TAGWRIGHT_WORKERS lower if memory is short."
+                ) from error
+            if self.process.exitcode == OUT_OF_MEMORY:
+                self.job.suspect = len(self.job.done)  # it would need as much again
+                self._failed(f"needs more than {self.limits.memory_mb:,} MB", guilty)
+            elif self.process.exitcode in TOO_LONG:
+                self._failed(f"took longer than {self.limits.seconds} s", guilty)
+            else:
+                self._failed("crashed the decoder", guilty)
+            return
+        if kind == "error":
+            raise pickle.loads(content)
+        if kind == "ready":
+            self.ready = True
+            if self.job is not None:
+                self._send()
+            return
+        self.job.done.append(pa.ipc.open_stream(content).read_all())
+        if not self.job.rows_left:
+            self.job = None
+
+    def _failed(self, reason: str, guilty: Guilty) -> None:
+        job, row = self.job, len(self.job.done)
+        self.end()
+        if job.suspect == row:
+            job.done.append(guilty(job.batch.slice(row, 1), reason))
+        job.suspect = row
+        self._start()
+        self.job = job if job.rows_left else None
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _stirred(crew: Sequence[_Worker]) -> list[_Worker]:
+    """Workers that say something or have died; waits for the first."""
+    busy = {worker.connection: worker for worker in crew if worker.job is not None or not worker.ready}
+    return [busy[connection] for connection in connections.wait(list(busy))]
+
+
+def _work(connection: Connection, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
+    """The worker: batches in, rows out, until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if os.path.exists("/proc/self/statm"):
+        begin = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (begin + limits.memory_mb * MB,) * 2)
+    connection.send(("ready", b""))
+    while True:
+        try:
+            batch = pa.ipc.open_stream(connection.recv_bytes()).read_all()
+        except EOFError:
+            return
+        for row in range(batch.num_rows):
+            # The kernel keeps these, also inside C code and when the parent is gone.
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
+            signal.alarm(WALL * limits.seconds)
+            try:
+                connection.send(("row", _packed(function(batch.slice(row, 1)))))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+            except BrokenPipeError:
+                return
+            except Exception as error:
+                connection.send(("error", pickle.dumps(error)))
+        signal.alarm(0)
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _module_of(function: Callable) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__

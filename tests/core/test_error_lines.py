@@ -1,0 +1,124 @@
+"""What the machine refuses is one line: where, what, what to do. Only our own mistakes show a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import sys
+
+import pytest
+
+from tasks.core.error_lines import BUG, REFUSALS, line_of, one_line
+from tasks.core.errors import SourceError, TableError
+from tasks.core.tables import atomic_path, read_json
+
+
+def said(capsys, error: BaseException) -> str:
+    """What a person reads when the program ends with this error."""
+    with pytest.raises(SystemExit) as ended, one_line():
+        raise error
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_what_the_machine_refuses_is_one_line_with_the_file_and_what_to_do(number, capsys):
+    text = said(capsys, OSError(number, os.strerror(number), "/data/x.parquet"))
+    assert text == f"error: /data/x.parquet: {REFUSALS[number]}.\n"
+
+
+def test_ours_speak_for_themselves_on_one_line(capsys):
+    assert said(capsys, SourceError("a.json: broken.\n  Mend it.")) == "error: a.json: broken. Mend it.\n"
+
+
+def test_what_a_terminal_would_obey_is_written_out(capsys):
+    text = said(capsys, SourceError("label '\x1b[2J\u202e\ud800' is none"))
+    assert text == "error: label '\\x1b[2J\\u202e\\ud800' is none\n"
+
+
+@pytest.mark.parametrize("error", [AssertionError("rows"), KeyError("x"), ZeroDivisionError(), RecursionError("deep")])
+def test_our_own_mistake_shows_its_traceback_and_asks_for_a_report(error, capsys):
+    text = said(capsys, error)
+    assert text.startswith("Traceback")
+    assert text.endswith(f"error: {BUG}\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full stands for a full disk")
+def test_a_full_disk_that_names_no_file_is_told_with_the_file_that_was_written(tmp_path, capsys):
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(SystemExit),
+        one_line(),
+        atomic_path(tmp_path / "t.parquet"),
+    ):
+        full.write(b"x")
+    assert capsys.readouterr().err == f"error: {tmp_path / 't.parquet'}: {REFUSALS[errno.ENOSPC]}.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_open_files_is_told_with_what_was_opened(tmp_path, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # below what is open: none more
+    try:
+        with pytest.raises(SystemExit), one_line():
+            (tmp_path / "one more").write_bytes(b"")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert capsys.readouterr().err == f"error: {tmp_path / 'one more'}: {REFUSALS[errno.EMFILE]}.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "no space is left"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "no shared memory"),
+        (MemoryError(), "out of memory"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
+    ],
+)
+def test_libraries_that_say_it_in_words_of_their_own_are_understood(error, part, capsys):
+    text = said(capsys, error)
+    assert part in text
+    assert "Traceback" not in text
+
+
+def test_the_cause_speaks_where_a_library_wraps_it(capsys):
+    def wrap() -> None:
+        try:
+            raise OSError(errno.EROFS, "Read-only file system", "/mnt/x")
+        except OSError as error:
+            raise ValueError("could not save") from error
+
+    with pytest.raises(SystemExit), one_line():
+        wrap()
+    assert capsys.readouterr().err == f"error: /mnt/x: {REFUSALS[errno.EROFS]}.\n"
+
+
+def test_a_document_nested_a_hundred_thousand_deep_is_the_files_fault(tmp_path):
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    with pytest.raises(TableError, match=r"deep\.json: not valid JSON"):
+        read_json(deep)
+    with pytest.raises(RecursionError) as caught:
+        json.loads(deep.read_text())
+    assert "nested too deep" in line_of(caught.value)
+
+
+def test_ctrl_c_ends_with_130(capsys):
+    with pytest.raises(SystemExit) as ended, one_line():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_reader_of_the_output_that_has_gone_is_no_mistake(capsys):
+    assert said(capsys, BrokenPipeError()) == ""
+
+
+def test_both_programs_end_through_this_place():
+    import flows.__main__
+    import tasks.__main__
+
+    assert tasks.__main__.one_line is flows.__main__.one_line is sys.modules["tasks.core.error_lines"].one_line

@@ -1,0 +1,59 @@
+"""Rows in processes that may die: the guilty row is named, and all others are there, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+
+import pyarrow as pa
+import pytest
+
+from tasks.core.errors import SourceError
+from tasks.core.isolation import RowLimits, map_rows
+
+LIMITS = RowLimits(seconds=1, memory_mb=256)
+NUMBERS = pa.table({"n": list(range(12)), "why": [""] * 12})
+
+
+def treacherous(batch: pa.Table) -> pa.Table:
+    """As it came, but row 3 crashes its process, row 5 wants a GB, and row 7 never ends."""
+    match batch["n"].to_pylist():
+        case [3]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case [5]:
+            bytearray(2**30)
+        case [7]:
+            while True:
+                pass
+    return batch
+
+
+def refuse(batch: pa.Table) -> pa.Table:
+    raise SourceError("seven.jpg: truncated")
+
+
+def blamed(row: pa.Table, reason: str) -> pa.Table:
+    return row.set_column(1, "why", pa.array([reason]))
+
+
+def mapped(function, workers: int) -> pa.Table:
+    batches = [NUMBERS.slice(start, 4) for start in (0, 4, 8)]
+    return pa.concat_tables(map_rows(function, batches, workers=workers, limits=LIMITS, guilty=blamed, what="numbers"))
+
+
+def test_a_row_that_crashes_hogs_or_never_ends_is_named_and_the_others_are_there():
+    result = mapped(treacherous, workers=2)
+    assert result["n"].to_pylist() == list(range(12))
+    assert {n: why for n, why in zip(*result.to_pydict().values(), strict=True) if why} == {
+        3: "crashed the decoder",
+        5: "needs more than 256 MB",
+        7: "took longer than 1 s",
+    }
+    assert multiprocessing.active_children() == [], "no worker is left"
+
+
+def test_what_the_function_raises_comes_through():
+    with pytest.raises(SourceError, match=r"^seven\.jpg: truncated$"):
+        mapped(refuse, workers=1)
+    assert multiprocessing.active_children() == []
