@@ -30,10 +30,10 @@ def is_valid(root: Path = Path()) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == state(root)
 
 
-def mark_valid(found: str, root: Path = Path()) -> None:
+def mark_valid(digest: str, root: Path = Path()) -> None:
     """Remember that the files of that `state` are valid; taken before the check, so that an edit during it counts."""
     path = root / environment.checked_params()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(found, encoding="utf-8")
+    temporary.write_text(digest, encoding="utf-8")
     os.replace(temporary, path)

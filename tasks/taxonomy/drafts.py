@@ -42,12 +42,12 @@ def draft_taxonomy(parents: Mapping[str, Iterable[str]], names: Mapping[str, str
 
 def _nearest(name: str, parents: Mapping[str, Iterable[str]], drafted: Collection[str]) -> set[str]:
     """The nearest drafted classes above `name`: what is implied by one in between that is not drafted is implied."""
-    found, waiting, seen = set(), list(parents.get(name, ())), {name}
+    nearest, waiting, seen = set(), list(parents.get(name, ())), {name}
     while waiting:
         above = waiting.pop()
         if above in drafted:
-            found.add(above)
+            nearest.add(above)
         elif above not in seen:
             seen.add(above)
             waiting += parents.get(above, ())
-    return found
+    return nearest

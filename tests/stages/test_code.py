@@ -59,7 +59,7 @@ def test_a_flow_says_the_key_when_it_plans_and_so_before_it_starts_anything(edit
         plan(home)
 
 
-def test_what_was_found_valid_is_asked_again_only_after_an_edit(edited, home):
+def test_what_is_known_to_be_valid_is_asked_again_only_after_an_edit(edited, home):
     assert checked.is_valid(home)
     assert not checked.is_valid(edited({"seed": 8}))
 
