@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Literal
 
 from flows.dvc_status import CODE, Status, read_status
 from flows.graph import Nodes, StageNode, ancestors, overlap, waves
+from tasks.core import checked
 from tasks.core.errors import PipelineError
 
 Forecast = Literal["will run", "may run", "fresh"]
@@ -40,13 +43,26 @@ class PlanRow:
 def plan(root: Path = Path(), *, until: str | None = None) -> list[PlanRow]:
     """Rows of the pipeline in `root`, upstreams first; with `until`, only that stage and what it needs.
 
-    Raises PipelineError: no DVC repository, an invalid dvc.yaml, an unknown stage.
+    Raises PipelineError: params.yaml is not valid, no DVC repository, an invalid dvc.yaml, an unknown stage.
     """
+    check_params(root)
     status = read_status(root)
     if until:
         status = replace(status, nodes=ancestors(status.nodes, until))
     check_inputs(status.nodes, root)
     return forecast(status, last_s=read_durations(root))
+
+
+def check_params(root: Path) -> None:
+    """Hold all of params.yaml against types, ranges and registries, where it or the code was edited since it last was.
+
+    In a process of its own: it imports what trains. Raises PipelineError with its one line.
+    """
+    if not (root / "tasks/commands/check.py").is_file() or checked.is_valid(root):
+        return
+    done = subprocess.run([sys.executable, "-m", "tasks", "check"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError((done.stderr.strip().splitlines() or ["tasks check failed"])[-1].removeprefix("error: "))
 
 
 def check_inputs(nodes: Nodes, root: Path) -> None:

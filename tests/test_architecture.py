@@ -43,6 +43,7 @@ FLOWS_MAY_IMPORT = (
     "tasks.core.errors",
     "tasks.core.error_lines",
     "tasks.core.fingerprint",
+    "tasks.core.checked",
 )
 
 NAMED_LIKE_THEIR_ROOM = {"export", "report", "review", "predict"}
@@ -110,7 +111,7 @@ def test_tasks_never_import_prefect_dvc_or_flows():
         assert not roots & {"prefect", "dvc", "flows"}, module_name(path)
 
 
-def test_flows_import_only_params_tracking_errors_and_fingerprints():
+def test_flows_import_only_params_their_check_tracking_errors_and_fingerprints():
     for path in sources("flows"):
         mine = {n for n in imports(path) if n.split(".")[0] == "tasks"} - {"tasks", "tasks.core"}
         strangers = {n for n in mine if not n.startswith(FLOWS_MAY_IMPORT)}

@@ -27,7 +27,12 @@ LASTING = (
     "python -m tasks serve",
     "dvc exp run",
 )
-PLACES = {"YOUR.onnx": "data/models/model.onnx", "IMAGES": "data/raw/embedded/digits/pool", "ID": "digits_coco/12"}
+PLACES = {
+    "PATH": "data/raw/embedded/digits/coco",
+    "YOUR.onnx": "data/models/model.onnx",
+    "IMAGES": "data/raw/embedded/digits/pool",
+    "ID": "digits_coco/12",
+}
 
 
 def test_the_readme_shows_commands():

@@ -69,21 +69,32 @@ def apply_recipe(name: str, params_file: Path = PARAMS_FILE, folder: Path = RECI
 
 def _apply(overlay: dict[str, Any], name: str, params_file: Path, folder: Path) -> str:
     before = params_file.read_text(encoding="utf-8")
+    after = overlaid(before, overlay, where=f"{folder / name}.yaml")
+    diff = difference(before, after, params_file, f"recipe {name}")
+    if not diff:
+        return f"params.yaml already follows recipe {name}."
+    write_text(params_file, after)
+    return diff
+
+
+def overlaid(before: str, overlay: dict[str, Any], *, where: str) -> str:
+    """The text of params.yaml with the values of `overlay` put in, its comments kept.
+
+    where: of the overlay, for messages. Raises ParamsError when the result would not be valid.
+    """
     round_trip = YAML()
     round_trip.preserve_quotes = True
     round_trip.width = 200
     document = merge(round_trip.load(before), overlay)
     buffer = io.StringIO()
     round_trip.dump(document, buffer)
-    after = buffer.getvalue()
-    parse_params(yaml.safe_load(after), where=f"{folder / name}.yaml")
-    diff = "".join(
-        difflib.unified_diff(before.splitlines(True), after.splitlines(True), str(params_file), f"recipe {name}", n=0)
-    )
-    if not diff:
-        return f"params.yaml already follows recipe {name}."
-    write_text(params_file, after)
-    return diff
+    parse_params(yaml.safe_load(buffer.getvalue()), where=where)
+    return buffer.getvalue()
+
+
+def difference(before: str, after: str, path: Path, what: str) -> str:
+    """Unified diff without context."""
+    return "".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), str(path), what, n=0))
 
 
 def command(name: Annotated[str | None, typer.Argument(help="file name under recipes/, without .yaml")] = None) -> None:

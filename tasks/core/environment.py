@@ -3,7 +3,7 @@
 TAGWRIGHT_WORKERS     processes for decoding and hashing; 0 or unset: every core
 TAGWRIGHT_DEVICE      cpu | cuda | cuda:1 | mps; unset: the best there is
 TAGWRIGHT_PROCESSES   processes of one training on this machine, one a GPU; unset: 1
-TAGWRIGHT_CACHE       folder of what is known of image files seen before; unset: .cache
+TAGWRIGHT_CACHE       folder of what is known of image files and of params.yaml; unset: .cache
 TAGWRIGHT_LOG         level of the log; unset: INFO
 """
 
@@ -37,6 +37,11 @@ def num_processes() -> int:
 def image_cache(source: str) -> Path:
     """What is known of the image files of a source; speed only, outside the graph."""
     return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "images" / f"{quote(source, safe='')}.parquet"
+
+
+def checked_params() -> Path:
+    """Which params.yaml was found valid with which code; speed only, outside the graph."""
+    return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "checked_params"
 
 
 def log_level() -> str:

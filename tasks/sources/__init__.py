@@ -5,13 +5,14 @@ keyword-only with defaults (they come from `sources.<name>` in params.yaml), acc
 and enter it below. The contract test then runs over it; give it a fixture there and its faults in the bad-input table.
 """
 
-from tasks.sources import coco, folder, openimages, otx, predictions, url_list, voc
+from tasks.sources import coco, folder, openimages, otx, predictions, url_list, voc, xml_beside
 from tasks.sources.raw import RAW_IMAGES, RawSource
 
 SOURCES = {
     "coco": coco.read,
     "openimages": openimages.read,
     "voc": voc.read,
+    "xml_beside": xml_beside.read,
     "otx": otx.read,
     "folder": folder.read,
     "url_list": url_list.read,

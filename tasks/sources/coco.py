@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ def read(
     crowd: Literal["present", "unknown", "absent"] = "present",
     min_area: float = 0.0,
     exhaustive: bool = True,
+    identify_by: Literal["id", "file_name"] = "id",
     follow_links: bool = False,
 ) -> RawSource:
     """A COCO source: every category is annotated exhaustively unless the file or `exhaustive` says otherwise.
@@ -49,6 +51,8 @@ def read(
     min_area: px²; a smaller object does not count; a pair (image, label) with only such objects is unknown, not
         absent.
     exhaustive: whether a category without annotation on an image is absent (as COCO has it) or unknown.
+    identify_by: what an image's native id is: its number in the file, or the path of its file from `root`, where each
+        split's file counts from 0 (Roboflow).
     follow_links: allow images that are symbolic links to other folders.
 
     Images without annotations are kept. LVIS: a file whose images have `neg_category_ids` is federated: those
@@ -65,6 +69,8 @@ def read(
         folder = image_folder(root, folders.get(split, folders.get(None)))
         path = existing_file(root, file, option="annotations")
         part = _part(name, path, folder, split, crowd=crowd, min_area=min_area, exhaustive=exhaustive)
+        if identify_by == "file_name":
+            part = _identified_by_path(name, root, part)
         parts.append((path, part))
         names = [uri.removeprefix(f"{folder}/") for uri in part.images["uri"].to_pylist()]
         check_links(folder, names, follow_links=follow_links)
@@ -109,6 +115,20 @@ def _part(
         num_in=[("images", len(table)), ("labels", len(states) + len(negatives) + sum(n for _, n, _ in dropped))],
         dropped=[*objects.dropped, *dropped],
     )
+
+
+def _identified_by_path(name: str, root: Path, part: RawSource) -> RawSource:
+    """The same with `<name>/<path from root>` for each image id."""
+    before = part.images["image_id"].to_pylist()
+    paths = [uri.removeprefix(f"{Path(root).as_posix()}/") for uri in part.images["uri"].to_pylist()]
+    new_of = {old: f"{name}/{path}" for old, path in zip(before, paths, strict=True)}
+    tables = {}
+    for table in ("images", "labels", "unknown", "objects"):
+        rows = getattr(part, table)
+        at = rows.schema.get_field_index("image_id")
+        ids = pa.array([new_of[old] for old in rows["image_id"].to_pylist()], pa.string())
+        tables[table] = rows.set_column(at, rows.schema.field(at), ids)
+    return replace(part, **tables)
 
 
 def _images(name: str, path: Path, instances: Instances, folder: str, split: str | None) -> pa.Table:

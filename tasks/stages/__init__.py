@@ -3,7 +3,7 @@
 To add one: `tasks/stages/NAME.py` with `run(params)`, or `run(params, item)` for a stage with `foreach`; a `NAME:`
 block in dvc.yaml, and a section of that name in params.yaml where it has settings. Its module may say
 
-    TRAINS = True       several processes may share it (TAGWRIGHT_PROCESSES); all choices are looked up before it starts
+    TRAINS = True       several processes may share it (TAGWRIGHT_PROCESSES)
     RECORDED = False    it leaves no run in MLflow
 """
 
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from types import ModuleType
 
+from tasks.core import checked
 from tasks.core.environment import num_processes
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.params import Params, load_params
@@ -25,12 +26,12 @@ def run_stage(stage: str) -> int:
     name, _, item = stage.partition("@")
     params, module = load_params(), importlib.import_module(f"tasks.stages.{name}")
     arguments = stage_arguments(name, item, module, params)
-    if getattr(module, "TRAINS", False):
-        if num_processes() > 1:
-            return run_distributed(stage, num_processes())
-        from tasks.commands.check import check_choices
+    if not checked.is_valid():  # the first stage after an edit, which is `code` where DVC runs them
+        from tasks.commands.check import check_params
 
-        check_choices(params)
+        check_params()
+    if getattr(module, "TRAINS", False) and num_processes() > 1:
+        return run_distributed(stage, num_processes())
     if not getattr(module, "RECORDED", True):
         module.run(*arguments)
         return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 import yaml
 
@@ -18,16 +19,35 @@ def draft_taxonomy(parents: Mapping[str, Iterable[str]], names: Mapping[str, str
     known = dict.fromkeys([*parents, *(p for above in parents.values() for p in above)])
     source_classes = sorted((n for n in known if n in names), key=lambda n: (names[n].casefold(), n))
     ids: dict[str, str] = {}
+    taken: set[str] = set()
+    tried: Counter[str] = Counter()
     for name in source_classes:
         slug = re.sub(r"\W+", "_", names[name].strip().casefold()).strip("_") or "label"
-        if slug in ids.values():
+        if slug in taken:
             slug += "_" + re.sub(r"\W+", "", name)
-        taken = set(ids.values())  # names of signs alone have nothing else to tell them apart
-        numbered = (f"{slug}_{n}" for n in range(2, len(source_classes) + 2))
-        ids[name] = next(s for s in (slug, *numbered) if s not in taken)
+        numbered = slug  # names of signs alone have nothing else to tell them apart
+        while numbered in taken:
+            tried[slug] += 1
+            numbered = f"{slug}_{tried[slug] + 1}"
+        ids[name] = numbered
+        taken.add(numbered)
     entries = []
     for name in source_classes:
-        implied = sorted(ids[p] for p in parents.get(name, ()) if p in ids)
+        implied = sorted({ids[p] for p in _nearest(name, parents, ids)})
         entry = {"id": ids[name], "name": names[name].strip(), "implies": implied, "from": {vocabulary: [name]}}
         entries.append({key: value for key, value in entry.items() if value})
-    return yaml.safe_dump({"labels": entries}, sort_keys=False, allow_unicode=True, width=120)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump({"labels": entries}, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _nearest(name: str, parents: Mapping[str, Iterable[str]], drafted: Collection[str]) -> set[str]:
+    """The nearest drafted classes above `name`: what is implied by one in between that is not drafted is implied."""
+    nearest, waiting, seen = set(), list(parents.get(name, ())), {name}
+    while waiting:
+        above = waiting.pop()
+        if above in drafted:
+            nearest.add(above)
+        elif above not in seen:
+            seen.add(above)
+            waiting += parents.get(above, ())
+    return nearest

@@ -72,3 +72,23 @@ def test_a_misspelt_protocol_is_told_with_the_nearest(raw):
     raw["evaluate"]["protocol"] = "voc7"
     with pytest.raises(ProtocolError, match=r"'voc7' is unknown\. Did you mean 'voc07'"):
         check_choices(parse_params(raw))
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "message"),
+    [
+        ("sources", {"kind": "cocco", "path": "x"}, r"sources\.mine: 'cocco' is unknown\. Did you mean 'coco'"),
+        ("sources", {"kind": "voc", "path": "x", "class": []}, r"sources\.mine: voc: unknown option 'class'"),
+        ("download", {"kind": "coco", "path": "x", "archive": {}}, r"download\.mine: coco: unknown option 'archive'"),
+    ],
+)
+def test_a_misspelt_kind_or_option_of_an_entry_is_told_with_its_name(raw, section, entry, message):
+    raw[section]["mine"] = entry
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {message}"):
+        check_choices(parse_params(raw))
+
+
+def test_a_set_of_embedded_data_that_nobody_makes_is_told(raw):
+    raw["make_demo"]["sets"] = {"digits": {"num_cocos": 3}}
+    with pytest.raises(ParamsError, match=r"make_demo\.sets: digits: unknown option 'num_cocos'"):
+        check_choices(parse_params(raw))

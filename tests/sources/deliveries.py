@@ -112,6 +112,18 @@ def voc(root: Path) -> dict:
     return {}
 
 
+def xml_beside(root: Path) -> dict:
+    for path, objects in {
+        "train/a": [("dog", 0), ("dog", 1), ("cat", 1)],
+        "train/b": [],
+        "valid/a": [("cat", 0)],
+    }.items():
+        touch(root / f"{path}.jpg")
+        (root / f"{path}.xml").write_text(voc_xml(*objects), encoding="utf-8")
+    touch(root / "valid/not_annotated.jpg")
+    return {"folders": {"train": "train", "val": "valid"}}
+
+
 def datumaro_document() -> dict:
     return {
         "categories": {"label": {"labels": [{"name": "cat"}, {"name": "dog"}], "label_groups": []}},
@@ -158,6 +170,7 @@ DELIVERIES: dict[str, Callable[[Path], dict]] = {
     "coco": coco,
     "openimages": openimages,
     "voc": voc,
+    "xml_beside": xml_beside,
     "otx": otx,
     "folder": folder,
     "url_list": url_list,

@@ -1,0 +1,118 @@
+"""A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml.
+
+It reads the annotation files as `ingest` will, so that what it says is what will be read; it opens no picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.commands.draft import present_classes
+from tasks.commands.recipe import difference, overlaid, read_recipe
+from tasks.core.errors import SourceError
+from tasks.core.registry import call
+from tasks.core.tables import write_text
+from tasks.params import PARAMS_FILE
+from tasks.sources import SOURCES, RawSource
+from tasks.sources.layouts import Layout, find_layout
+from tasks.sources.openimages_tables import read_hierarchy
+from tasks.taxonomy.drafts import draft_taxonomy
+
+RECIPE = "photos"
+TELL_NOTHING = {"annotations", "images", "data", "dataset", "train", "raw"}
+"""Names of folders that say nothing about what is in them."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What `init` would write. summary: lines that say what was found."""
+
+    summary: list[str]
+    params: str
+    taxonomy: str
+    taxonomy_file: Path
+
+
+def plan_project(path: Path, before: str, *, name: str = "", every: bool = False) -> Project:
+    """Project of the files at `path`.  before: text of params.yaml.  name: of the source; taken from the path when "".
+
+    every: a label for each declared class, not only for those present on an image.
+    Raises SourceError for a layout that is not known, and where nothing could be learned from it.
+    """
+    layout = find_layout(path)
+    name = name or name_of(layout.root)
+    raw = call(SOURCES, layout.kind, layout.options, where=f"sources.{name}", name=name, root=layout.root)
+    present = present_classes(raw.labels)
+    classes = {c: shown for c, shown in raw.vocabulary.items() if every or c in present}
+    if not classes:
+        raise SourceError(
+            f"{path}: {layout.what} with {raw.images.num_rows} images, but no class is present on any. "
+            "Point at annotations, or `--all-classes` for every declared class."
+        )
+    parents = {**dict.fromkeys(classes, ()), **(read_hierarchy(layout.hierarchy) if layout.hierarchy else {})}
+    file = Path(f"data/taxonomy/{name}.yaml")
+    overlay = {
+        **read_recipe(RECIPE),
+        "sources": {name: {"kind": layout.kind, "path": shown_path(layout.root), "use": "train", **layout.options}},
+        "make_demo": {"sets": {}},
+    }
+    overlay["paths"] = {**overlay.get("paths", {}), "taxonomy": file.as_posix()}
+    return Project(
+        list(summary_lines(layout, raw, present, len(classes))),
+        overlaid(before, overlay, where=f"recipes/{RECIPE}.yaml with {path}"),
+        draft_taxonomy(parents, classes, layout.kind),
+        file,
+    )
+
+
+def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels: int) -> Iterator[str]:
+    """Lines for the terminal: format, options, images by official split, classes."""
+    yield f"{layout.what} in {layout.root}"
+    yield from (f"  {key}: {value}" for key, value in layout.options.items())
+    splits = Counter(raw.images["official_split"].to_pylist())
+    parts = ", ".join(f"{count} {split}" for split, count in splits.items() if split)
+    yield f"{raw.images.num_rows} images{f' ({parts})' if parts else ', no official split'}"
+    yield f"{len(raw.vocabulary)} classes declared, {len(present)} present on an image, {num_labels} labels drafted"
+    otherwise = "absent" if raw.coverage else "unknown"
+    yield f"{raw.labels.num_rows} label rows; a class that an image does not name is {otherwise}"
+
+
+def name_of(root: Path) -> str:
+    """A source's name from its folder, or from the nearest above that says more."""
+    for part in reversed(root.resolve().parts):
+        slug = re.sub(r"[^a-z0-9]+", "_", part.lower()).strip("_")
+        if slug and slug not in TELL_NOTHING:
+            return slug
+    return "photos"
+
+
+def shown_path(root: Path) -> str:
+    """Relative to the repository where it lies inside, else absolute."""
+    whole = root.resolve()
+    return (whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole).as_posix()
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="annotation file, folder of pictures, manifest or dataset folder")],
+    name: Annotated[str, typer.Option(help="of the source; from the folder's name when left out")] = "",
+    dry_run: Annotated[bool, typer.Option(help="show what would change and write nothing")] = False,
+    all_classes: Annotated[bool, typer.Option(help="a label for every declared class, present or not")] = False,
+) -> None:
+    """A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml."""
+    before = PARAMS_FILE.read_text(encoding="utf-8")
+    project = plan_project(path, before, name=name, every=all_classes)
+    typer.echo("\n".join(project.summary))
+    if dry_run:
+        typer.echo(difference(before, project.params, PARAMS_FILE, "init"), nl=False)
+        typer.echo(f"{project.taxonomy_file} would be written:\n{project.taxonomy}", nl=False)
+        return
+    write_text(project.taxonomy_file, project.taxonomy)
+    write_text(PARAMS_FILE, project.params)
+    typer.echo(f"{project.taxonomy_file} and {PARAMS_FILE} written. Next: python -m flows run")

@@ -1,0 +1,195 @@
+"""`init`: from files as they lie to a project that runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tasks.__main__ import command_line
+from tasks.core.errors import SourceError
+from tasks.core.workspace import Workspace
+from tasks.params import load_params
+from tasks.sources import SOURCES
+from tasks.sources.layouts import find_layout, split_word
+from tests.homes import run_stages
+from tests.imports import ROOT
+from tests.sources.deliveries import DELIVERIES, coco_document, touch, write_csv, write_json
+
+KITS = ROOT.parent / "shared/data"
+needs_kits = pytest.mark.skipif(not (KITS / "coco").exists(), reason="no kits of real data")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder with the repository's params and recipes, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    return tmp_path
+
+
+def init(*arguments: str) -> str:
+    return CliRunner().invoke(command_line("init"), ["init", *arguments], catch_exceptions=False).output
+
+
+def split_counts() -> dict[str, int]:
+    """Partition -> images, after `ingest`, `map_labels`, `deduplicate` and `split` on what init wrote."""
+    params = load_params()
+    run_stages(params, "ingest", "map_labels", "deduplicate", "split")
+    partitions = Workspace(params.paths).read("splits")["partition"].to_pylist()
+    return {name: partitions.count(name) for name in sorted(set(partitions))}
+
+
+# ---------------------------------------------------------------- the kits
+
+
+@needs_kits
+def test_the_coco_kit_runs_until_the_split_without_an_edit(project):
+    output = init(str(KITS / "coco"))
+    assert "137 images (103 train, 34 val)" in output
+    assert "80 classes declared, 73 present on an image, 73 labels drafted" in output
+    params = load_params()
+    assert params.make_demo.sets == {}
+    assert params.model.backbone.options == {}  # no output stride of the digits
+    assert params.model.image_px == [224, 224]
+    assert sum(split_counts().values()) == 137
+
+
+@needs_kits
+def test_the_open_images_kit_has_its_250_images_and_five_classes(project):
+    output = init(str(KITS / "openimages"))
+    assert "250 images, no official split" in output
+    assert "5 present on an image, 5 labels drafted" in output
+    assert "288 label rows; a class that an image does not name is unknown" in output
+
+
+@needs_kits
+@pytest.mark.parametrize("count", ["508 images (371 train, 105 val, 32 test)", "5 classes declared, 5 present"])
+def test_a_roboflow_export_with_xml_beside_pictures_keeps_its_splits(project, count):
+    with tarfile.open(KITS / "aerial_maritime/aerial_maritime_tiled.tar") as archive:
+        archive.extractall(project / "maritime", filter="data")
+    assert count in init("maritime", "--dry-run")
+
+
+# ---------------------------------------------------------------- what it writes
+
+
+def test_a_dry_run_shows_the_difference_and_writes_nothing(project):
+    DELIVERIES["coco"](project / "pets")
+    before = (project / "params.yaml").read_bytes()
+    output = init("pets", "--dry-run")
+    assert "+  pets:" in output
+    assert "data/taxonomy/pets.yaml would be written" in output
+    assert (project / "params.yaml").read_bytes() == before
+    assert not (project / "data").exists()
+
+
+def test_comments_of_params_yaml_stay(project):
+    DELIVERIES["coco"](project / "pets")
+    init("pets", "--name", "mine")
+    after = (project / "params.yaml").read_text(encoding="utf-8")
+    assert "# 9/1, as in the album pipeline" in after
+    assert list(yaml.safe_load(after)["sources"]) == ["mine"]
+
+
+def test_classes_that_are_not_present_are_drafted_on_demand_only(project):
+    DELIVERIES["coco"](project / "pets")
+    init("pets")
+    drafted = yaml.safe_load(Path("data/taxonomy/pets.yaml").read_text(encoding="utf-8"))["labels"]
+    assert [label["id"] for label in drafted] == ["cat", "dog"]
+    init("pets", "--all-classes")
+    drafted = yaml.safe_load(Path("data/taxonomy/pets.yaml").read_text(encoding="utf-8"))["labels"]
+    assert [label["id"] for label in drafted] == ["cat", "dog", "toothbrush"]
+
+
+def test_files_without_a_present_class_are_refused_and_change_nothing(project):
+    write_json(project / "pets/instances.json", {**coco_document(), "annotations": []})
+    touch(project / "pets/a.jpg")
+    before = (project / "params.yaml").read_bytes()
+    with pytest.raises(SourceError, match="COCO JSON with 3 images, but no class is present on any"):
+        init("pets")
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_what_nobody_knows_is_told_with_the_layouts_that_are_known(project):
+    (project / "notes.txt").write_text("cat", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"notes\.txt: no layout that is known\. Known: COCO JSON.*; Pascal VOC"):
+        init("notes.txt")
+
+
+# ---------------------------------------------------------------- layouts
+
+
+def roboflow_coco(root: Path) -> None:
+    for split in ("train", "valid", "test"):
+        write_json(root / split / "_annotations.coco.json", coco_document())
+        touch(*(root / split / f"{name}.jpg" for name in "abc"))
+
+
+def voc_with_pictures(root: Path) -> None:
+    DELIVERIES["voc"](root / "VOCdevkit/VOC2007")
+    touch(*(root / f"VOCdevkit/VOC2007/JPEGImages/{name}.jpg" for name in ("001", "002", "003")))
+
+
+def a_folder_a_label(root: Path) -> None:
+    touch(root / "cat/1.jpg", root / "dog/2.jpg")
+
+
+def a_manifest(root: Path) -> None:
+    write_csv(root / "list.csv", ("image", "present"), ("1.jpg", "cat"))
+    touch(root / "1.jpg")
+
+
+LAYOUTS = {
+    "a COCO folder": (DELIVERIES["coco"], "coco", 3),
+    "Roboflow's COCO export, each file from the same ids": (roboflow_coco, "coco", 9),
+    "a VOCdevkit": (voc_with_pictures, "voc", 3),
+    "VOC's XML beside pictures": (DELIVERIES["xml_beside"], "xml_beside", 3),
+    "Datumaro JSON": (DELIVERIES["otx"], "otx", 2),
+    "a folder a label": (a_folder_a_label, "folder", 2),
+    "a manifest": (a_manifest, "folder", 1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_recognised_and_its_reader_reads_all_of_it(tmp_path, layout):
+    write, kind, num_images = LAYOUTS[layout]
+    write(tmp_path)
+    layout = find_layout(tmp_path)
+    raw = SOURCES[kind]("pets", layout.root, **layout.options)
+    assert (layout.kind, raw.images.num_rows) == (kind, num_images)
+    assert all(Path(uri).is_file() for uri in raw.images["uri"].to_pylist()) or kind == "otx"
+
+
+def test_an_annotation_file_alone_finds_the_pictures_beside_its_folder(tmp_path):
+    DELIVERIES["coco"](tmp_path)
+    layout = find_layout(tmp_path / "annotations/instances.json")
+    assert layout.root == tmp_path
+    assert layout.options == {"annotations": "annotations/instances.json", "images": "images"}
+
+
+def test_two_files_of_which_none_names_a_split_are_refused(tmp_path):
+    for name in ("one.json", "two.json"):
+        write_json(tmp_path / name, coco_document())
+    with pytest.raises(SourceError, match=r"2 annotation files that name no split each: one\.json, two\.json"):
+        find_layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("instances_val2017", "val"), ("valid", "val"), ("TEST", "test"), ("train-annotations", "train"), ("all", None)],
+)
+def test_the_split_is_read_from_a_name(name, split):
+    assert split_word(name) == split
+
+
+def test_json_that_is_cut_off_is_no_layout(tmp_path):
+    (tmp_path / "instances.json").write_text(json.dumps(coco_document())[:100], encoding="utf-8")
+    with pytest.raises(SourceError, match="no layout that is known"):
+        find_layout(tmp_path)
