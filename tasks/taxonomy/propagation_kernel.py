@@ -1,7 +1,17 @@
 """The compiled part of `propagation.py`, whose docstring states the rules: arrays in, arrays out.
 
-R rows, C labels. A few images at a time: evidence about their pairs is collected as bits (`_read_rows`, `_read_marks`,
-`_follow_edges`, `_follow_exhaustive_children`), then written out (`_write`).
+R rows, C labels. Image by image: evidence about its pairs is collected as bits (`_read_rows`, `_read_marks`, `_imply`,
+`_pass_unknown_on`, `_deny_by_children`), then `resolve` writes out the states that follow. The evidence, where n counts
+the columns of which the image has any:
+
+    bits        uint8 (C,), the evidence
+    touched     int32 (C,), the columns with any, of which the first n are in use
+    best        int64 (2, C), the row that stays for each state: the surest, then the most trusted
+    num_rows    int64 (C,)
+    implied     float32 (2, C), confidence of each implied state
+
+Inside the loop over images arrays are handed over one by one: those in a tuple would have their references counted for
+every image, which takes a quarter more time.
 """
 
 from __future__ import annotations
@@ -18,7 +28,6 @@ CONTRADICTION_KINDS = ("rows disagree", "row against implication", "implications
 # Evidence about a pair, as bits.
 _PRESENT, _ABSENT, _IMPLIED_PRESENT, _IMPLIED_ABSENT, _MARKED_UNKNOWN, _BY_CHILDREN = 1, 2, 4, 8, 16, 32
 _OWN = _PRESENT | _ABSENT
-_IMAGES_AT_ONCE = 4  # handing a tuple of arrays to a compiled function costs as much as the work on one image
 
 
 class Rows(NamedTuple):
@@ -60,17 +69,6 @@ class Graph(NamedTuple):
     children: Edges
 
 
-class _Evidence(NamedTuple):
-    """What is known of the labels of K images at hand; cleared after them."""
-
-    bits: np.ndarray  # uint8 (K, C)
-    touched: np.ndarray  # int32 (K, C), columns with any bit
-    num_touched: np.ndarray  # int64 (K,), how many of them are in use
-    best: np.ndarray  # int64 (2, K, C), the row that stays for each state: the surest, then the most trusted
-    num_rows: np.ndarray  # int64 (K, C)
-    implied_confidence: np.ndarray  # float32 (2, K, C), of each state
-
-
 class Resolved(NamedTuple):
     """Rows that stay, unknown pairs (image, label), and contradictions (image, label, kind, rows); by image, label."""
 
@@ -95,37 +93,65 @@ def counting_sort(image, next_slot):
 @numba.njit(cache=True, nogil=True)
 def resolve(rows, marks, graph, num_labels, num_origins):
     """`Resolved` of a batch of images, counted within the batch, by the rules of `propagation.py`."""
-    num_images = len(rows.starts) - 1
-    resolved = _buffers(num_images * num_labels)
-    evidence = _Evidence(
-        np.zeros((_IMAGES_AT_ONCE, num_labels), np.uint8),
-        np.empty((_IMAGES_AT_ONCE, num_labels), np.int32),
-        np.zeros(_IMAGES_AT_ONCE, np.int64),
-        np.empty((2, _IMAGES_AT_ONCE, num_labels), np.int64),
-        np.zeros((_IMAGES_AT_ONCE, num_labels), np.int64),
-        np.zeros((2, _IMAGES_AT_ONCE, num_labels), np.float32),
+    order, starts, label, state, confidence, origin = rows
+    mark_order, mark_starts, marked_label = marks
+    presence, absence, unknown_edges, exhaustive, children = graph
+    presence_starts, presence_targets = presence
+    absence_starts, absence_targets = absence
+    unknown_starts, unknown_targets = unknown_edges
+    child_starts, child = children
+    bits = np.zeros(num_labels, np.uint8)
+    touched = np.empty(num_labels, np.int32)
+    best = np.empty((2, num_labels), np.int64)
+    num_rows = np.zeros(num_labels, np.int64)
+    implied = np.zeros((2, num_labels), np.float32)
+
+    num_images = len(starts) - 1
+    out_image, out_label, out_state, out_confidence, out_origin, unknown, contradictions = _buffers(
+        num_images * num_labels
     )
     num_out = num_unknown = num_contradictions = 0
-    for first in range(0, num_images, _IMAGES_AT_ONCE):
-        num = min(_IMAGES_AT_ONCE, num_images - first)
-        _read_rows(first, num, rows, evidence)
-        _read_marks(first, num, marks, evidence)
-        _follow_edges(num, rows.confidence, graph, evidence)
-        _follow_exhaustive_children(num, rows.confidence, graph, evidence)
-        for i in range(num):
-            _sort(evidence.touched[i, : evidence.num_touched[i]])
-        num_out, num_unknown, num_contradictions = _write(
-            first, num, rows, evidence, num_origins, resolved, num_out, num_unknown, num_contradictions
-        )
-        _clear(num, evidence)
+    for image in range(num_images):
+        own = order[starts[image] : starts[image + 1]]
+        n = _read_rows(own, label, state, confidence, origin, bits, touched, best, num_rows)
+        n = _read_marks(mark_order[mark_starts[image] : mark_starts[image + 1]], marked_label, bits, touched, n)
+        # Edges lead to all that follows, so only the columns touched so far imply others.
+        m = n
+        n = _imply(PRESENT, presence_starts, presence_targets, m, n, confidence, bits, touched, best, implied)
+        n = _imply(ABSENT, absence_starts, absence_targets, m, n, confidence, bits, touched, best, implied)
+        n = _pass_unknown_on(unknown_starts, unknown_targets, m, n, bits, touched)
+        if n > 0:
+            n = _deny_by_children(exhaustive, child_starts, child, n, confidence, bits, touched, best, implied)
+        _sort(touched[:n])
+        for k in range(n):
+            c = touched[k]
+            s = _state_of(bits[c])
+            if s == UNKNOWN_STATE:
+                unknown[num_unknown, 0], unknown[num_unknown, 1] = image, c
+                num_unknown += 1
+            else:
+                out_image[num_out], out_label[num_out], out_state[num_out] = image, c, s
+                if bits[c] & _OWN in (_PRESENT, _ABSENT):
+                    out_confidence[num_out], out_origin[num_out] = confidence[best[s, c]], origin[best[s, c]]
+                else:
+                    rule = 1 if bits[c] & _BY_CHILDREN else 0  # position in RULES, whose origins follow the rows'
+                    out_confidence[num_out], out_origin[num_out] = implied[s, c], num_origins + rule
+                num_out += 1
+            kind = _contradiction(bits[c])
+            if kind >= 0:
+                contradictions[num_contradictions, 0], contradictions[num_contradictions, 1] = image, c
+                contradictions[num_contradictions, 2], contradictions[num_contradictions, 3] = kind, num_rows[c]
+                num_contradictions += 1
+            bits[c], num_rows[c] = 0, 0
+            implied[PRESENT, c] = implied[ABSENT, c] = 0
     return Resolved(
-        resolved.image[:num_out].copy(),
-        resolved.label[:num_out].copy(),
-        resolved.state[:num_out].copy(),
-        resolved.confidence[:num_out].copy(),
-        resolved.origin[:num_out].copy(),
-        resolved.unknown[:num_unknown].copy(),
-        resolved.contradictions[:num_contradictions].copy(),
+        out_image[:num_out].copy(),
+        out_label[:num_out].copy(),
+        out_state[:num_out].copy(),
+        out_confidence[:num_out].copy(),
+        out_origin[:num_out].copy(),
+        unknown[:num_unknown].copy(),
+        contradictions[:num_contradictions].copy(),
     )
 
 
@@ -142,36 +168,33 @@ def _buffers(num_pairs):
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def _add(i, c, bit, bits, touched, n):
-    """Set `bit` of column c of the i-th image at hand; returns how many of its columns are touched."""
-    if bits[i, c] == 0:
-        touched[i, n] = c
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _add(c, bit, bits, touched, n):
+    """Set `bit` of column c; returns how many columns are touched."""
+    if bits[c] == 0:
+        touched[n] = c
         n += 1
-    bits[i, c] |= bit
+    bits[c] |= bit
     return n
 
 
-@numba.njit(cache=True, nogil=True)
-def _read_rows(first, num, rows, evidence):
-    """Evidence of the images' own rows."""
-    bits, touched, best = evidence.bits, evidence.touched, evidence.best
-    for i in range(num):
-        n = 0
-        for k in range(rows.starts[first + i], rows.starts[first + i + 1]):
-            row = rows.order[k]
-            c, state = rows.label[row], rows.state[row]
-            if c < 0:
-                continue
-            bit = _PRESENT if state == PRESENT else _ABSENT
-            if not bits[i, c] & bit or _precedes(row, best[state, i, c], rows.confidence, rows.origin):
-                best[state, i, c] = row
-            evidence.num_rows[i, c] += 1
-            n = _add(i, c, bit, bits, touched, n)
-        evidence.num_touched[i] = n
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _read_rows(own, label, state, confidence, origin, bits, touched, best, num_rows):
+    """Evidence of the image's rows, whose numbers are `own`; returns how many columns are touched."""
+    n = 0
+    for row in own:
+        c, s = label[row], state[row]
+        if c < 0:
+            continue
+        bit = _PRESENT if s == PRESENT else _ABSENT
+        if not bits[c] & bit or _precedes(row, best[s, c], confidence, origin):
+            best[s, c] = row
+        num_rows[c] += 1
+        n = _add(c, bit, bits, touched, n)
+    return n
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def _precedes(row, other, confidence, origin):
     """Whether `row` is surer than `other`, or as sure and of a more trusted origin."""
     if confidence[row] == confidence[other]:
@@ -179,65 +202,59 @@ def _precedes(row, other, confidence, origin):
     return confidence[row] > confidence[other]
 
 
-@numba.njit(cache=True, nogil=True)
-def _read_marks(first, num, marks, evidence):
-    """Evidence of the pairs that are marked unknown."""
-    for i in range(num):
-        n = evidence.num_touched[i]
-        for k in range(marks.starts[first + i], marks.starts[first + i + 1]):
-            n = _add(i, marks.label[marks.order[k]], _MARKED_UNKNOWN, evidence.bits, evidence.touched, n)
-        evidence.num_touched[i] = n
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _read_marks(own, label, bits, touched, n):
+    """Evidence of the image's pairs that are marked unknown."""
+    for mark in own:
+        n = _add(label[mark], _MARKED_UNKNOWN, bits, touched, n)
+    return n
 
 
-@numba.njit(cache=True, nogil=True)
-def _follow_edges(num, confidence, graph, evidence):
-    """What the pairs touched so far imply. Edges lead to all that follows, so what is added implies nothing more."""
-    bits, touched, best, implied = evidence.bits, evidence.touched, evidence.best, evidence.implied_confidence
-    for i in range(num):
-        n = evidence.num_touched[i]
-        for k in range(n):  # n is read once
-            c = touched[i, k]
-            own = bits[i, c] & _OWN
-            if own == _PRESENT:
-                sure = confidence[best[PRESENT, i, c]]
-                for e in range(graph.presence.starts[c], graph.presence.starts[c + 1]):
-                    target = graph.presence.targets[e]
-                    n = _add(i, target, _IMPLIED_PRESENT, bits, touched, n)
-                    implied[PRESENT, i, target] = max(implied[PRESENT, i, target], sure)
-            elif own == _ABSENT:
-                sure = confidence[best[ABSENT, i, c]]
-                for e in range(graph.absence.starts[c], graph.absence.starts[c + 1]):
-                    target = graph.absence.targets[e]
-                    n = _add(i, target, _IMPLIED_ABSENT, bits, touched, n)
-                    implied[ABSENT, i, target] = max(implied[ABSENT, i, target], sure)
-            else:
-                for e in range(graph.unknown.starts[c], graph.unknown.starts[c + 1]):
-                    n = _add(i, graph.unknown.targets[e], _MARKED_UNKNOWN, bits, touched, n)
-        evidence.num_touched[i] = n
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _imply(state, starts, targets, m, n, confidence, bits, touched, best, implied):
+    """What follows where the own rows of the first m touched columns agree on `state`, as sure as the best of them."""
+    own = _PRESENT if state == PRESENT else _ABSENT
+    bit = _IMPLIED_PRESENT if state == PRESENT else _IMPLIED_ABSENT
+    for k in range(m):
+        c = touched[k]
+        if bits[c] & _OWN == own:
+            sure = confidence[best[state, c]]
+            for e in range(starts[c], starts[c + 1]):
+                n = _add(targets[e], bit, bits, touched, n)
+                implied[state, targets[e]] = max(implied[state, targets[e]], sure)
+    return n
 
 
-@numba.njit(cache=True, nogil=True)
-def _follow_exhaustive_children(num, confidence, graph, evidence):
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _pass_unknown_on(starts, targets, m, n, bits, touched):
+    """What else is unknown where one of the first m touched columns has no row, or rows that disagree."""
+    for k in range(m):
+        c = touched[k]
+        if bits[c] & _OWN not in (_PRESENT, _ABSENT):
+            for e in range(starts[c], starts[c + 1]):
+                n = _add(targets[e], _MARKED_UNKNOWN, bits, touched, n)
+    return n
+
+
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _deny_by_children(exhaustive, starts, children, n, confidence, bits, touched, best, implied):
     """Labels whose exhaustive children are all absent are absent, as sure as the least sure child."""
-    bits, best, implied = evidence.bits, evidence.best, evidence.implied_confidence
-    for i in range(num):
-        n = evidence.num_touched[i]
-        for k in range(len(graph.exhaustive)):
-            all_absent = True
-            least = np.float32(1)
-            for e in range(graph.children.starts[k], graph.children.starts[k + 1]):
-                child = graph.children.targets[e]
-                if _state_of(bits[i, child]) != ABSENT:
-                    all_absent = False
-                    break
-                by_row = bits[i, child] & _ABSENT
-                least = min(least, confidence[best[ABSENT, i, child]] if by_row else implied[ABSENT, i, child])
-            if all_absent:
-                c = graph.exhaustive[k]
-                bit = _IMPLIED_ABSENT if bits[i, c] & _IMPLIED_ABSENT else _IMPLIED_ABSENT | _BY_CHILDREN
-                n = _add(i, c, bit, bits, evidence.touched, n)
-                implied[ABSENT, i, c] = max(implied[ABSENT, i, c], least)
-        evidence.num_touched[i] = n
+    for k in range(len(exhaustive)):
+        all_absent = True
+        least = np.float32(1)
+        for e in range(starts[k], starts[k + 1]):
+            child = children[e]
+            if _state_of(bits[child]) != ABSENT:
+                all_absent = False
+                break
+            least = min(least, confidence[best[ABSENT, child]] if bits[child] & _ABSENT else implied[ABSENT, child])
+        if all_absent:
+            c = exhaustive[k]
+            n = _add(
+                c, _IMPLIED_ABSENT if bits[c] & _IMPLIED_ABSENT else _IMPLIED_ABSENT | _BY_CHILDREN, bits, touched, n
+            )
+            implied[ABSENT, c] = max(implied[ABSENT, c], least)
+    return n
 
 
 @numba.njit(cache=True, nogil=True)
@@ -281,45 +298,3 @@ def _sort(values):
             values[slot] = values[slot - 1]
             slot -= 1
         values[slot] = value
-
-
-@numba.njit(cache=True, nogil=True)
-def _write(first, num, rows, evidence, num_origins, resolved, num_out, num_unknown, num_contradictions):
-    """A row for each known pair, its best one or one that a rule makes; the unknown pairs; the contradictions.
-
-    num_out, num_unknown, num_contradictions: how many are written so far; returned as they are after these images.
-    """
-    bits, best, implied = evidence.bits, evidence.best, evidence.implied_confidence
-    for i in range(num):
-        for k in range(evidence.num_touched[i]):
-            c = evidence.touched[i, k]
-            own, state, kind = bits[i, c] & _OWN, _state_of(bits[i, c]), _contradiction(bits[i, c])
-            if state == UNKNOWN_STATE:
-                resolved.unknown[num_unknown, 0], resolved.unknown[num_unknown, 1] = first + i, c
-                num_unknown += 1
-            else:
-                resolved.image[num_out], resolved.label[num_out], resolved.state[num_out] = first + i, c, state
-                if own in (_PRESENT, _ABSENT):
-                    row = best[state, i, c]
-                    resolved.confidence[num_out], resolved.origin[num_out] = rows.confidence[row], rows.origin[row]
-                else:
-                    rule = 1 if bits[i, c] & _BY_CHILDREN else 0  # position in RULES, whose origins follow the rows'
-                    resolved.confidence[num_out], resolved.origin[num_out] = implied[state, i, c], num_origins + rule
-                num_out += 1
-            if kind >= 0:
-                resolved.contradictions[num_contradictions, 0] = first + i
-                resolved.contradictions[num_contradictions, 1] = c
-                resolved.contradictions[num_contradictions, 2] = kind
-                resolved.contradictions[num_contradictions, 3] = evidence.num_rows[i, c]
-                num_contradictions += 1
-    return num_out, num_unknown, num_contradictions
-
-
-@numba.njit(cache=True, nogil=True)
-def _clear(num, evidence):
-    for i in range(num):
-        for k in range(evidence.num_touched[i]):
-            c = evidence.touched[i, k]
-            evidence.bits[i, c], evidence.num_rows[i, c] = 0, 0
-            evidence.implied_confidence[PRESENT, i, c] = evidence.implied_confidence[ABSENT, i, c] = 0
-        evidence.num_touched[i] = 0
