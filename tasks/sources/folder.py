@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.tables import ABSENT, UNKNOWN
-from tasks.sources.files import check_links, csv_records, existing_file, image_folder, image_uri
+from tasks.sources.files import check_links, csv_records, existing_file, image_folder, image_uri, names_on_disk
 from tasks.sources.raw import RawSource, first_duplicate, images_table, labels_table, unknown_table
 
 
@@ -72,13 +72,17 @@ def read(
     if (twice := first_duplicate([row.image for row in rows])) is not None:
         where = [row.where for row in rows if row.image == twice]
         raise SourceError(f"{where[1]}: image {twice!r} is listed a second time (first: {where[0]}). Join the rows.")
-    uris = [image_uri(folder, row.image, where=row.where) for row in rows]
-    check_links(folder, [row.image for row in rows], follow_links=follow_links)
+    for row in rows:
+        image_uri(folder, row.image, where=row.where)
+    names = (
+        names_on_disk(folder, [[row.image] for row in rows], where=manifest) if manifest else [r.image for r in rows]
+    )
+    check_links(folder, names, follow_links=follow_links)
 
     table = images_table(
         name,
         [row.image for row in rows],
-        uris,
+        [image_uri(folder, name, where=folder) for name in names],
         licence=[row.licence for row in rows],
         attribution=[row.attribution for row in rows],
         official_split=[row.split for row in rows],

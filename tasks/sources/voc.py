@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import PRESENT
-from tasks.sources.files import check_links, existing_file, image_folder, image_uri
+from tasks.sources.files import check_links, existing_file, image_folder, image_uri, names_on_disk
 from tasks.sources.raw import (
     ObjectPairs,
     RawSource,
@@ -74,8 +74,9 @@ def read(
     folder = image_folder(root, images)
     ids, official, missing = _listed_ids(root, root / lists, root / annotations, splits)
     files = [read_annotation(root / annotations / f"{image_id}.xml") for image_id in ids]
-    # Annotation tools write all sorts of paths into the file name; it counts where it only adds the extension.
-    names = [f.file_name if Path(f.file_name).stem == i else f"{i}.jpg" for i, f in zip(ids, files, strict=True)]
+    names = names_on_disk(
+        folder, [_names(i, f) for i, f in zip(ids, files, strict=True)], where=str(root / annotations)
+    )
     uris = [image_uri(folder, file, where=f"{root / annotations}/{i}.xml") for i, file in zip(ids, names, strict=True)]
     check_links(folder, names, follow_links=follow_links)
 
@@ -93,6 +94,13 @@ def read(
         num_in=[("images", len(ids) + missing), ("labels", sum(len(f.objects) for f in files))],
         dropped=[row for row in dropped if row[1]],
     )
+
+
+def _names(image_id: str, annotation: Annotation) -> list[str]:
+    """What an image's file may be called. Tools write all sorts of paths into the file name, and some no extension."""
+    adds_the_extension = Path(annotation.file_name).stem == image_id and Path(annotation.file_name).suffix
+    own = [annotation.file_name] if adds_the_extension else [f"{image_id}.jpg"]
+    return [*own, image_id, *([annotation.file_name] if annotation.file_name else [])]
 
 
 def _sizes(images: pa.Table, classes: Sequence[str], files: Sequence[Annotation]) -> pa.Table:
