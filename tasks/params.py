@@ -43,6 +43,7 @@ class Paths(Section):
     deduplicated: Path
     duplicates_report: Path
     splits: Path
+    folds: Path
     shards: Path
     pretrained: Path
     start: Path
@@ -108,6 +109,7 @@ class MakeDemo(Section):
 class Ingest(Section):
     max_pixels: Count
     animated: Literal["first_frame", "quarantine"]
+    min_usable_share: Fraction
 
 
 class MapLabels(Section):
@@ -118,6 +120,7 @@ class MapLabels(Section):
 
 class Deduplicate(Section):
     radius: Annotated[int, Field(ge=0, le=16)]
+    resolve: Literal["exact", "near"]
     conflict: Literal["unknown", "present", "majority"]
 
 

@@ -32,7 +32,8 @@ from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.split_words import official_split
 
 _FORMATS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
-_NUMBER = re.compile(r"0*([0-9]+)(?:\.0+)?")
+_FLOAT = re.compile(r"([0-9]+)\.0+")
+_NUMBER = re.compile(r"0*([0-9]+)")
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 
 
@@ -99,6 +100,8 @@ class PictureNames:
         """The key of the picture that `name` means, Ambiguous, or None."""
         if (exact := self._literal.get(name)) is not None:
             return exact if isinstance(exact, str) else Ambiguous(tuple(sorted(exact)))
+        if whole := _FLOAT.fullmatch(name):
+            return self.find(whole.group(1))
         wanted = _parts(name)
         if not wanted.parts:
             return None

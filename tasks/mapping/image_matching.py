@@ -42,7 +42,7 @@ def match_images(labels: pa.Table, images: pa.Table) -> Matched:
         source, _, name = image_id.partition("/")
         if source not in names:
             names[source] = _names_of(source, images)
-        found.append(names[source].find(name))
+        found.append(name if name in known and name.startswith(f"{source}/") else names[source].find(name))
     matched = [match if isinstance(match, str) else None for match in found]
     lost = {
         image_id: SEVERAL if isinstance(match, Ambiguous) else NOT_LISTED

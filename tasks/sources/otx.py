@@ -11,6 +11,7 @@ run twice in one process, lists every image twice; both kinds of repetition are 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -216,11 +217,15 @@ def _class_at(path: Path, where: str, classes: Sequence[str], index: int) -> str
 
 
 def write_datumaro(path: Path, data: LabelledImages) -> None:
-    """Write the JSON that OTX reads as multi-label. An item's id is its path without extension, so that ids differ."""
+    """Write the JSON that OTX reads as multi-label. An item's id is its path without extension.
+
+    Where two paths differ in their extension alone, it is the path itself.
+    """
     index = {label: j for j, label in enumerate(data.classes)}
+    stems = Counter(PurePosixPath(image).with_suffix("").as_posix() for image, _ in data.images)
     items = [
         {
-            "id": PurePosixPath(image).with_suffix("").as_posix(),
+            "id": stem if stems[stem := PurePosixPath(image).with_suffix("").as_posix()] == 1 else image,
             "image": {"path": image},
             "annotations": [
                 {"id": number, "type": "label", "group": 0, "label_id": index[label]}

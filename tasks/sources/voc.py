@@ -9,6 +9,8 @@ Format: Everingham et al., "The PASCAL Visual Object Classes Challenge 2007/2012
 
 from __future__ import annotations
 
+import codecs
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +39,11 @@ VOC_CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 DIFFICULT = 1
+STATE_COLUMN = re.compile(r"\s+(-1|0|1)$")
+ENCODINGS = {"ansi": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "unicode": "utf-16"}
+"""What a declared encoding is read as: names that Python lacks, and the larger set that holds a smaller one."""
+MARKS = {"1": True, "true": True, "0": False, "false": False, "": False, "unspecified": False}
+"""`difficult` in lower case; tools that do not ask write `Unspecified`."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +189,14 @@ def _splits(root: Path, lists: Path, splits: dict[str, str] | None) -> dict[str,
 
 
 def _read_list(path: Path) -> list[str]:
-    """First word of each line: plain lists hold an id a line, class lists an id and 1, -1 or 0."""
+    """Ids of a list: the whole line, which may be quoted, or what stands before the 1, -1 or 0 of a class list."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error.reason}). Fetch it again.") from error
-    ids = [line.split()[0] for line in lines if line.strip()]
+    states = all(STATE_COLUMN.search(line) for line in lines)
+    ids = [STATE_COLUMN.sub("", line) if states else line for line in lines]
+    ids = [i[1:-1] if len(i) > 2 and i[0] == i[-1] == '"' else i for i in ids]
     if not ids:
         raise SourceError(f"{path}: empty file. Fetch it again.")
     for image_id in ids:
@@ -204,26 +213,44 @@ def read_annotation(path: Path) -> Annotation:
     Raises SourceError when it does not parse, declares entities (none of VOC's files does: they serve to exhaust
     memory or to read other files), or holds an object without a name.
     """
-    data = path.read_bytes()
-    if b"<!ENTITY" in data:
+    text = _xml_text(path)
+    if "<!ENTITY" in text:
         raise SourceError(f"{path}: refused: it declares XML entities. Fetch it from a source you trust.")
     try:
-        tree = ElementTree.fromstring(data)
+        tree = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise SourceError(f"{path}: not valid XML ({error}). Fetch it again.") from error
     objects, areas = [], []
     for number, node in enumerate(tree.findall("object"), start=1):
         label = (node.findtext("name") or "").strip()
         mark = (node.findtext("difficult") or "0").strip()
-        if not label or mark not in ("0", "1"):
+        if not label or mark.lower() not in MARKS:
             raise SourceError(
                 f"{path}: object {number}: name is {label!r}, difficult is {mark!r}; expected a name and 0 or 1."
             )
-        objects.append((label, mark == "1"))
+        objects.append((label, MARKS[mark.lower()]))
         areas.append(_area(node.find("bndbox")))
     owner = [tree.findtext("owner/name"), tree.findtext("owner/flickrid")]
     credit = ", ".join(text.strip() for text in owner if text and text.strip() not in ("", "?"))
     return Annotation(objects, areas, (tree.findtext("filename") or "").strip(), credit or None)
+
+
+def _xml_text(path: Path) -> str:
+    """The text of an XML file by its byte-order mark or its declaration, without the declaration; UTF-8 by default."""
+    data = path.read_bytes()
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']+)["']""", data)
+    encoding = declared.group(1).decode("ascii", "replace").lower() if declared else "utf-8"
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif data.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    try:
+        text = data.decode(ENCODINGS.get(encoding, encoding))
+    except LookupError as error:
+        raise SourceError(f"{path}: encoding {encoding!r} is unknown. Save the file as UTF-8.") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not valid XML: no {encoding} text ({error.reason}). Save it as UTF-8.") from error
+    return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
 def _area(box: ElementTree.Element | None) -> float:
