@@ -78,14 +78,16 @@ def duplicate_groups(image_ids: Column, sha256: Column, phash: Column, *, radius
 
 
 def equal_bytes(groups: pa.Table, images: pa.Table) -> pa.Table:
-    """GROUPS of images whose bytes are equal, finer than `groups`: what is only alike is told apart.
+    """GROUPS of images whose bytes are equal, finer than `groups`: what is only alike is told apart. Named as there.
 
     images: image_id and sha256; null is like nothing else.
     """
     at = pc.index_in(groups["image_id"], value_set=images["image_id"].combine_chunks())
     contents = images["sha256"].combine_chunks().take(at.combine_chunks())
     named = pc.if_else(pc.is_valid(contents), contents, groups["image_id"].combine_chunks())
-    return pa.table({"image_id": groups["image_id"], "group_id": named}, schema=GROUPS)
+    frame = pl.DataFrame({"image_id": pl.from_arrow(groups["image_id"]), "content": pl.from_arrow(named)})
+    named_after = frame.select("image_id", group_id=pl.col("image_id").min().over("content"))
+    return conform(named_after.to_arrow(), GROUPS, where="equal bytes")
 
 
 def _valid_rows(column: pa.ChunkedArray) -> np.ndarray:
