@@ -43,6 +43,7 @@ class Paths(Section):
     deduplicated: Path
     duplicates_report: Path
     splits: Path
+    folds: Path
     shards: Path
     pretrained: Path
     start: Path
@@ -110,6 +111,7 @@ class Ingest(Section):
     max_seconds: Annotated[int, Field(ge=1, le=3600)]
     max_memory_mb: Annotated[int, Field(ge=64)]
     animated: Literal["first_frame", "quarantine"]
+    min_usable_share: Fraction
 
 
 class MapLabels(Section):
@@ -120,6 +122,7 @@ class MapLabels(Section):
 
 class Deduplicate(Section):
     radius: Annotated[int, Field(ge=0, le=16)]
+    resolve: Literal["exact", "near"]
     conflict: Literal["unknown", "present", "majority"]
 
 

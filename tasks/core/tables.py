@@ -115,6 +115,13 @@ SPLITS = pa.schema(
         pa.field("fold", pa.int16(), nullable=False),  # [0, num_folds); -1 for official test, pretrain and pool images
     ]
 )
+FOLDS = pa.schema(  # the fold of every picture that was ever drawn, those that are away at present included
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),  # by which it is known again; null: by its image id
+        pa.field("fold", pa.int16(), nullable=False),  # [0, num_folds)
+    ]
+)
 TRUTH = pa.schema(  # planted label errors of the embedded data; read only where cleaning is scored
     [
         pa.field("image_id", pa.string(), nullable=False),

@@ -77,6 +77,7 @@ CATALOGUE: dict[str, Table | Json] = {
     "deduplicated.unknown": Table("deduplicated", "unknown.parquet", tables.UNKNOWN, PAIR),
     "duplicates_report": Json("duplicates_report"),
     "splits": Table("splits", "", tables.SPLITS),
+    "folds": Table("folds", "", tables.FOLDS, ("image_id", "sha256")),
     "cleaned.labels": Table("cleaned", "labels.parquet", tables.LABELS),
     "cleaned.unknown": Table("cleaned", "unknown.parquet", tables.UNKNOWN),
     "cleaned.changes": Table("cleaned", "changes.parquet", tables.CHANGES),

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -163,18 +164,26 @@ def _misnamed(location: str, decoded: Decoded) -> list[str]:
 # ---------------------------------------------------------------- what was found
 
 
-def quarantine_reasons(images: pa.Table) -> dict[str, int]:
-    """How many images are quarantined, by reason.  images: with the columns of CHECKED."""
-    reasons = images["reason"].filter(pc.equal(images["status"], "quarantined")).to_pylist()
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+def quarantine_lines(images: pa.Table) -> list[str]:
+    """A line for each reason, most images first, with the first image of it.  images: with the columns of CHECKED."""
+    rows = images.filter(pc.equal(images["status"], "quarantined"))
+    reasons, uris = rows["reason"].to_pylist(), rows["uri"].to_pylist()
+    first: dict[str, str] = {}
+    for reason, uri in zip(reasons, uris, strict=True):
+        first.setdefault(reason, uri)
+    counts = sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))
+    return [
+        f"{count} of {images.num_rows} images quarantined: {reason}, e.g. {first[reason]}" for reason, count in counts
+    ]
 
 
-def require_usable(images: pa.Table, *, where: str) -> None:
-    """Raise SourceError when every single image is quarantined.  where: the source, for the message."""
-    if images.num_rows and pc.all(pc.equal(images["status"], "quarantined")).as_py():
+def require_usable(images: pa.Table, *, min_share: float, where: str) -> None:
+    """Raise SourceError when no image, or a smaller share than stated, is usable.  where: the source, for messages."""
+    num_usable = pc.sum(pc.equal(images["status"], "ok")).as_py() or 0
+    if images.num_rows and (not num_usable or num_usable < min_share * images.num_rows):
         raise SourceError(
-            f"{where}: none of its {images.num_rows} images is usable (the first: {images['uri'][0]}, "
-            f"{images['reason'][0]}). Correct the folder in params.yaml."
+            f"{where}: {num_usable or 'none'} of its {images.num_rows} images usable: {quarantine_lines(images)[0]}. "
+            "Correct the folder in params.yaml, or lower ingest.min_usable_share."
         )
 
 

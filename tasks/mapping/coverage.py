@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tasks.core.tables import RULES
+from tasks.core.tables import PRESENT, RULES
 from tasks.mapping.mapping import Mapped, provable_absences
 from tasks.taxonomy.exclusions import exclusion_violations
 from tasks.taxonomy.taxonomy import Taxonomy
@@ -91,6 +92,7 @@ def _source_report(result: Mapped, display_names: Mapping[str, str], vocabulary:
         "added": dict(result.added),
         "unmapped": _unmapped(result, display_names, vocabulary, taxonomy),
         "implied": _implied_counts(result.labels),
+        "never_present": _never_present(result, vocabulary, taxonomy),
         "unknown_pairs": result.unknown.num_rows,
         "contradictions": {
             "counts": dict(Counter(result.contradictions["kind"].to_pylist())),
@@ -112,6 +114,13 @@ def _unmapped(result: Mapped, display_names: Mapping[str, str], vocabulary: str,
         nearest = nearest_names(shown, known) if n < _NUM_NEAREST else []
         listed.append({"name": name, "display_name": shown, "rows": rows, "nearest": nearest})
     return listed
+
+
+def _never_present(result: Mapped, vocabulary: str, taxonomy: Taxonomy) -> list[str]:
+    """Labels that the vocabulary has a class for and no image of the source bears."""
+    tables = (result.labels, result.proposals)
+    present = {label for t in tables for label in t.filter(pc.equal(t["state"], PRESENT))["label"].unique().to_pylist()}
+    return [label.id for label in taxonomy.labels if label.classes_in(vocabulary) and label.id not in present]
 
 
 def _implied_counts(labels: pa.Table) -> dict[str, dict[str, int]]:

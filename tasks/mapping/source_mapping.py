@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.errors import SourceError
 from tasks.core.ledger import Ledger
 from tasks.core.tables import COVERAGE, LOOK_AGAIN, conform, empty
 from tasks.mapping.coverage import map_coverage
-from tasks.mapping.image_matching import match_images
+from tasks.mapping.image_matching import Matched, match_images
 from tasks.mapping.mapping import Mapped, map_rows
 from tasks.mapping.object_sizes import map_objects
 from tasks.taxonomy.migrations import Migrated, migrate_labels
@@ -42,12 +43,9 @@ class MappedSource:
     objects: pa.Table  # OBJECTS
     covered: list[str]  # labels that the source annotates exhaustively
     label_space: list[tuple[str, str]]  # (origin, label): what the makers of its proposals can name
-    num_unmatched: int  # predictions on an image that no source lists
 
     def book(self, ledger: Ledger) -> None:
         """Enter the rows of this source into the ledger, in unit `labels`."""
-        ledger.num_in("labels", self.num_unmatched)
-        ledger.dropped("labels", self.num_unmatched, "prediction on an image that no source lists")
         self.rows.book(ledger)
 
 
@@ -59,23 +57,36 @@ def map_source(
     images: IMAGES of all sources.  positives, negatives: whether presence flows up implications, and absence down.
     """
     today, vocabulary = _in_todays_ids(source, taxonomy), source.vocabulary
-    labels = match_images(today.labels, images)[0] if source.use == "proposals" else today.labels
+    labels, unmatched = today.labels, Counter()
+    if source.use == "proposals":
+        matched = match_images(today.labels, images)
+        labels, unmatched = matched.rows, matched.dropped
+        _require_matches(source.name, matched)
     rows = map_rows(labels, taxonomy, vocabulary, unknown=today.unknown, positives=positives, negatives=negatives)
     named = [label.id for label in taxonomy.labels if label.classes_in(vocabulary)]
     exhaustive = [] if source.use == "proposals" else today.coverage["label"].to_pylist()
     return MappedSource(
         rows=replace(
             rows,
-            num_in=rows.num_in + today.dropped.total() - today.added.total(),
-            dropped=rows.dropped + today.dropped,
+            num_in=rows.num_in + today.dropped.total() - today.added.total() + unmatched.total(),
+            dropped=rows.dropped + today.dropped + unmatched,
             added=rows.added + today.added,
         ),
         look_again=today.look_again,
         objects=map_objects(source.objects, taxonomy, vocabulary),
         covered=map_coverage(exhaustive, taxonomy, vocabulary),
         label_space=[(o, label) for o in pc.unique(rows.proposals["origin"]).to_pylist() for label in named],
-        num_unmatched=today.labels.num_rows - labels.num_rows,
     )
+
+
+def _require_matches(name: str, matched: Matched) -> None:
+    """Raise SourceError when not one prediction is about an image of the project: then the names are wrong."""
+    if matched.lost and not matched.rows.num_rows:
+        example, reason = next(iter(matched.lost.items()))
+        raise SourceError(
+            f"sources.{name}: none of its {matched.dropped.total()} predictions matches an image, e.g. {example!r}: "
+            f"{reason}. Name pictures by id or file name, and set `of` to the source that has them."
+        )
 
 
 def _in_todays_ids(source: Source, taxonomy: Taxonomy) -> Migrated:

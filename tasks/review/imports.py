@@ -25,13 +25,14 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from tasks.core.errors import VerdictError, did_you_mean
+from tasks.core.picture_names import Ambiguous, PictureNames
 from tasks.review.verdicts import FIELDS, VERDICTS, Verdict, check_verdict, known_labels
 from tasks.taxonomy.taxonomy import Taxonomy
 
@@ -55,7 +56,6 @@ class Importer:
     who: str
     when: str
     undated: set[Verdict] = field(init=False, default_factory=set)
-    _images_of: dict[str, set[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._sha256_of = dict(zip(*(self.images[c].to_pylist() for c in ("image_id", "sha256")), strict=True))
@@ -63,12 +63,11 @@ class Importer:
         self._labels_named = defaultdict(list)
         for label in self.taxonomy.labels:
             self._labels_named[unicodedata.normalize("NFC", label.display_name)].append(label.id)
-        self._images_of = defaultdict(set)
-        for image_id, sha256, uri in zip(
-            *(self.images[c].to_pylist() for c in ("image_id", "sha256", "uri")), strict=True
-        ):
-            for name in {uri, PurePosixPath(uri).name, sha256} - {None, ""}:
-                self._images_of[name].add(image_id)
+        self._by_sha256 = defaultdict(set)
+        for image_id, sha256 in self._sha256_of.items():
+            if sha256:
+                self._by_sha256[sha256].add(image_id)
+        self._names = PictureNames.of_images(list(self._sha256_of), self.images["uri"].to_pylist())
 
     def verdict(self, image: str, label: str, verdict: str, *, where: str, exported: str = "", **more: str) -> Verdict:
         """One complete verdict. more: who, when, reason, … as far as they are known; empty ones count as not known.
@@ -93,28 +92,26 @@ class Importer:
         return labels[0] if labels else name
 
     def _find(self, name: str, where: str) -> str:
-        """Image id of an id, URI, sha256, or file name (also at the end of a path or URL that another tool made up)."""
+        """Image id of an id, a sha256, or any name of the picture (tasks/core/picture_names.py)."""
         if name in self._sha256_of:
             return name
-        for attempt in _spellings(name):
-            image_ids = self._images_of.get(attempt, set())
-            if len(image_ids) == 1:
-                return next(iter(image_ids))
-            if image_ids:
-                several = ", ".join(sorted(image_ids)[:3])
-                raise VerdictError(f"{where}: image '{name}' may be any of {several}. Name it by its id.")
-        raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
+        if image_ids := self._by_sha256.get(name):
+            found = next(iter(image_ids)) if len(image_ids) == 1 else Ambiguous(tuple(sorted(image_ids)))
+        else:
+            found = next((match for attempt in _spellings(name) if (match := self._names.find(attempt))), None)
+        if isinstance(found, Ambiguous):
+            raise VerdictError(f"{where}: image '{name}' may be any of {found}. Name it by its id.")
+        if found is None:
+            raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
+        return found
 
 
 def _spellings(name: str) -> list[str]:
     """What an export may mean by the name of an image, the most literal first."""
     if "local-files/?d=" in name:
-        path = name.partition("?d=")[2]
-    else:
-        path = re.split("[?#]", name)[0] if "://" in name else name
-    plain = unquote(path)
-    uploaded = UPLOADED.search(plain)
-    return [name, plain, PurePosixPath(path).name, PurePosixPath(plain).name, *(uploaded.groups() if uploaded else ())]
+        return ["/" + unquote(name.partition("?d=")[2])]
+    uploaded = UPLOADED.search(unquote(re.split("[?#]", name)[0] if "://" in name else name))
+    return [name, *(uploaded.groups() if uploaded else ())]
 
 
 def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:

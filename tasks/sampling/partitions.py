@@ -1,6 +1,7 @@
 """Which partition and fold each image belongs to: drawn by stratification or official, duplicates together, frozen.
 
-An image keeps its fold for ever; new images join around it. The source's own test images are the test set where it has
+A picture keeps its fold for ever, also when it is away for a run or comes back under another id; new images join around
+it. The source's own test images are the test set where it has
 one: its other images then stand in no test fold, and copies of official test images are left out, so that published
 numbers stay comparable.
 
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from tasks.core.errors import SplitError
-from tasks.core.tables import SPLITS, conform, sort_table
+from tasks.core.tables import FOLDS, SPLITS, conform, sort_table
 from tasks.sampling.stratification import stratified_folds
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def partition(
     official_test: a source's images of official split "test" ("val" where it has no "test") are its test set, without a
     fold; the rest of the source is drawn over the folds that are not test folds.
     official_val: beside an official test set, its images of official split "val" are for calibration, without a fold.
-    previous: the earlier SPLITS, whose folds stay; ignored, with a warning, when it was drawn with another `num_folds`.
+    previous: the earlier FOLDS (or SPLITS), whose folds stay: a picture is known again by its content (sha256 of both),
+        then by its id. Ignored, with a warning, when it was drawn with another `num_folds`.
     Raises SplitError when every fold is a test fold although an official test set leaves images to draw.
     """
     group, use = _group_codes(images, groups), np.array(images["use"].to_pylist(), object)
@@ -69,7 +71,7 @@ def partition(
     fold[drawn] = _draw(
         assertions[drawn],
         group[drawn],
-        _earlier_folds(images["image_id"], previous, num_folds)[drawn],
+        _earlier_folds(images, previous, num_folds)[drawn],
         beside_official[drawn],
         folds=np.arange(num_folds),
         test_folds=np.asarray(test_folds, np.int64),
@@ -160,17 +162,65 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
     return pc.rank(column, tiebreaker="dense").to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _earlier_folds(image_ids: pa.ChunkedArray, previous: pa.Table | None, num_folds: int) -> np.ndarray:
-    """int16 (N,): the fold that each image already has, -1 for none."""
-    nothing = np.full(len(image_ids), NO_FOLD, np.int16)
+def _earlier_folds(images: pa.Table, previous: pa.Table | None, num_folds: int) -> np.ndarray:
+    """int16 (N,): the fold that each image already has, -1 for none.
+
+    By content first. By id only where the content that the id stood for is no longer among the images: an export may
+    have numbered its pictures anew, and then the id is another picture's.
+    """
+    nothing = np.full(images.num_rows, NO_FOLD, np.int16)
     if previous is None:
         return nothing
     drawn_with = (previous.schema.metadata or {}).get(b"num_folds", b"").decode()
     if drawn_with != str(num_folds):
         log.warning("split: the earlier split has %s folds, %d are wanted: all are drawn anew", drawn_with, num_folds)
         return nothing
-    at = pc.index_in(image_ids, value_set=previous["image_id"].combine_chunks())
-    return pc.fill_null(previous["fold"].take(at), NO_FOLD).to_numpy()
+    previous = previous.filter(pc.greater(previous["fold"], NO_FOLD))
+    contents, earlier_contents = _contents(images), _contents(previous)
+    replaced = previous.filter(pc.invert(pc.is_in(earlier_contents, value_set=contents.drop_null())))
+    by_id = _looked_up(images["image_id"], replaced["image_id"], replaced["fold"])
+    by_content = _looked_up(contents, earlier_contents, previous["fold"])
+    return np.where(by_content != NO_FOLD, by_content, by_id)
+
+
+def _contents(images: pa.Table) -> pa.Array:
+    """sha256 of each row; null where the table does not know it."""
+    if "sha256" not in images.column_names:
+        return pa.nulls(images.num_rows, pa.string())
+    return images["sha256"].combine_chunks()
+
+
+def _looked_up(
+    keys: pa.ChunkedArray | pa.Array, among: pa.ChunkedArray | pa.Array, folds: pa.ChunkedArray
+) -> np.ndarray:
+    """int16: the fold of each key, -1 where it is null or not there."""
+    known = pa.table({"key": among, "fold": folds}).filter(pc.is_valid(among))
+    at = pc.index_in(keys, value_set=known["key"].combine_chunks())
+    return pc.fill_null(known["fold"].take(at), NO_FOLD).to_numpy()
+
+
+def remembered_folds(images: pa.Table, splits: pa.Table, previous: pa.Table | None) -> pa.Table:
+    """FOLDS of the images just split, and of earlier pictures that are away: they keep theirs when they return.
+
+    images: image_id and sha256.  splits: what `partition` made of them.  previous: as there.
+    """
+    fold = pc.fill_null(
+        splits["fold"].take(pc.index_in(images["image_id"], splits["image_id"].combine_chunks())), NO_FOLD
+    )
+    now = pa.table({"image_id": images["image_id"], "sha256": _contents(images), "fold": fold})
+    metadata = splits.schema.metadata
+    if previous is None or previous.schema.metadata.get(b"num_folds") != metadata[b"num_folds"]:
+        away = FOLDS.empty_table()
+    else:
+        contents = _contents(previous)
+        here = pc.or_(
+            pc.is_in(contents, value_set=now["sha256"].combine_chunks().drop_null()),
+            pc.and_(pc.is_null(contents), pc.is_in(previous["image_id"], value_set=now["image_id"].combine_chunks())),
+        )
+        away = pa.table({"image_id": previous["image_id"], "sha256": contents, "fold": previous["fold"]})
+        away = conform(away.filter(pc.invert(here)), FOLDS, where="folds").replace_schema_metadata(None)
+    both = pa.concat_tables([conform(now, FOLDS, where="folds"), away])
+    return both.filter(pc.greater(both["fold"], NO_FOLD)).replace_schema_metadata(metadata)
 
 
 def _positions(folds: np.ndarray, among: np.ndarray) -> np.ndarray:

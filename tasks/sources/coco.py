@@ -13,7 +13,7 @@ import pyarrow as pa
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN, UNKNOWN_STATE
 from tasks.sources.coco_json import Image, Instances, read_instances
-from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri
+from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri, names_on_disk
 from tasks.sources.raw import (
     RawSource,
     collapse_objects,
@@ -42,6 +42,7 @@ def read(
     min_area: float = 0.0,
     exhaustive: bool = True,
     identify_by: Literal["id", "file_name"] = "id",
+    match_names: bool = True,
     follow_links: bool = False,
 ) -> RawSource:
     """A COCO source: every category is annotated exhaustively unless the file or `exhaustive` says otherwise.
@@ -53,6 +54,7 @@ def read(
     exhaustive: whether a category without annotation on an image is absent (as COCO has it) or unknown.
     identify_by: what an image's native id is: its number in the file, or the path of its file from `root`, where each
         split's file counts from 0 (Roboflow).
+    match_names: look for an image that is not there as it is written by the rules of tasks/core/picture_names.py.
     follow_links: allow images that are symbolic links to other folders.
 
     Images without annotations are kept. LVIS: a file whose images have `neg_category_ids` is federated: those
@@ -68,7 +70,9 @@ def read(
             )
         folder = image_folder(root, folders.get(split, folders.get(None)))
         path = existing_file(root, file, option="annotations")
-        part = _part(name, path, folder, split, crowd=crowd, min_area=min_area, exhaustive=exhaustive)
+        instances = read_instances(path, with_areas=min_area > 0)
+        table = _images(name, path, instances, folder, split, match_names=match_names)
+        part = _part(path, instances, table, crowd=crowd, min_area=min_area, exhaustive=exhaustive)
         if identify_by == "file_name":
             part = _identified_by_path(name, root, part)
         parts.append((path, part))
@@ -78,11 +82,9 @@ def read(
 
 
 def _part(
-    name: str, path: Path, folder: str, split: str | None, *, crowd: str, min_area: float, exhaustive: bool
+    path: Path, instances: Instances, table: pa.Table, *, crowd: str, min_area: float, exhaustive: bool
 ) -> RawSource:
-    """One annotation file as a source of its own."""
-    instances = read_instances(path, with_areas=min_area > 0)
-    table = _images(name, path, instances, folder, split)
+    """One annotation file as a source of its own. table: its RAW_IMAGES."""
     labels = [category.name for category in instances.categories]
     states = np.full(len(instances.images_O), PRESENT, np.int8)
     why = np.zeros(len(states), np.int8)
@@ -131,22 +133,26 @@ def _identified_by_path(name: str, root: Path, part: RawSource) -> RawSource:
     return replace(part, **tables)
 
 
-def _images(name: str, path: Path, instances: Instances, folder: str, split: str | None) -> pa.Table:
+def _images(
+    name: str, path: Path, instances: Instances, folder: str, split: str | None, *, match_names: bool
+) -> pa.Table:
     """RAW_IMAGES rows. Licence is its name and address, attribution the address of the original."""
     licences = {
         licence.id: f"{licence.name} ({licence.url})" if licence.url else licence.name for licence in instances.licences
     }
-    file, uris = str(path), []
+    file, names = str(path), []
     for row, image in enumerate(instances.images):
         if not (file_name := _file_name(image)):
             raise SourceError(
                 f"{file}: images[{row}] (id {image.id!r}): no file_name. Add it, relative to the images folder."
             )
-        uris.append(image_uri(folder, file_name, where=f"{file}: images[{row}]"))
+        image_uri(folder, file_name, where=f"{file}: images[{row}]")
+        names.append([file_name])
+    found = names_on_disk(folder, names, where=file) if match_names else [own[0] for own in names]
     return images_table(
         name,
         [str(image.id) for image in instances.images],
-        uris,
+        [image_uri(folder, name, where=file) for name in found],
         licence=[licences.get(image.license) for image in instances.images],
         attribution=[image.flickr_url or image.coco_url for image in instances.images],
         official_split=split,

@@ -46,8 +46,8 @@ class Image(msgspec.Struct, gc=False):
 class Annotation(msgspec.Struct, gc=False):
     image_id: int | str
     category_id: int | str
-    iscrowd: int = 0
-    area: float | None = None
+    iscrowd: int | bool | None = 0
+    area: float | list | str | None = None  # what is no number counts as missing: it is needed for sizes alone
 
 
 class SizedAnnotation(Annotation, gc=False):
@@ -65,7 +65,7 @@ class Document(msgspec.Struct):
     images: msgspec.Raw
     annotations: msgspec.Raw
     categories: msgspec.Raw
-    licenses: msgspec.Raw = msgspec.Raw(b"[]")
+    licenses: msgspec.Raw = msgspec.Raw(b"[]")  # null in some exports
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
     data.obj.madvise(mmap.MADV_DONTNEED)  # the pages just walked over need not stay beside what is decoded next
     images = decode_json(document.images, list[Image], where=str(path), key="images")
     categories = decode_json(document.categories, list[Category], where=str(path), key="categories")
-    licences = decode_json(document.licenses, list[Licence], where=str(path), key="licenses")
+    licences = decode_json(document.licenses, list[Licence] | None, where=str(path), key="licenses") or []
     for what, values in (
         ("image id", [i.id for i in images]),
         ("category id", [c.id for c in categories]),
@@ -136,9 +136,9 @@ def _columns(path: Path, at: int, slice_: Sequence[Annotation]) -> _Columns:
     return _Columns(
         _id_array(f"{path}: image_id from annotations[{at}] on", [a.image_id for a in slice_]),
         _id_array(f"{path}: category_id from annotations[{at}] on", [a.category_id for a in slice_]),
-        np.asarray([a.iscrowd for a in slice_], bool),
+        np.asarray([bool(a.iscrowd) for a in slice_], bool),
         np.asarray(_areas(path, at, slice_) if with_areas else [], np.float64),
-        np.asarray([a.area for a in slice_], np.float64),
+        np.asarray([a.area if isinstance(a.area, float) else np.nan for a in slice_], np.float64),
     )
 
 
@@ -252,7 +252,7 @@ def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[
     """Area of each object in px², as given or else of its box. Raises SourceError where it is missing or negative."""
     areas = []
     for row, annotation in enumerate(annotations, start=at):
-        area, box = annotation.area, annotation.bbox
+        area, box = annotation.area if isinstance(annotation.area, float) else None, annotation.bbox
         if box is not None and (box[2] < 0 or box[3] < 0):
             raise SourceError(
                 f"{path}: annotations[{row}]: box {list(box)} has a negative side. Correct it, or set `min_area: 0`."

@@ -11,13 +11,15 @@ import logging
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
 from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.picture_names import Ambiguous, PictureNames
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +162,62 @@ def image_uri(folder: str, name: str, *, where: str) -> str:
             f"{where}: refused image name {name!r}: it must be a path inside {folder}. Correct the entry."
         )
     return f"{folder}/{name}"
+
+
+def names_on_disk(folder: str, names: Sequence[Sequence[str]], *, where: str) -> list[str]:
+    """The file of `folder` that each image means: its first name that lies there, else what one of them matches.
+
+    names: of each image, the most trusted first.  Matching is tasks/core/picture_names.py, inside the folder's own
+    listing, so that no name leads out. A file that another image names exactly, or that two match, is nobody's match.
+    Where nothing matches, and for a remote folder, the first name stays. Only folders that names lead to are listed,
+    the whole tree only when something was not found. Warns, in one line, of names that several files answer to.
+    """
+    first = [own[0] for own in names]
+    if "://" in folder or not os.path.isdir(folder):
+        return first
+    listings: dict[str, set[str]] = {}
+
+    def lies_there(name: str) -> bool:
+        directory, _, base = name.rpartition("/")
+        if directory not in listings:
+            listings[directory] = _listing(os.path.join(folder, directory))
+        return base in listings[directory]
+
+    exact = [next((n for n in own if "://" in n or (_stays_inside(n) and lies_there(n))), None) for own in names]
+    if None not in exact:
+        return exact
+    known = PictureNames.of_files(folder, _files_below(folder))
+    taken, ambiguous = Counter(exact), []
+    matches: list[str | None] = []
+    for own, name in zip(names, exact, strict=True):
+        found = [] if name else [match for n in own if (match := known.find(n))]
+        if found and isinstance(found[0], Ambiguous):
+            ambiguous.append(f"{own[0]!r} ({found[0]})")
+        matches.append(found[0] if found and isinstance(found[0], str) else None)
+    taken.update(matches)
+    if ambiguous:
+        log.warning("%s: %d image names may be any of several files, e.g. %s", where, len(ambiguous), ambiguous[0])
+    return [
+        name or (match if match and taken[match] == 1 else own)
+        for name, match, own in zip(exact, matches, first, strict=True)
+    ]
+
+
+def _stays_inside(name: str) -> bool:
+    return not name.startswith("/") and ".." not in PurePosixPath(name).parts
+
+
+def _listing(directory: str) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except OSError:
+        return set()
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for directory, _, names in os.walk(folder):
+        below = os.path.relpath(directory, folder).replace(os.sep, "/")
+        yield from (name if below == "." else f"{below}/{name}" for name in names)
 
 
 def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> None:

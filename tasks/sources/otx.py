@@ -11,6 +11,7 @@ run twice in one process, lists every image twice; both kinds of repetition are 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,16 @@ import numpy as np
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import PRESENT, write_text
 from tasks.sources import coco
-from tasks.sources.files import by_split, check_links, decode_json, existing_file, image_folder, image_uri, mapped_bytes
+from tasks.sources.files import (
+    by_split,
+    check_links,
+    decode_json,
+    existing_file,
+    image_folder,
+    image_uri,
+    mapped_bytes,
+    names_on_disk,
+)
 from tasks.sources.raw import (
     RawSource,
     collapse_objects,
@@ -125,7 +135,10 @@ def _source(name: str, path: Path, folder: str, split: str | None, *, exhaustive
         np.full(len(rows), PRESENT, np.int8),
         num_labels=len(data.classes),
     )
-    uris = [image_uri(folder, image, where=str(path)) for image in labels_of]
+    for image in labels_of:
+        image_uri(folder, image, where=str(path))
+    names = names_on_disk(folder, [[image] for image in labels_of], where=str(path))
+    uris = [image_uri(folder, found, where=str(path)) for found in names]
     table = images_table(name, list(labels_of), uris, official_split=split)
     dropped = [("images", relisted, "listed again"), ("labels", num_relisted_labels, "of an image listed again")]
     return RawSource(
@@ -204,11 +217,15 @@ def _class_at(path: Path, where: str, classes: Sequence[str], index: int) -> str
 
 
 def write_datumaro(path: Path, data: LabelledImages) -> None:
-    """Write the JSON that OTX reads as multi-label. An item's id is its path without extension, so that ids differ."""
+    """Write the JSON that OTX reads as multi-label. An item's id is its path without extension.
+
+    Where two paths differ in their extension alone, it is the path itself.
+    """
     index = {label: j for j, label in enumerate(data.classes)}
+    stems = Counter(PurePosixPath(image).with_suffix("").as_posix() for image, _ in data.images)
     items = [
         {
-            "id": PurePosixPath(image).with_suffix("").as_posix(),
+            "id": stem if stems[stem := PurePosixPath(image).with_suffix("").as_posix()] == 1 else image,
             "image": {"path": image},
             "annotations": [
                 {"id": number, "type": "label", "group": 0, "label_id": index[label]}
@@ -238,7 +255,7 @@ def _distinct(labels: Iterable[str]) -> list[str]:
 
 def _from_coco(path: Path) -> LabelledImages:
     """A COCO file as it stands, crowd regions counted; image paths are its file names."""
-    raw = coco.read("", path.parent, annotations=path.name, images=".", follow_links=True)
+    raw = coco.read("", path.parent, annotations=path.name, images=".", match_names=False, follow_links=True)
     if not raw.coverage:
         raise SourceError(
             f"{path}: not exhaustive (LVIS-style negatives); these formats would call unknown labels absent."

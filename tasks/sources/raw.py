@@ -10,6 +10,8 @@ otherwise exhaustive: it goes to `RawSource.unknown`, which overrides `coverage`
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,10 @@ import pyarrow.compute as pc
 
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.ledger import Ledger
+from tasks.core.split_words import SPLIT_WORDS, official_split
 from tasks.core.tables import ABSENT, LABELS, OBJECTS, PRESENT, UNKNOWN, UNKNOWN_STATE
+
+log = logging.getLogger(__name__)
 
 ROWS_A_CHUNK = 1 << 22
 
@@ -58,6 +63,15 @@ class RawSource:
     num_in: list[tuple[str, int]] = field(default_factory=list)
     dropped: list[tuple[str, int, str]] = field(default_factory=list)
 
+    def doubts(self) -> list[str]:
+        """What is allowed and seldom meant, a line each."""
+        if self.coverage and self.images.num_rows and not pc.any(pc.equal(self.labels["state"], PRESENT)).as_py():
+            return [
+                f"no label at all is present: all {len(self.coverage)} classes would be absent on all "
+                f"{self.images.num_rows} images. Export the annotations, or set the source's option `exhaustive: false`"
+            ]
+        return []
+
     def record(self, ledger: Ledger) -> None:
         """Enter what came in and was dropped; the stage enters `num_out` for what it writes."""
         for unit, count in self.num_in:
@@ -78,10 +92,14 @@ def images_table(
     attribution: Sequence[str | None] | pa.Array | None = None,
     official_split: Sequence[str | None] | pa.Array | str | None = None,
 ) -> pa.Table:
-    """RAW_IMAGES rows with ids `<name>/<native id>`; official_split may be one value for all."""
+    """RAW_IMAGES rows with ids `<name>/<native id>`; official_split may be one value for all.
+
+    The source's own words for its splits become `train`, `val` and `test` (tasks/core/split_words.py).
+    """
     num_images = len(native_ids)
     if official_split is None or isinstance(official_split, str):
         official_split = pa.repeat(pa.scalar(official_split, pa.string()), num_images)
+    official_split = _official_splits(name, official_split)
     nothing = pa.nulls(num_images, pa.string())
     return pa.table(
         [
@@ -93,6 +111,28 @@ def images_table(
         ],
         schema=RAW_IMAGES,
     )
+
+
+def _official_splits(name: str, words: Sequence[str | None] | pa.Array) -> pa.Array:
+    """The words as `train`, `val` or `test`. Raises SourceError for one that is nearly known; warns of another one."""
+    encoded = pc.dictionary_encode(_strings(words))
+    known: list[str | None] = []
+    for word in encoded.dictionary.to_pylist():
+        split = official_split(word) if word.strip() else None
+        if word.strip() and split is None:
+            if near := difflib.get_close_matches(word.strip().casefold(), SPLIT_WORDS, n=1, cutoff=0.75):
+                raise SourceError(f"source {name}: official split {word!r} is unknown. Did you mean {near[0]!r}?")
+            count = pc.sum(pc.equal(_strings(words), word)).as_py()
+            log.warning(
+                "source %s: official split %r of %d images is neither train, val nor test: they are drawn as if they "
+                "had none",
+                name,
+                word,
+                count,
+            )
+            split = word
+        known.append(split)
+    return pa.array(known, pa.string()).take(encoded.indices)
 
 
 def prefixed(name: str, native_ids: Sequence[str] | pa.Array) -> pa.Array:
@@ -163,14 +203,21 @@ def _take(values: pa.Array | pa.ChunkedArray, positions: np.ndarray) -> pa.Chunk
 
 
 def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
-    """The sources of several annotation files as one. Raises SourceError when they share ids or differ in labels."""
+    """The sources of several annotation files as one. Raises SourceError when they share ids or differ in labels.
+
+    The same labels in another order are the same; the first file's order stands.
+    """
     first_path, first = parts[0]
     for path, part in parts[1:]:
-        if part.vocabulary != first.vocabulary or part.coverage != first.coverage:
-            odd = sorted(set(part.vocabulary) ^ set(first.vocabulary)) or ["what is exhaustive"]
+        if odd := sorted(set(part.vocabulary.items()) ^ set(first.vocabulary.items())):
             raise SourceError(
-                f"{path}: labels differ from those of {first_path}, e.g. {odd[0]!r}. "
+                f"{path}: labels differ from those of {first_path}, e.g. {odd[0][0]!r}. "
                 "List files with different labels as two sources."
+            )
+        if odd := sorted(set(part.coverage) ^ set(first.coverage)):
+            raise SourceError(
+                f"{path}: {odd[0]!r} is annotated exhaustively in one of it and {first_path}, not in the other. "
+                "List the files as two sources."
             )
     images = pa.concat_tables([part.images for _, part in parts])
     if (twice := first_duplicate(images["image_id"].to_pylist())) is not None:

@@ -9,6 +9,8 @@ Format: Everingham et al., "The PASCAL Visual Object Classes Challenge 2007/2012
 
 from __future__ import annotations
 
+import codecs
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import pyarrow as pa
 
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import PRESENT
-from tasks.sources.files import check_links, existing_file, image_folder, image_uri
+from tasks.sources.files import check_links, existing_file, image_folder, image_uri, names_on_disk
 from tasks.sources.raw import (
     ObjectPairs,
     RawSource,
@@ -37,6 +39,11 @@ VOC_CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 DIFFICULT = 1
+STATE_COLUMN = re.compile(r"\s+(-1|0|1)$")
+ENCODINGS = {"ansi": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "unicode": "utf-16"}
+"""What a declared encoding is read as: names that Python lacks, and the larger set that holds a smaller one."""
+MARKS = {"1": True, "true": True, "0": False, "false": False, "": False, "unspecified": False}
+"""`difficult` in lower case; tools that do not ask write `Unspecified`."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,9 @@ def read(
     folder = image_folder(root, images)
     ids, official, missing = _listed_ids(root, root / lists, root / annotations, splits)
     files = [read_annotation(root / annotations / f"{image_id}.xml") for image_id in ids]
-    # Annotation tools write all sorts of paths into the file name; it counts where it only adds the extension.
-    names = [f.file_name if Path(f.file_name).stem == i else f"{i}.jpg" for i, f in zip(ids, files, strict=True)]
+    names = names_on_disk(
+        folder, [_names(i, f) for i, f in zip(ids, files, strict=True)], where=str(root / annotations)
+    )
     uris = [image_uri(folder, file, where=f"{root / annotations}/{i}.xml") for i, file in zip(ids, names, strict=True)]
     check_links(folder, names, follow_links=follow_links)
 
@@ -93,6 +101,13 @@ def read(
         num_in=[("images", len(ids) + missing), ("labels", sum(len(f.objects) for f in files))],
         dropped=[row for row in dropped if row[1]],
     )
+
+
+def _names(image_id: str, annotation: Annotation) -> list[str]:
+    """What an image's file may be called. Tools write all sorts of paths into the file name, and some no extension."""
+    adds_the_extension = Path(annotation.file_name).stem == image_id and Path(annotation.file_name).suffix
+    own = [annotation.file_name] if adds_the_extension else [f"{image_id}.jpg"]
+    return [*own, image_id, *([annotation.file_name] if annotation.file_name else [])]
 
 
 def _sizes(images: pa.Table, classes: Sequence[str], files: Sequence[Annotation]) -> pa.Table:
@@ -174,12 +189,14 @@ def _splits(root: Path, lists: Path, splits: dict[str, str] | None) -> dict[str,
 
 
 def _read_list(path: Path) -> list[str]:
-    """First word of each line: plain lists hold an id a line, class lists an id and 1, -1 or 0."""
+    """Ids of a list: the whole line, which may be quoted, or what stands before the 1, -1 or 0 of a class list."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error.reason}). Fetch it again.") from error
-    ids = [line.split()[0] for line in lines if line.strip()]
+    states = all(STATE_COLUMN.search(line) for line in lines)
+    ids = [STATE_COLUMN.sub("", line) if states else line for line in lines]
+    ids = [i[1:-1] if len(i) > 2 and i[0] == i[-1] == '"' else i for i in ids]
     if not ids:
         raise SourceError(f"{path}: empty file. Fetch it again.")
     for image_id in ids:
@@ -196,26 +213,44 @@ def read_annotation(path: Path) -> Annotation:
     Raises SourceError when it does not parse, declares entities (none of VOC's files does: they serve to exhaust
     memory or to read other files), or holds an object without a name.
     """
-    data = path.read_bytes()
-    if b"<!ENTITY" in data:
+    text = _xml_text(path)
+    if "<!ENTITY" in text:
         raise SourceError(f"{path}: refused: it declares XML entities. Fetch it from a source you trust.")
     try:
-        tree = ElementTree.fromstring(data)
+        tree = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise SourceError(f"{path}: not valid XML ({error}). Fetch it again.") from error
     objects, areas = [], []
     for number, node in enumerate(tree.findall("object"), start=1):
         label = (node.findtext("name") or "").strip()
         mark = (node.findtext("difficult") or "0").strip()
-        if not label or mark not in ("0", "1"):
+        if not label or mark.lower() not in MARKS:
             raise SourceError(
                 f"{path}: object {number}: name is {label!r}, difficult is {mark!r}; expected a name and 0 or 1."
             )
-        objects.append((label, mark == "1"))
+        objects.append((label, MARKS[mark.lower()]))
         areas.append(_area(node.find("bndbox")))
     owner = [tree.findtext("owner/name"), tree.findtext("owner/flickrid")]
     credit = ", ".join(text.strip() for text in owner if text and text.strip() not in ("", "?"))
     return Annotation(objects, areas, (tree.findtext("filename") or "").strip(), credit or None)
+
+
+def _xml_text(path: Path) -> str:
+    """The text of an XML file by its byte-order mark or its declaration, without the declaration; UTF-8 by default."""
+    data = path.read_bytes()
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']+)["']""", data)
+    encoding = declared.group(1).decode("ascii", "replace").lower() if declared else "utf-8"
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif data.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    try:
+        text = data.decode(ENCODINGS.get(encoding, encoding))
+    except LookupError as error:
+        raise SourceError(f"{path}: encoding {encoding!r} is unknown. Save the file as UTF-8.") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not valid XML: no {encoding} text ({error.reason}). Save it as UTF-8.") from error
+    return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
 def _area(box: ElementTree.Element | None) -> float:

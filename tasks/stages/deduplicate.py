@@ -1,4 +1,4 @@
-"""Group exact and near duplicates; resolve the labels on which they disagree."""
+"""Group exact and near duplicates; resolve the labels on which equal images, or by option near ones, disagree."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import pyarrow.compute as pc
 
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
-from tasks.images.near_duplicates import duplicate_groups, duplicates_report, label_conflicts, resolve_conflicts
+from tasks.images.near_duplicates import (
+    duplicate_groups,
+    duplicates_report,
+    equal_bytes,
+    label_conflicts,
+    resolve_conflicts,
+)
 from tasks.params import Params
 
 
 def run(params: Params) -> None:
-    """Mapped images and labels -> group of every usable image, labels without contradictions inside a group."""
+    """Mapped images and labels -> group of every usable image, labels without contradictions among equal ones."""
     workspace, section = Workspace(params.paths), params.deduplicate
     images = workspace.read("mapped.images")
     usable = images.filter(pc.equal(images["status"], "ok"))
@@ -19,13 +25,15 @@ def run(params: Params) -> None:
     coverage = workspace.read("mapped.coverage")
 
     groups = duplicate_groups(usable["image_id"], usable["sha256"], usable["phash"], radius=section.radius)
-    conflicts = label_conflicts(groups, labels, images=usable, coverage=coverage, unknown=unknown)
+    alike = groups if section.resolve == "near" else equal_bytes(groups, usable)
+    conflicts = label_conflicts(alike, labels, images=usable, coverage=coverage, unknown=unknown)
     resolved, unknown, changes = resolve_conflicts(labels, unknown, conflicts, rule=section.conflict)
 
+    facts = {"rule": section.conflict, "resolve": section.resolve}
     workspace.write("deduplicated.groups", groups)
     workspace.write("deduplicated.labels", resolved)
     workspace.write("deduplicated.unknown", unknown)
-    workspace.write("duplicates_report", duplicates_report(groups, conflicts) | {"rule": section.conflict})
+    workspace.write("duplicates_report", duplicates_report(groups, conflicts) | facts)
 
     ledger, reason = Ledger("deduplicate"), f"duplicates disagree, rule '{section.conflict}'"
     ledger.num_in("images", images.num_rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pyarrow as pa
 
 from tasks.core import tables
@@ -10,15 +12,18 @@ from tasks.core.isolation import RowLimits
 from tasks.core.ledger import Ledger
 from tasks.core.registry import call
 from tasks.core.workspace import Workspace
-from tasks.images.checks import check_images, quarantine_reasons, require_usable
+from tasks.images.checks import check_images, quarantine_lines, require_usable
 from tasks.params import Params
 from tasks.sources import SOURCES
+
+log = logging.getLogger(__name__)
 
 
 def run(params: Params, name: str) -> None:
     """Raw files of `sources.<name>` -> images, labels, coverage and unknown tables in the source's own classes.
 
-    Raises SourceError where not one of the listed images is usable: then the folder is wrong, not the images.
+    Raises SourceError where no listed image, or a smaller share than stated, is usable: then the folder is wrong, not
+    the images. What is left out is said at the terminal as well.
     """
     workspace = Workspace(params.paths)
     source = params.sources[name]
@@ -31,7 +36,7 @@ def run(params: Params, name: str) -> None:
         cache_path=image_cache(name),
         limits=RowLimits(params.ingest.max_seconds, params.ingest.max_memory_mb),
     )
-    require_usable(images, where=f"{source.path}: sources.{name}")
+    require_usable(images, min_share=params.ingest.min_usable_share, where=f"{source.path}: sources.{name}")
     images = images.append_column("source", pa.repeat(pa.scalar(name), images.num_rows))
     coverage = pa.table({"source": [name] * len(raw.coverage), "label": raw.coverage}, schema=tables.COVERAGE)
 
@@ -46,6 +51,7 @@ def run(params: Params, name: str) -> None:
     raw.record(ledger)
     ledger.num_out("images", images.num_rows)
     ledger.num_out("labels", raw.labels.num_rows)
-    for reason, count in quarantine_reasons(images).items():
-        ledger.note(f"{count} images quarantined: {reason}")
+    for line in [*quarantine_lines(images), *raw.doubts()]:
+        ledger.note(line)
+        log.warning("%s: %s", name, line)
     workspace.book(ledger)

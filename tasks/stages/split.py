@@ -11,7 +11,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sampling.label_matrices import absent_matrix, present_matrix
-from tasks.sampling.partitions import assert_no_leak, partition
+from tasks.sampling.partitions import assert_no_leak, partition, remembered_folds
 
 
 def run(params: Params) -> None:
@@ -23,7 +23,8 @@ def run(params: Params) -> None:
     use = [params.sources[source].use for source in usable["source"].to_pylist()]
     groups, rows = workspace.read("deduplicated.groups"), workspace.read("deduplicated.labels")
     assertions = hstack([matrix(rows, usable["image_id"], labels) for matrix in (present_matrix, absent_matrix)], "csr")
-    previous = workspace.read("splits") if workspace.exists("splits") else None
+    earlier = next((name for name in ("folds", "splits") if workspace.exists(name)), None)
+    previous = workspace.read(earlier) if earlier else None
 
     splits, left_out = partition(
         usable.append_column("use", pa.array(use, pa.string())),
@@ -44,6 +45,7 @@ def run(params: Params) -> None:
             "only one fold. See the sources in params.yaml, and split.test_folds and split.calibration_folds."
         )
     workspace.write("splits", splits)
+    workspace.write("folds", remembered_folds(usable, splits, previous))
 
     ledger = Ledger("split")
     ledger.num_in("images", images.num_rows)

@@ -14,6 +14,7 @@ from tasks.images.near_duplicates import (
     Changes,
     cheapest_bands,
     duplicate_groups,
+    equal_bytes,
     label_conflicts,
     near_pairs,
     resolve_conflicts,
@@ -75,6 +76,14 @@ def test_equal_bytes_and_near_hashes_make_one_group_named_after_the_smallest_id(
     # c ~ b by hash (2 bits), b = a by bytes; d is 8 bits from a
     assert groups_of(table) == {"a": "a", "b": "a", "c": "a", "d": "d"}
     assert table.schema.equals(tables.GROUPS)
+
+
+def test_among_near_images_those_of_equal_bytes_are_told_apart():
+    content = ["1" * 64, "2" * 64, "2" * 64, None, None]
+    images = pa.table({"image_id": list("cabde"), "sha256": content})
+    near = duplicate_groups(images["image_id"], content, [A] * 5, radius=0)
+    assert set(groups_of(near).values()) == {"a"}
+    assert groups_of(equal_bytes(near, images)) == {"a": "a", "b": "a", "c": "c", "d": "d", "e": "e"}
 
 
 def test_a_chain_of_near_images_is_one_group():

@@ -71,7 +71,7 @@ def test_an_image_list_defines_the_images_and_credits_them(tmp_path):
         "uri": "http://x.example/d.jpg",
         "licence": "by/2.0",
         "attribution": "Ann, http://x.example/d",
-        "official_split": "validation",
+        "official_split": "val",
     }
     assert (second["official_split"], second["attribution"]) == ("train", None)
     assert source_pairs(raw.labels) == {("aa", "/m/cat")}
@@ -100,7 +100,7 @@ def test_splits_have_their_files_and_folders(tmp_path):
     )
     assert {(r["image_id"], r["official_split"], r["uri"].split("/")[-2]) for r in raw.images.to_pylist()} == {
         ("oi/aa", "train", "train"),
-        ("oi/bb", "validation", "validation"),
+        ("oi/bb", "val", "validation"),
         ("oi/cc", "train", "train"),
     }
 

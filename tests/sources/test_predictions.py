@@ -60,9 +60,13 @@ def test_predictions_by_file_name_find_their_images(tmp_path):
     write_json(
         tmp_path / "n.json", {"a.jpg": ["cat"], "8": ["cat"], "b.jpg": ["cat"], "c.jpg": ["cat"], "nope": ["cat"]}
     )
-    found, lost = match_images(predictions.read("v", tmp_path / "n.json", **ACME).labels, images)
-    assert pairs(found) == {("pets/7", "cat"), ("pets/8", "cat")}
-    assert lost == ["pets/b.jpg", "pets/c.jpg", "pets/nope"]  # b.jpg is two images; c.jpg is another source's
+    found = match_images(predictions.read("v", tmp_path / "n.json", **ACME).labels, images)
+    assert pairs(found.rows) == {("pets/7", "cat"), ("pets/8", "cat")}
+    assert list(found.lost) == [
+        "pets/b.jpg",
+        "pets/c.jpg",
+        "pets/nope",
+    ]  # b.jpg is two images; c.jpg is another source's
 
 
 def test_real_detector_and_vendor_files(real_data):
@@ -82,7 +86,5 @@ def test_real_file_names_match_coco_images(real_data, tmp_path):
     raw = coco.read("coco", real_data / "coco", annotations="annotations/instances_val.json")
     names = [uri.rsplit("/", 1)[1] for uri in raw.images["uri"].to_pylist()]
     write_json(tmp_path / "n.json", {name: ["person"] for name in names})
-    found, lost = match_images(
-        predictions.read("v", tmp_path / "n.json", of="coco", origin="vendor:x").labels, raw.images
-    )
-    assert (found.num_rows, lost) == (34, [])
+    found = match_images(predictions.read("v", tmp_path / "n.json", of="coco", origin="vendor:x").labels, raw.images)
+    assert (found.rows.num_rows, found.lost) == (34, {})

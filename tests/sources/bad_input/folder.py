@@ -11,7 +11,7 @@ CASES = [
     Case("no folder", says=("no such folder",), options={"manifest": "", "images": "nope"}),
     Case(
         "no image column",
-        text("manifest.csv", "path,present\na.jpg,cat\n"),
+        text("manifest.csv", "place,present\na.jpg,cat\n"),
         ("manifest.csv:1", "no column 'image'"),
     ),
     Case("empty manifest", text("manifest.csv", ""), ("manifest.csv: empty file",)),
@@ -38,6 +38,52 @@ CASES = [
         ("manifest.csv:2", "refused"),
     ),
     Case("image without name", text("manifest.csv", "image,present\n,cat\n"), ("manifest.csv:2", "image is ''")),
+    Case(
+        "a column that means nothing",
+        text("manifest.csv", "image,present,lables\na.jpg,cat,dog\n"),
+        ("manifest.csv:1", "column 'lables' means nothing", "'labels'", "ignore_columns"),
+    ),
+    Case(
+        "a column that means nothing, declared so",
+        text("manifest.csv", "image,present,lables\na.jpg,cat,dog\n"),
+        options={"ignore_columns": ["lables"]},
+    ),
+    Case(
+        "a column of marks beside labels",
+        text("manifest.csv", "image,label,front\na.jpg,cat,1\n"),
+        ("column 'front' means nothing",),
+    ),
+    Case(
+        "a class's column with a count",
+        text("_classes.csv", "filename, cat, dog\na.jpg, 1, 2\n"),
+        ("column 'dog' means nothing", "' 2'", "_classes.csv:2"),
+        {"manifest": "_classes.csv"},
+    ),
+    Case(
+        "two columns of images",
+        text("manifest.csv", "file,path,label\na.jpg,b.jpg,cat\n"),
+        ("'file' and 'path'", "ignore_columns"),
+    ),
+    Case(
+        "labels cut by commas",
+        text("manifest.csv", 'image,labels\na.jpg,"cat,dog"\n'),
+        ("manifest.csv:2", "'cat,dog' one label or several", "separator"),
+    ),
+    Case(
+        "labels with commas",
+        text("manifest.csv", 'image,labels\na.jpg,"cat,dog"\n'),
+        options={"separator": "|"},
+    ),
+    Case(
+        "a misspelt split",
+        text("manifest.csv", "image,label,split\na.jpg,cat,tset\n"),
+        ("official split 'tset'", "'test'"),
+    ),
+    Case(
+        "ignored column that is not there",
+        says=("'ignore_columns': no column 'lables'",),
+        options={"ignore_columns": ["lables"]},
+    ),
     Case(
         "not Parquet",
         text("m.parquet", "oops"),

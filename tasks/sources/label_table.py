@@ -1,0 +1,212 @@
+"""Tables that list images and their labels, as people and tools write them: what each column means, row by row.
+
+    image, present, absent, unknown     labels of each state (+ licence, attribution, split)
+    image, labels                       also `tags`, `classes`, `categories`: what is present
+    image, label                        also `tag`, `class`, `category`: a row a label, rows of one image are joined
+    filename, cat, dog, …               a column a class (Roboflow's _classes.csv): 1 present, 0 absent, empty or -1
+                                        unknown; only where no column above holds labels
+
+A column that means none of this is refused by name, never passed by, unless `ignore_columns` lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.errors import SourceError, did_you_mean
+from tasks.sources.files import csv_records
+
+IMAGE = ("image", "file", "filename", "file_name", "path", "filepath", "file_path", "image_path", "image_name")
+IMAGE += ("img", "picture", "photo", "image_id", "imageid", "fname")
+ONE_A_ROW = ("label", "tag", "class", "category")
+SEVERAL_A_ROW = ("present", "labels", "tags", "classes", "categories")
+FACTS = {
+    "licence": ("licence", "license"),
+    "attribution": ("attribution", "author", "credit"),
+    "split": ("split", "subset", "partition"),
+}
+STATES = ("present", "absent", "unknown")
+MARKS = {"1": "present", "true": "present", "0": "absent", "false": "absent", "-1": "unknown", "": "unknown"}
+"""What the value in a class's own column says; `1.0` is `1`."""
+
+NOTHING = ("nan", "NaN", "<NA>")
+"""How pandas writes an empty value."""
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One image of a table; `where` is its place for messages."""
+
+    where: str
+    image: str
+    present: Sequence[str] = ()
+    absent: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    licence: str | None = None
+    attribution: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which column holds what. classes: those with a column of their own."""
+
+    image: str
+    states: dict[str, str]
+    facts: dict[str, str]
+    classes: list[str]
+    joins: bool  # rows of one image belong together
+
+
+def read_label_table(path: Path, *, separator: str, ignore_columns: Collection[str]) -> list[LabelledRow]:
+    """Rows of a CSV or Parquet table.
+
+    separator: between the labels of one value; "" is `|`, and then a value that seems to hold another one is refused.
+    Raises SourceError for a column that is missing or means nothing, and for a label in two states.
+    """
+    parquet = path.suffix.lower() in (".parquet", ".pq")
+    records = [(f"{path}:{number}", row) for number, row in (_parquet_rows(path) if parquet else csv_records(path))]
+    header = list(records[0][1]) if records else []
+    columns = _columns(path, header, records, ignore_columns) if records else None
+    rows = [_row(where, values, columns, separator or "|") for where, values in records]
+    if not separator and not parquet and columns:
+        _check_separator(rows)
+    return _joined(rows) if columns and columns.joins else rows
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: not a readable Parquet file ({error}). Export it again.") from error
+    return enumerate(table.to_pylist(), start=1)
+
+
+# ---------------------------------------------------------------- columns
+
+
+def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Collection[str]) -> _Columns:
+    """What each column holds. Raises SourceError naming one that is missing, doubled or unknown."""
+    if missing := [name for name in ignore if name not in header]:
+        raise SourceError(f"{path}:1: option 'ignore_columns': no column {missing[0]!r}. Columns: {', '.join(header)}.")
+    folded = {name: name.strip().casefold().replace(" ", "_") for name in header if name not in ignore}
+
+    def pick(names: Sequence[str], what: str) -> str | None:
+        found = [column for column, plain in folded.items() if plain in names]
+        if len(found) > 1:
+            exact = [column for column in found if column == names[0]]
+            if len(exact) != 1:
+                raise SourceError(
+                    f"{path}:1: columns {found[0]!r} and {found[1]!r} may both be the {what}. "
+                    "List the other one under `ignore_columns`."
+                )
+            found = exact
+        return found[0] if found else None
+
+    image = pick(IMAGE, "image")
+    if image is None:
+        raise SourceError(f"{path}:1: no column 'image'. {did_you_mean('image', header)} Is this the right file?")
+    one = pick(ONE_A_ROW, "label")
+    several = pick(SEVERAL_A_ROW, "labels")
+    if one and several:
+        raise SourceError(
+            f"{path}:1: columns {several!r} and {one!r} may both be the labels. List one under `ignore_columns`."
+        )
+    states = {
+        "present": one or several,
+        "absent": pick(("absent",), "absent"),
+        "unknown": pick(("unknown",), "unknown"),
+    }
+    states = {state: column for state, column in states.items() if column}
+    facts = {fact: column for fact, names in FACTS.items() if (column := pick(names, fact))}
+    others = [c for c in folded if c not in {image, *states.values(), *facts.values()}]
+    others = [c for c in others if not _counts_rows(c, [values[c] for _, values in records])]
+    for column in others:
+        where, odd = next(((w, v[column]) for w, v in records if _mark(v[column]) is None), ("", None))
+        if states or where:
+            found = f" (it holds {odd!r}, {where})" if where else ""
+            raise SourceError(
+                f"{path}:1: column {column!r} means nothing here{found}. "
+                f"{did_you_mean(column, [*IMAGE, *ONE_A_ROW, *SEVERAL_A_ROW, *STATES, *FACTS], most=1)} "
+                f"Rename it, or list it under the source's option `ignore_columns`."
+            )
+    return _Columns(image, states, facts, others, joins=one is not None)
+
+
+def _counts_rows(column: str, values: Sequence[object]) -> bool:
+    """Whether it is the index that pandas writes: without a name, 0, 1, 2, …"""
+    unnamed = not column or column.startswith("Unnamed:") or column == "__index_level_0__"
+    return unnamed and [str(value) for value in values] == [str(n) for n in range(len(values))]
+
+
+def _mark(value: object) -> str | None:
+    """What a value in a class's own column says; None when it is no such value."""
+    if value is None or value != value or value in NOTHING:
+        return "unknown"
+    text = str(value).strip().lower()
+    return MARKS.get(text.removesuffix(".0"))
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _row(where: str, values: Mapping, columns: _Columns, separator: str) -> LabelledRow:
+    image = values[columns.image]
+    image = str(image) if isinstance(image, int) and not isinstance(image, bool) else image
+    if not isinstance(image, str) or not image:
+        raise SourceError(f"{where}: image is {image!r}, expected a path. Correct or remove the row.")
+    lists = {state: _labels(where, state, values.get(columns.states.get(state)), separator) for state in STATES}
+    for label in columns.classes:
+        lists[_mark(values[label])].append(label)
+    for one, other in combinations(STATES, 2):
+        if both := set(lists[one]) & set(lists[other]):
+            raise SourceError(f"{where}: {min(both)!r} is both {one} and {other}. Keep it in one column.")
+    facts = {fact: values[column] or None for fact, column in columns.facts.items()}
+    facts = {fact: None if value in NOTHING else value for fact, value in facts.items()}
+    return LabelledRow(where, image, **lists, **facts)
+
+
+def _labels(where: str, column: str, value: object, separator: str) -> list[str]:
+    """Labels of one value. Blanks around a label are no part of it in CSV."""
+    if value is None or value != value or value in NOTHING:
+        return []
+    if isinstance(value, str):
+        return [label for part in value.split(separator) if (label := part.strip())]
+    if isinstance(value, list) and all(isinstance(label, str) for label in value):
+        return list(value)
+    raise SourceError(f"{where}: {column} is {value!r}, expected labels as text. Correct the row.")
+
+
+def _check_separator(rows: Sequence[LabelledRow]) -> None:
+    """Refuse labels that seem to be several: no value was cut at `|`, and some hold a comma or a semicolon."""
+    for other in (",", ";"):
+        for row in rows:
+            odd = next((label for label in row.present if other in label), None)
+            if odd and all(len(r.present) < 2 for r in rows):
+                raise SourceError(
+                    f"{row.where}: is {odd!r} one label or several? Set the source's option "
+                    f"`separator: {other!r}` for several, `separator: '|'` for one."
+                )
+
+
+def _joined(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
+    """One row an image. Raises SourceError where rows of one image differ in a fact or contradict each other."""
+    joined: dict[str, LabelledRow] = {}
+    for row in rows:
+        first = joined.setdefault(row.image, row)
+        if first is row:
+            continue
+        if odd := next((fact for fact in FACTS if getattr(first, fact) != getattr(row, fact)), None):
+            raise SourceError(f"{row.where}: {odd} of {row.image!r} is another one than in {first.where}.")
+        lists = {state: [*getattr(first, state), *getattr(row, state)] for state in STATES}
+        for one, other in combinations(STATES, 2):
+            if both := set(lists[one]) & set(lists[other]):
+                raise SourceError(f"{row.where}: {min(both)!r} is {one} and {other}, see {first.where}. Keep one row.")
+        joined[row.image] = replace(first, **lists)
+    return list(joined.values())
