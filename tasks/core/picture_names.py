@@ -108,8 +108,8 @@ class PictureNames:
         for step, key_of in _STEPS.items():
             key = key_of(wanted.base)
             candidates = [] if key is None else self._index(step).get(key, [])
-            if found := _best(wanted, candidates, folded=step not in ("name", "stem")):
-                return next(iter(found)) if len(found) == 1 else Ambiguous(tuple(sorted(found)))
+            if matched := _best(wanted, candidates, folded=step not in ("name", "stem")):
+                return next(iter(matched)) if len(matched) == 1 else Ambiguous(tuple(sorted(matched)))
         return None
 
     @cached_property
@@ -157,8 +157,8 @@ def _split(base: str) -> tuple[str, str]:
 
 
 def _number(base: str) -> str | None:
-    found = _NUMBER.fullmatch(_split(base)[0])
-    return found and found.group(1)
+    matched = _NUMBER.fullmatch(_split(base)[0])
+    return matched and matched.group(1)
 
 
 _STEPS: dict[str, Callable[[str], str | None]] = {

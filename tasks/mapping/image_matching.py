@@ -34,19 +34,19 @@ def match_images(labels: pa.Table, images: pa.Table) -> Matched:
     encoded = pc.dictionary_encode(labels["image_id"]).combine_chunks()
     given = encoded.dictionary.to_pylist()
     names: dict[str, PictureNames] = {}
-    found: list[str | Ambiguous | None] = []
+    answers: list[str | Ambiguous | None] = []
     for image_id in given:
         if image_id in known:
-            found.append(image_id)
+            answers.append(image_id)
             continue
         source, _, name = image_id.partition("/")
         if source not in names:
             names[source] = _names_of(source, images)
-        found.append(name if name in known and name.startswith(f"{source}/") else names[source].find(name))
-    matched = [match if isinstance(match, str) else None for match in found]
+        answers.append(name if name in known and name.startswith(f"{source}/") else names[source].find(name))
+    matched = [match if isinstance(match, str) else None for match in answers]
     lost = {
         image_id: SEVERAL if isinstance(match, Ambiguous) else NOT_LISTED
-        for image_id, match in zip(given, found, strict=True)
+        for image_id, match in zip(given, answers, strict=True)
         if not isinstance(match, str)
     }
     column = pa.array(matched, pa.string()).take(encoded.indices)

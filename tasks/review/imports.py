@@ -96,14 +96,14 @@ class Importer:
         if name in self._sha256_of:
             return name
         if image_ids := self._by_sha256.get(name):
-            found = next(iter(image_ids)) if len(image_ids) == 1 else Ambiguous(tuple(sorted(image_ids)))
+            matched = next(iter(image_ids)) if len(image_ids) == 1 else Ambiguous(tuple(sorted(image_ids)))
         else:
-            found = next((match for attempt in _spellings(name) if (match := self._names.find(attempt))), None)
-        if isinstance(found, Ambiguous):
-            raise VerdictError(f"{where}: image '{name}' may be any of {found}. Name it by its id.")
-        if found is None:
+            matched = next((match for attempt in _spellings(name) if (match := self._names.find(attempt))), None)
+        if isinstance(matched, Ambiguous):
+            raise VerdictError(f"{where}: image '{name}' may be any of {matched}. Name it by its id.")
+        if matched is None:
             raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
-        return found
+        return matched
 
 
 def _spellings(name: str) -> list[str]:

@@ -148,11 +148,11 @@ def _images(
             )
         image_uri(folder, file_name, where=f"{file}: images[{row}]")
         names.append([file_name])
-    found = names_on_disk(folder, names, where=file) if match_names else [own[0] for own in names]
+    matched = names_on_disk(folder, names, where=file) if match_names else [own[0] for own in names]
     return images_table(
         name,
         [str(image.id) for image in instances.images],
-        [image_uri(folder, name, where=file) for name in found],
+        [image_uri(folder, name, where=file) for name in matched],
         licence=[licences.get(image.license) for image in instances.images],
         attribution=[image.flickr_url or image.coco_url for image in instances.images],
         official_split=split,

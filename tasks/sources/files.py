@@ -190,10 +190,10 @@ def names_on_disk(folder: str, names: Sequence[Sequence[str]], *, where: str) ->
     taken, ambiguous = Counter(exact), []
     matches: list[str | None] = []
     for own, name in zip(names, exact, strict=True):
-        found = [] if name else [match for n in own if (match := known.find(n))]
-        if found and isinstance(found[0], Ambiguous):
-            ambiguous.append(f"{own[0]!r} ({found[0]})")
-        matches.append(found[0] if found and isinstance(found[0], str) else None)
+        matched = [] if name else [match for n in own if (match := known.find(n))]
+        if matched and isinstance(matched[0], Ambiguous):
+            ambiguous.append(f"{own[0]!r} ({matched[0]})")
+        matches.append(matched[0] if matched and isinstance(matched[0], str) else None)
     taken.update(matches)
     if ambiguous:
         log.warning("%s: %d image names may be any of several files, e.g. %s", where, len(ambiguous), ambiguous[0])

@@ -98,16 +98,16 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     folded = {name: name.strip().casefold().replace(" ", "_") for name in header if name not in ignore}
 
     def pick(names: Sequence[str], what: str) -> str | None:
-        found = [column for column, plain in folded.items() if plain in names]
-        if len(found) > 1:
-            exact = [column for column in found if column == names[0]]
+        matched = [column for column, plain in folded.items() if plain in names]
+        if len(matched) > 1:
+            exact = [column for column in matched if column == names[0]]
             if len(exact) != 1:
                 raise SourceError(
-                    f"{path}:1: columns {found[0]!r} and {found[1]!r} may both be the {what}. "
+                    f"{path}:1: columns {matched[0]!r} and {matched[1]!r} may both be the {what}. "
                     "List the other one under `ignore_columns`."
                 )
-            found = exact
-        return found[0] if found else None
+            matched = exact
+        return matched[0] if matched else None
 
     image = pick(IMAGE, "image")
     if image is None:
@@ -130,9 +130,9 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     for column in others:
         where, odd = next(((w, v[column]) for w, v in records if _mark(v[column]) is None), ("", None))
         if states or where:
-            found = f" (it holds {odd!r}, {where})" if where else ""
+            matched = f" (it holds {odd!r}, {where})" if where else ""
             raise SourceError(
-                f"{path}:1: column {column!r} means nothing here{found}. "
+                f"{path}:1: column {column!r} means nothing here{matched}. "
                 f"{did_you_mean(column, [*IMAGE, *ONE_A_ROW, *SEVERAL_A_ROW, *STATES, *FACTS], most=1)} "
                 f"Rename it, or list it under the source's option `ignore_columns`."
             )

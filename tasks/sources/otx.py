@@ -138,7 +138,7 @@ def _source(name: str, path: Path, folder: str, split: str | None, *, exhaustive
     for image in labels_of:
         image_uri(folder, image, where=str(path))
     names = names_on_disk(folder, [[image] for image in labels_of], where=str(path))
-    uris = [image_uri(folder, found, where=str(path)) for found in names]
+    uris = [image_uri(folder, matched, where=str(path)) for matched in names]
     table = images_table(name, list(labels_of), uris, official_split=split)
     dropped = [("images", relisted, "listed again"), ("labels", num_relisted_labels, "of an image listed again")]
     return RawSource(
