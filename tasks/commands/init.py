@@ -77,7 +77,7 @@ def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels:
     yield f"{layout.what} in {layout.root}"
     yield from (f"  {key}: {value}" for key, value in layout.options.items())
     splits = Counter(raw.images["official_split"].to_pylist())
-    parts = ", ".join(f"{count} {split}" for split, count in splits.items() if split)
+    parts = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test") if splits[split])
     yield f"{raw.images.num_rows} images{f' ({parts})' if parts else ', no official split'}"
     yield f"{len(raw.vocabulary)} classes declared, {len(present)} present on an image, {num_labels} labels drafted"
     otherwise = "absent" if raw.coverage else "unknown"

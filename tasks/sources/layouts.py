@@ -18,15 +18,9 @@ import msgspec
 
 from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
+from tasks.core.split_words import SPLIT_WORDS
 from tasks.sources.files import csv_rows, decode_json, mapped_bytes
 from tasks.sources.voc import VOC_CLASSES, read_annotation
-
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Word in a name -> official split."""
 
 DEEPEST = 3  # folders below the one that is looked at
 SAMPLE = 50  # image names by which a folder is found
