@@ -108,10 +108,10 @@ def _reason(error: BaseException) -> str | None:
         parsers = any(reader in Path(frame.filename).parts for frame in frames[-8:] for reader in READERS)
         return NESTED if parsers or "JSON" in str(error) or "msgspec" in str(error) else None
     text = str(error)
-    found = NUMBERED.search(text)
+    match = NUMBERED.search(text)
     number = error.errno if isinstance(error, OSError) and error.errno else None
-    if number is None and found:
-        number = int(found.group(1) or found.group(2))
+    if number is None and match:
+        number = int(match.group(1) or match.group(2))
     if number in REFUSALS:
         return REFUSALS[number]
     for pattern, reason in SPOKEN:

@@ -63,10 +63,10 @@ class PublicRedirects(urllib.request.HTTPRedirectHandler):
 def is_public(host: str) -> bool:
     """Whether every address that the name stands for is one of the public internet."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        resolved = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
-    return bool(found) and all(ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in found)
+    return bool(resolved) and all(ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in resolved)
 
 
 opener = urllib.request.build_opener(PublicRedirects())
