@@ -66,7 +66,9 @@ def is_public(host: str) -> bool:
         resolved = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
-    return bool(resolved) and all(ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in resolved)
+    return bool(resolved) and all(
+        ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in resolved
+    )
 
 
 opener = urllib.request.build_opener(PublicRedirects())
