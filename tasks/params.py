@@ -273,6 +273,7 @@ class Report(Section):
     title: str
     worst_mistakes: Annotated[int, Field(ge=0)]
     mistakes_of_a_label: Annotated[int, Field(ge=1)]
+    label_pictures: Annotated[int, Field(ge=0)]
 
 
 class Review(Section):

@@ -1,4 +1,4 @@
-"""The review queue before a person, and back as verdicts: push, open, pull, status, import, mine, guidelines.
+"""The review queue before a person, and back as verdicts: web, push, open, pull, status, import, mine, guidelines.
 
 Heavy imports happen inside the commands.
 """
@@ -12,6 +12,38 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="The review queue before a person, and back as verdicts.")
 Who = Annotated[str | None, typer.Option(help="reviewer; git's user.name when left out")]
+
+
+@app.command()
+def web(
+    who: Who = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8151,
+    browser: Annotated[bool, typer.Option(help="also open a browser window")] = True,
+) -> None:
+    """The queue on a page of this machine: one question, one key, one line of verdicts; until Ctrl-C.
+
+    Example: python -m tasks review web --who ann
+    """
+    import webbrowser
+
+    import uvicorn
+
+    from tasks.core.listening import listening
+    from tasks.core.workspace import Workspace
+    from tasks.images.decode import open_rgb
+    from tasks.params import load_params
+    from tasks.report.pictures import jpeg
+    from tasks.review.recording import default_reviewer
+    from tasks.review.web import ReviewPage, create_app
+
+    reviewer = who or default_reviewer()
+    page = ReviewPage.of_last_run(Workspace(load_params().paths), reviewer, lambda uri: jpeg(open_rgb(uri)))
+    with listening("127.0.0.1", port) as listener:
+        address = f"http://127.0.0.1:{port}"
+        typer.echo(f"{len(page.questions)} open questions for {reviewer} at {address}; Ctrl-C ends it.")
+        if browser:
+            webbrowser.open(address)
+        uvicorn.Server(uvicorn.Config(create_app(page), log_level="warning")).run(sockets=[listener])
 
 
 @app.command()

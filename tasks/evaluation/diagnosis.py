@@ -13,11 +13,12 @@ from tasks.evaluation.scored_run import ScoredRun
 from tasks.metrics.calibration_error import NUM_BINS
 from tasks.metrics.f1 import decide
 
-KEPT_MISTAKES, KEPT_OF_A_LABEL = 200, 20  # generously, so that the report may show more without evaluating again
+# generously, so that the report may show more without evaluating again
+KEPT_MISTAKES, KEPT_OF_A_LABEL, KEPT_EXAMPLES = 200, 20, 6
 
 
 def mistakes_of(run: ScoredRun, implications: Sequence[tuple[int, int]]) -> dict:
-    """mistakes.json: {"worst", "confused", "together"}, the three lists below with names instead of positions."""
+    """mistakes.json: {"worst", "confused", "together", "examples"}, as below with names instead of positions."""
     image_ids, labels = run.image_ids, run.labels
     entries = run.scores_NC, run.targets_NC, run.known_NC, run.thresholds_C
     decided_NC = decide(run.scores_NC, run.thresholds_C)
@@ -32,6 +33,15 @@ def mistakes_of(run: ScoredRun, implications: Sequence[tuple[int, int]]) -> dict
             for pair in confusions(*entries)
         ],
         "together": [{**pair, "a": labels[pair["a"]], "b": labels[pair["b"]]} for pair in gaps],
+        "examples": {
+            label: {
+                kind: [{"image_id": image_ids[row], "score": float(run.scores_NC[row, c])} for row in rows]
+                for kind, rows in kinds.items()
+            }
+            for c, (label, kinds) in enumerate(
+                zip(labels, examples_by_label(*entries, most=KEPT_EXAMPLES), strict=True)
+            )
+        },
     }
 
 
@@ -86,6 +96,30 @@ def worst_mistakes(
             "threshold": float(thresholds_C[c]),
         }
         for r, c in zip(rows[order], columns[order], strict=True)
+    ]
+
+
+def examples_by_label(
+    scores_NC: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, thresholds_C: np.ndarray, *, most: int
+) -> list[dict[str, list[int]]]:
+    """Of each label the rows to look at: {"false positive", "false negative", "true positive"}, at most `most` each.
+
+    The surest ones first: highest score of what was decided present, lowest of what was missed; ties by position.
+    """
+    decided_NC = decide(scores_NC, thresholds_C)
+    present_NC, absent_NC = known_NC & (targets_NC == 1), known_NC & (targets_NC == 0)
+    kinds = {
+        "false positive": (decided_NC & absent_NC, -1),
+        "false negative": (~decided_NC & present_NC, 1),
+        "true positive": (decided_NC & present_NC, -1),
+    }
+
+    def surest(rows: np.ndarray, key_N: np.ndarray) -> list[int]:
+        return rows[np.argsort(key_N[rows], kind="stable")[:most]].tolist()
+
+    return [
+        {kind: surest(np.flatnonzero(of_NC[:, c]), sign * scores_NC[:, c]) for kind, (of_NC, sign) in kinds.items()}
+        for c in range(scores_NC.shape[1])
     ]
 
 

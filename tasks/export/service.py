@@ -20,7 +20,6 @@ import asyncio
 import io
 import math
 import os
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +36,8 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from tasks.core.errors import ServiceError
 from tasks.core.image_header import claimed_size
+from tasks.core.listening import listening
 from tasks.export.batching import MicroBatcher
 from tasks.export.runtime import Predictor, Read, reason
 
@@ -268,15 +267,5 @@ def serve(model_path: Path, *, read: Read, host: str = "127.0.0.1", port: int = 
 
     app = create_app(Predictor(model_path), read=read)
     options = {"log_level": "info", "access_log": False, "server_header": False, "timeout_graceful_shutdown": 30}
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         uvicorn.Server(uvicorn.Config(app, host=host, port=port, **options)).run(sockets=[listener])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket on the address: bound here, for uvicorn ends the process where it cannot."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ServiceError(f"{host}:{port} cannot be used ({why}). Give another --host or --port.") from error

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from tasks.core.formatting import interval, number, percent
 from tasks.report import figures, judgement
+from tasks.report.label_parts import label_parts, part_id
 from tasks.report.variant_table import variant_messages
 
 SECTIONS = (
@@ -37,7 +38,8 @@ class Findings:
     metrics: metrics.json.  thresholds: thresholds.json.  learning: rows of learning_curves.csv.
     coverage, duplicates, cleaning, resampling, export: the stages' reports.  ledger: entries in stage order.
     display_names: label id -> name shown.
-    worst: the mistakes that are shown.  pictures: image id -> data URI, of these.
+    worst, examples: mistakes that are shown, and examples of each label.  pictures: image id -> data URI, of these.
+    origins, changes: where each label's rows came from, what cleaning changed (tasks/report/label_parts.py).
     made: what made the model and this page, by name.
     """
 
@@ -58,6 +60,9 @@ class Findings:
     ledger: Sequence[dict]
     display_names: Mapping[str, str]
     worst: Sequence[dict]
+    examples: Mapping[str, Mapping[str, Sequence[dict]]]
+    origins: Mapping[str, Sequence[tuple]]
+    changes: Mapping[str, Sequence[tuple]]
     pictures: Mapping[str, str]
     made: Mapping[str, str]
 
@@ -66,7 +71,8 @@ def render_report(findings: Findings) -> str:
     """The page as one HTML string that needs nothing else."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     protocol, drift = findings.result["protocol"], findings.findings["drift"]
-    label_rows = [_label_row(findings, label, row) for label, row in findings.result["labels"].items()]
+    rows = findings.result["labels"].items()
+    label_rows = [_label_row(findings, label, row, part_id(position)) for position, (label, row) in enumerate(rows)]
     return environment.get_template("page.html.j2").render(
         title=findings.title,
         lead=_lead(findings),
@@ -83,6 +89,18 @@ def render_report(findings: Findings) -> str:
         switches=judgement.switch_tables(findings.findings),
         label_columns=LABEL_COLUMNS,
         label_rows=label_rows,
+        label_parts=label_parts(
+            findings.result,
+            thresholds=findings.thresholds,
+            curves=findings.curves["labels"],
+            confused=findings.mistakes["confused"],
+            change=findings.change,
+            examples=findings.examples,
+            pictures=findings.pictures,
+            origins=findings.origins,
+            changes=findings.changes,
+            names=findings.display_names,
+        ),
         curves=_curve_figures(findings),
         shots=_shots(findings),
         confused=judgement.confused_tables(findings.mistakes, findings.display_names),
@@ -176,11 +194,11 @@ LABEL_COLUMNS = [
 ]
 
 
-def _label_row(findings: Findings, label: str, row: dict) -> list[dict]:
+def _label_row(findings: Findings, label: str, row: dict, part: str) -> list[dict]:
     threshold = findings.thresholds["labels"][label]
     ap_interval = findings.result.get("intervals", {}).get("labels", {}).get(label, {}).get("AP")
     return [
-        _label_td(findings.display_names.get(label, label), text=True),
+        {**_label_td(findings.display_names.get(label, label), text=True), "href": part},
         _label_td(row["AP"], bar=True),
         _label_td(interval(ap_interval), text=True),
         _label_td(row["precision"], bar=True),

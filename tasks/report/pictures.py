@@ -8,8 +8,9 @@ import io
 import numpy as np
 from PIL import Image
 
-SIDE_PX = 144
+SIDE_PX = 192
 QUALITY = 80
+LARGE_PX = 1024
 
 
 def data_uri(pixels_HWC: np.ndarray, side_px: int = SIDE_PX) -> str:
@@ -21,3 +22,11 @@ def data_uri(pixels_HWC: np.ndarray, side_px: int = SIDE_PX) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def jpeg(image: Image.Image, side_px: int = LARGE_PX) -> bytes:
+    """The image as a JPEG whose longer side is at most `side_px`."""
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

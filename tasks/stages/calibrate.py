@@ -29,7 +29,7 @@ def run(params: Params) -> None:
         scores_NC = apply_implications(scores_NC, relations_of(taxonomy, scored.labels))
 
     # thresholds of the model alone
-    targets = {label.id: label.deliver for label in taxonomy.labels if label.deliver}
+    targets = {label.id: label.deliver for label in taxonomy.labels if label.deliver and label.id in scored.labels}
     rule = section.rule.build(
         RULES, where="params.yaml: calibrate.rule", delivery_targets=[targets.get(label) for label in scored.labels]
     )
@@ -55,5 +55,6 @@ def run(params: Params) -> None:
         fit_on=section.fit_on,
         calibration=calibration,
         fusion=fusion,
+        targets=targets,
     )
     workspace.book(scored.ledger("calibrate"))

@@ -8,6 +8,7 @@ from tasks.core.workspace import Workspace
 from tasks.images.shards import ShardReader
 from tasks.params import Params
 from tasks.report.inputs import learning_curve_rows, ledger_entries, settings_of, shown_mistakes
+from tasks.report.label_parts import changes_by_label, chosen_examples, origins_by_label
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, render_report
 from tasks.report.pictures import data_uri
@@ -19,10 +20,14 @@ def run(params: Params) -> None:
     vocabulary, mistakes = workspace.vocabulary(), workspace.read("evaluation.mistakes")
     counts = {"most": section.worst_mistakes, "most_of_a_label": section.mistakes_of_a_label}
     worst = shown_mistakes(mistakes["worst"], **counts)
+    result = workspace.read("evaluation.result")
+    ap = {label: row["AP"] for label, row in result["labels"].items()}
+    examples = chosen_examples(mistakes["examples"], ap, most=section.label_pictures)
+    shown = {m["image_id"] for m in worst} | {e["image_id"] for k in examples.values() for of in k.values() for e in of}
     reader = ShardReader(params.paths.shards)
     findings = Findings(
         title=section.title,
-        result=workspace.read("evaluation.result"),
+        result=result,
         findings=workspace.read("evaluation.findings"),
         change=workspace.read("evaluation.change"),
         curves=workspace.read("evaluation.curves"),
@@ -38,7 +43,10 @@ def run(params: Params) -> None:
         ledger=ledger_entries(params.paths.ledger),
         display_names=dict(zip(vocabulary.labels, vocabulary.display_names, strict=True)),
         worst=worst,
-        pictures={i: data_uri(reader[reader.index[i]]) for i in sorted({m["image_id"] for m in worst})},
+        examples=examples,
+        origins=origins_by_label(workspace.read("cleaned.labels")),
+        changes=changes_by_label(workspace.read("cleaned.changes")),
+        pictures={i: data_uri(reader[reader.index[i]]) for i in sorted(shown)},
         made={"made from": tracking.commit_of_code(), **settings_of(params.model, params.finetune)},
     )
     write_text(params.paths.report, render_report(findings))

@@ -1,8 +1,8 @@
 """thresholds.json: {"rule", "fit_on", "labels": {label: entry}}.
 
 An entry holds threshold (null = never predicted), support (known positives), shrinkage_weight (how much of the
-threshold is the label's own), low and high (central 95 % of refits) and reason (why the threshold is not what the rule
-asked for).
+threshold is the label's own), low and high (central 95 % of refits), reason (why the threshold is not what the rule
+asked for), and target, {"precision", "recall"}, where the taxonomy has one under `deliver:`.
 
 Where scores were calibrated first, "probabilities" holds {"method", "labels": {label: map}}, a map being {"slope",
 "intercept"} on the logit, or {"scores", "probabilities"} knots, or null. Thresholds are on the calibrated scores then.
@@ -25,7 +25,7 @@ from tasks.core.errors import TableError, did_you_mean
 from tasks.thresholds.fit import FittedThresholds
 from tasks.thresholds.fusion import Blend, fuse
 from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
-from tasks.thresholds.rules import six_digits
+from tasks.thresholds.rules import Target, six_digits
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,19 @@ def write_thresholds(
     fit_on: str,
     calibration: Calibration | None = None,
     fusion: Mapping[int, Fused] | None = None,
+    targets: Mapping[str, Target] | None = None,
 ) -> None:
     """Write thresholds.json. rule: its name in RULES.  fit_on: the partition, or what else the images were.
 
     calibration: applied to the scores before the thresholds were fitted; one map a label.
     fusion: position of a label -> how it is fused.
+    targets: label -> the precision and recall that it must reach.
     Thresholds keep all their digits: rounding to a fixed number of decimals would move those of rare labels, whose
     scores crowd near 0, across scores.
     """
     document = {"rule": rule, "fit_on": fit_on, "labels": thresholds_by_label(fitted, labels)}
+    for label, target in (targets or {}).items():
+        document["labels"][label]["target"] = {"precision": target.precision, "recall": target.recall}
     if calibration and calibration.method != "none":
         by_label = dict(zip(labels, calibration.as_dicts(), strict=True))
         document["probabilities"] = {"method": calibration.method, "labels": by_label}

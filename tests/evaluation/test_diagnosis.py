@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from tasks.evaluation.diagnosis import confusions, cooccurrence_gaps, worst_mistakes
+from tasks.evaluation.diagnosis import confusions, cooccurrence_gaps, examples_by_label, worst_mistakes
 
 # cat, dog, animal; the third image's dog is unknown.
 TARGETS = np.array([[1, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1]], np.uint8)
@@ -33,6 +33,13 @@ def test_a_label_that_is_never_predicted_is_missed_by_what_its_score_lacks_to_on
     never_cat = np.array([np.inf, 0.5, 0.5])  # cat: 0.2, 0.9, 0.9 on the three images with one
     mistakes = ALL(SCORES, TARGETS, KNOWN, never_cat)
     assert [(m["row"], m["column"]) for m in mistakes] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
+
+
+def test_the_examples_of_a_label_are_its_surest_mistakes_and_its_surest_right_decisions():
+    cat, dog, animal = examples_by_label(SCORES, TARGETS, KNOWN, HALF, most=1)
+    assert cat == {"false positive": [3], "false negative": [0], "true positive": [1]}
+    assert dog == {"false positive": [0], "false negative": [], "true positive": [1]}  # image 2's dog is unknown
+    assert animal == {"false positive": [], "false negative": [2], "true positive": [0]}
 
 
 def test_a_missed_label_is_taken_for_the_one_claimed_in_its_place():

@@ -12,6 +12,7 @@ from tasks.core import tables
 from tasks.mapping.coverage import coverage_report
 from tasks.mapping.mapping import map_rows
 from tasks.metrics.protocols import PROTOCOLS
+from tasks.report.label_parts import chosen_examples
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, protocol_message, render_report, unknown_labels
 from tasks.stages import calibrate, evaluate
@@ -54,6 +55,9 @@ def findings(tmp_path_factory) -> Findings:
         ledger=[],
         display_names={label: label for label in LABELS},
         worst=files["mistakes"]["worst"],
+        examples=chosen_examples(files["mistakes"]["examples"], dict.fromkeys(LABELS), most=9),
+        origins={"cat": [("annotation", 12, 3)]},
+        changes={"cat": [("absent", "present", "rule:consensus", 2)]},
         pictures={m["image_id"]: "data:," for m in files["mistakes"]["worst"]},
         made={"made from": "0a4af71 of 2026-11-27", "network": "resnet <small>"},
     )

@@ -1,0 +1,133 @@
+"""`python -m tasks review web`: the queue on a page of this machine, one question at a time, answered by one key.
+
+    GET  /                       the page
+    GET  /questions              [{"name", "image_id", "reason", "given", "score"}], those without an answer
+    GET  /pictures/{position}    the picture of a question, JPEG
+    POST /answers                {"position", "verdict"}: one line of verdicts.jsonl, at once
+
+It needs neither FiftyOne nor MongoDB. Nothing is kept but the verdicts: who stops and comes back is asked the rest.
+Requests that name another host, or come from another site's page, are refused (403).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from tasks.core.errors import SourceError
+from tasks.core.tables import ABSENT, PRESENT
+from tasks.core.workspace import Workspace
+from tasks.review.imports import Importer
+from tasks.review.last_run import LastRun
+from tasks.review.screen.cards import queue_id
+from tasks.review.verdicts import append_verdicts
+
+HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+GIVEN = {PRESENT: "annotated as present", ABSENT: "annotated as absent"}
+
+
+class Answer(BaseModel):
+    """What the page sends."""
+
+    position: int
+    verdict: Literal["present", "absent", "unsure"]
+
+
+@dataclass(frozen=True)
+class ReviewPage:
+    """The open questions of the last run, and where answers go.
+
+    questions: rows of QUEUE.  picture: path or address of an image -> JPEG.
+    """
+
+    questions: list[dict]
+    names: dict[str, str]
+    importer: Importer
+    verdicts: Path
+    queue: str
+    picture: Callable[[str], bytes]
+
+    @classmethod
+    def of_last_run(cls, workspace: Workspace, who: str, picture: Callable[[str], bytes]) -> ReviewPage:
+        """Questions that nobody has decided yet. Raises what reading the last run raises."""
+        last_run = LastRun(workspace)
+        queue, resolved = last_run.questions(), last_run.resolved_verdicts().resolved
+        images = workspace.read("mapped.images")
+        known = set(images["image_id"].to_pylist())
+        questions = [
+            row
+            for row in queue.to_pylist()
+            if (row["image_id"], row["label"]) not in resolved and row["image_id"] in known
+        ]
+        importer = Importer(images, last_run.taxonomy, who, "")
+        return cls(questions, last_run.display_names(), importer, workspace.paths.verdicts, queue_id(queue), picture)
+
+    def shown(self) -> list[dict]:
+        """The questions as the page shows them."""
+        return [
+            {
+                "name": self.names.get(row["label"], row["label"]),
+                "image_id": row["image_id"],
+                "reason": row["reason"],
+                "given": GIVEN.get(row["given"], "not annotated"),
+                "score": round(row["score"], 3),
+            }
+            for row in self.questions
+        ]
+
+    def answer(self, answer: Answer) -> int:
+        """Append the verdict; returns how many lines that added, 0 where it says nothing new."""
+        row = self._question(answer.position)
+        asked = {"reason": row["reason"], "queue": self.queue, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        verdict = self.importer.verdict(row["image_id"], row["label"], answer.verdict, where="review web", **asked)
+        return append_verdicts(self.verdicts, [verdict])
+
+    def picture_of(self, position: int) -> bytes:
+        """The picture of a question. Raises HTTPException 404 where its file cannot be read."""
+        images = self.importer.images
+        place = images["image_id"].index(self._question(position)["image_id"]).as_py()
+        try:
+            return self.picture(images["uri"][place].as_py())
+        except SourceError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def _question(self, position: int) -> dict:
+        if not 0 <= position < len(self.questions):
+            raise HTTPException(404, f"no question {position}; there are {len(self.questions)}")
+        return self.questions[position]
+
+
+def create_app(page: ReviewPage) -> FastAPI:
+    """The page and its four addresses."""
+    app = FastAPI(title="review", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    html = (Path(__file__).parent / "web.html").read_text(encoding="utf-8")
+
+    @app.get("/")
+    def whole_page() -> HTMLResponse:
+        return HTMLResponse(html, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'"})
+
+    @app.get("/questions")
+    def questions() -> list[dict]:
+        return page.shown()
+
+    @app.get("/pictures/{position}")
+    def picture(position: int) -> Response:
+        return Response(page.picture_of(position), media_type="image/jpeg")
+
+    @app.post("/answers")
+    def answer(answer: Answer, request: Request) -> dict:
+        origin = request.headers.get("origin")
+        if origin is not None and origin != str(request.base_url).rstrip("/"):
+            raise HTTPException(403, "answers come from this page only")
+        return {"added": page.answer(answer)}
+
+    return app
