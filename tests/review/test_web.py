@@ -1,4 +1,4 @@
-"""The queue on a page of this machine: every answer is one line of the verdicts' file, and only this page may answer."""
+"""The queue on a page of this machine: an answer is one line of the verdicts, and only this page may answer."""
 
 from __future__ import annotations
 
