@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import repro, terminal
+from flows import alerts, repro, terminal
 from flows.plan import PlanRow, plan, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -29,7 +29,14 @@ FIGURES = ("mAP", "OF1", "CF1")
 
 
 # The number of threads is no limit: most of them wait for an upstream. `flows.stage.SLOTS` is the limit.
-@flow(name="tagwright", flow_run_name=tracking.run_name, task_runner=ThreadPoolTaskRunner(), persist_result=False)
+@flow(
+    name="tagwright",
+    flow_run_name=tracking.run_name,
+    task_runner=ThreadPoolTaskRunner(),
+    persist_result=False,
+    on_failure=[alerts.tell_of_failure],
+    on_crashed=[alerts.tell_of_failure],
+)
 def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     """Bring the pipeline up to date.
 

@@ -40,6 +40,7 @@ ONLY_PLACE = {  # heavy or foreign package -> the one place that may import it
 FLOWS_MAY_IMPORT = (
     "tasks.params",
     "tasks.tracking",
+    "tasks.core.environment",
     "tasks.core.errors",
     "tasks.core.error_lines",
     "tasks.core.fingerprint",

@@ -5,6 +5,7 @@ TAGWRIGHT_DEVICE      cpu | cuda | cuda:1 | mps; unset: the best there is
 TAGWRIGHT_PROCESSES   processes of one training on this machine, one a GPU; unset: 1
 TAGWRIGHT_CACHE       folder of what is known of image files and of params.yaml; unset: .cache
 TAGWRIGHT_LOG         level of the log; unset: INFO
+TAGWRIGHT_WEBHOOK     address that is told of a failed run, a refused result and a waiting review; unset: nobody is
 """
 
 from __future__ import annotations
@@ -47,3 +48,8 @@ def checked_params() -> Path:
 def log_level() -> str:
     """Level of the log."""
     return os.environ.get("TAGWRIGHT_LOG", "INFO")
+
+
+def webhook() -> str:
+    """Address that is told what nobody watches, '' for none; a secret."""
+    return os.environ.get("TAGWRIGHT_WEBHOOK", "")
