@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tasks.core.errors import SourceError, did_you_mean
+from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.picture_names import Ambiguous, PictureNames
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,9 @@ def names_on_disk(folder: str, names: Sequence[Sequence[str]], *, where: str) ->
     exact = [next((n for n in own if "://" in n or (_stays_inside(n) and lies_there(n))), None) for own in names]
     if None not in exact:
         return exact
-    known = PictureNames.of_files(folder, _files_below(folder))
+    if not (files := [name for name in _files_below(folder) if _may_be_image(name)]):
+        return [name or own for name, own in zip(exact, first, strict=True)]
+    known = PictureNames.of_files(folder, files)
     taken, ambiguous = Counter(exact), []
     matches: list[str | None] = []
     for own, name in zip(names, exact, strict=True):
@@ -204,7 +207,7 @@ def names_on_disk(folder: str, names: Sequence[Sequence[str]], *, where: str) ->
 
 
 def _stays_inside(name: str) -> bool:
-    return not name.startswith("/") and ".." not in PurePosixPath(name).parts
+    return not name.startswith("/") and (".." not in name or ".." not in PurePosixPath(name).parts)
 
 
 def _listing(directory: str) -> set[str]:
@@ -212,6 +215,11 @@ def _listing(directory: str) -> set[str]:
         return set(os.listdir(directory))
     except OSError:
         return set()
+
+
+def _may_be_image(name: str) -> bool:
+    suffix = os.path.splitext(name)[1].lower()
+    return not suffix or suffix in IMAGE_SUFFIXES
 
 
 def _files_below(folder: str) -> Iterator[str]:

@@ -46,7 +46,9 @@ RUN = SimpleNamespace(name="nightly 12")
     ("state", "told"),
     [
         (
-            Failed(message="Flow run encountered an exception: PipelineError: 1 of 20 stages failed. finetune: no GPU."),
+            Failed(
+                message="Flow run encountered an exception: PipelineError: 1 of 20 stages failed. finetune: no GPU."
+            ),
             "tagwright, run nightly 12: failed. PipelineError: 1 of 20 stages failed. finetune: no GPU.",
         ),
         (

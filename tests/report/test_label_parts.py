@@ -46,7 +46,7 @@ def test_changes_are_counted_by_what_became_of_what_and_who_said_so():
 
 
 def part(threshold: float | None, target: dict | None = None) -> dict:
-    """Of a label with 4 positives: scores 0.9 (right), 0.8 (wrong), 0.7 (right), 0.2 (right), and one at 0.1 (right)."""
+    """Of a label with 4 positives: right ones at 0.9, 0.7, 0.2 and 0.1, a wrong one at 0.8."""
     curve = {"threshold": [0.9, 0.7, 0.2, 0.1], "precision": [1, 2 / 3, 3 / 4, 4 / 5], "recall": [0.25, 0.5, 0.75, 1]}
     entry = {"threshold": threshold, "support": 4, "low": 0.6, "high": 0.8, "reason": "", "target": target}
     (made,) = label_parts(
