@@ -16,7 +16,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import alerts, repro, terminal
-from flows.plan import PlanRow, plan, write_durations
+from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
 from tasks import tracking
@@ -65,6 +65,7 @@ def apply_recipe(name: str) -> None:
 def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]:
     """Run the plan to its end, whatever fails on the way; on Ctrl-C or a cancellation stop every stage."""
     futures: dict[str, PrefectConcurrentFuture[StageResult]] = {}
+    began_with = read_params()
     repro.allow_starts()
     try:
         for row in rows:  # upstreams come first
@@ -75,7 +76,7 @@ def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]
                 retries=row.node.meta.retries,
                 retry_delay_seconds=RETRY_DELAY_S,
             )
-            futures[row.stage] = stage.submit(row, upstream, parent, wait_for=upstream)
+            futures[row.stage] = stage.submit(row, upstream, parent, began_with, wait_for=upstream)
         for future in futures.values():
             # In turns: Ctrl-C may reach another thread, and this one learns of it only when it wakes up.
             while not future.wrapped_future.done():

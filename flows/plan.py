@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from flows.dvc_status import CODE, Status, read_status
 from flows.graph import Nodes, StageNode, ancestors, overlap, waves
 from tasks.core import checked
@@ -63,6 +65,15 @@ def check_params(root: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "tasks", "check"], cwd=root, capture_output=True, text=True)
     if done.returncode:
         raise PipelineError((done.stderr.strip().splitlines() or ["tasks check failed"])[-1].removeprefix("error: "))
+
+
+def read_params(root: Path = Path()) -> dict[str, Any]:
+    """params.yaml, parsed; {} where there is none, or half of one while it is being saved."""
+    path = root / checked.PARAMS
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+    except yaml.YAMLError as error:
+        return {"not valid YAML": str(error).splitlines()[0]}
 
 
 def check_inputs(nodes: Nodes, root: Path) -> None:

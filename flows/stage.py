@@ -14,9 +14,10 @@ from prefect.states import Completed, State
 
 from flows import repro
 from flows.graph import Resource
-from flows.plan import PlanRow
+from flows.plan import PlanRow, read_params
 from flows.repro import StageResult
 from tasks import tracking
+from tasks.core.edits import edits
 from tasks.core.errors import PipelineError
 
 RETRY_DELAY_S = 10.0
@@ -31,11 +32,14 @@ SLOTS: dict[Resource, threading.Semaphore] = {
 
 # DVC is the only cache, and a result is a line of the summary: Prefect keeps neither.
 @task(cache_policy=NO_CACHE, persist_result=False)
-def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | None) -> State[StageResult]:
+def reproduce_stage(
+    row: PlanRow, upstream: list[StageResult], parent: str | None, began_with: dict
+) -> State[StageResult]:
     """Bring one stage up to date.
 
     row: the stage and what the plan foresaw.  upstream: results of the stages it reads from.
     parent: the pipeline run in MLflow, None where tracking is off.
+    began_with: params.yaml when the flow run began; a stage does not start under other values.
     No process is started for a stage in which DVC saw no change and whose upstreams gave it nothing new.
     Raises PipelineError when the stage fails.
     """
@@ -45,6 +49,11 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
         tracking.link_cached(row.stage, parent)
         return Completed(name="Fresh", data=StageResult(row.stage, "fresh"))
     with SLOTS[row.node.meta.resource]:
+        if edited := edits(began_with, read_params()):
+            raise PipelineError(
+                f"{row.stage}: not started: params.yaml was edited since this run began ({edited[0]}). "
+                "Run again: what is done stays done. Set the value back first, or run on with the new one."
+            )
         log.info("%s: %s", "starts" if task_run.run_count == 1 else f"starts again ({task_run.run_count})", row.reason)
         started = time.perf_counter()
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}

@@ -45,6 +45,7 @@ FLOWS_MAY_IMPORT = (
     "tasks.core.error_lines",
     "tasks.core.fingerprint",
     "tasks.core.checked",
+    "tasks.core.edits",
 )
 
 NAMED_LIKE_THEIR_ROOM = {"export", "report", "review", "predict"}

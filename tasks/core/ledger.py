@@ -31,7 +31,9 @@ class Ledger:
         self._out: Counter[str] = Counter()
         self._added: dict[str, Counter[str]] = {}
         self._dropped: dict[str, Counter[str]] = {}
+        self._examples: dict[tuple[str, str], str] = {}
         self.notes: list[str] = []
+        self.warnings: list[str] = []
 
     def num_in(self, unit: str, count: int) -> None:
         """`count` more of `unit` entered the stage."""
@@ -46,25 +48,51 @@ class Ledger:
         if count:
             self._added.setdefault(unit, Counter())[reason] += int(count)
 
-    def dropped(self, unit: str, count: int, reason: str) -> None:
-        """The stage left out `count` of `unit`, because of `reason`. Zero is not recorded."""
+    def dropped(self, unit: str, count: int, reason: str, *, example: str = "") -> None:
+        """The stage left out `count` of `unit`, because of `reason`. Zero is not recorded.
+
+        example: the worst of them, for the terminal.
+        """
         if count:
             self._dropped.setdefault(unit, Counter())[reason] += int(count)
+            self._examples.setdefault((unit, reason), example)
 
     def book(
-        self, unit: str, *, num_in: int, added: Mapping[str, int], dropped: Mapping[str, int], num_out: int
+        self,
+        unit: str,
+        *,
+        num_in: int,
+        added: Mapping[str, int],
+        dropped: Mapping[str, int],
+        num_out: int,
+        examples: Mapping[str, str] | None = None,
     ) -> None:
-        """All of one unit at once. added, dropped: reason -> count."""
+        """All of one unit at once. added, dropped: reason -> count.  examples: reason -> the worst that was dropped."""
         self.num_in(unit, num_in)
         for reason, count in added.items():
             self.added(unit, count, reason)
         for reason, count in dropped.items():
-            self.dropped(unit, count, reason)
+            self.dropped(unit, count, reason, example=(examples or {}).get(reason, ""))
         self.num_out(unit, num_out)
 
     def note(self, text: str) -> None:
         """A sentence for the report, e.g. that a recipe turned the stage off."""
         self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """A note that a person should see at the terminal as well; "" is none."""
+        if text:
+            self.notes.append(text)
+            self.warnings.append(text)
+
+    def losses(self) -> list[str]:
+        """What was left out, a line each reason, with how many of how many and the worst example that is known."""
+        return [
+            f"{count:,} of {self._in[unit]:,} {unit} left out: {reason}"
+            + (f", e.g. {example}" if (example := self._examples[unit, reason]) else "")
+            for unit, reasons in sorted(self._dropped.items())
+            for reason, count in reasons.most_common()
+        ]
 
     def unexplained(self) -> dict[str, int]:
         """Units whose books do not balance: in + added - dropped - out, where it is not 0."""

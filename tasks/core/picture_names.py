@@ -142,7 +142,7 @@ def _parts(name: str) -> _Path:
     elsewhere = "://" in name
     if elsewhere:
         name = re.split("[?#]", name.partition("://")[2])[0].partition("/")[2]
-    name = unicodedata.normalize("NFC", unquote(name)).replace("\\", "/")
+    name = unicodedata.normalize("NFC", unquote(name).strip()).replace("\\", "/")
     elsewhere = elsewhere or name.startswith("/") or bool(_DRIVE.match(name))
     parts = [part for part in _DRIVE.sub("", name, count=1).split("/") if part not in ("", ".")]
     if ".." in parts:

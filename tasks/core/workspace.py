@@ -12,6 +12,7 @@ that stands there already.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from tasks.core.states import States, states_of
 
 if TYPE_CHECKING:
     from tasks.params import Paths
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,12 @@ class Workspace:
             tables.write_table(path, tables.sort_table(value, entry.keys) if entry.keys else value, entry.schema)
 
     def book(self, ledger: Ledger) -> None:
-        """Write the stage's ledger entry; raises LedgerError when it does not balance."""
+        """Write the stage's ledger entry and say what was left out; raises LedgerError when it does not balance."""
         ledger.write(self.paths.ledger / f"{ledger.stage}.json")
+        for line in ledger.losses():
+            log.info("%s: %s", ledger.stage, line)
+        for line in ledger.warnings:
+            log.warning("%s: %s", ledger.stage, line)
 
     # ------------------------------------------------------------ what several stages read in the same way
 

@@ -5,6 +5,7 @@ Everything that looks at pixels decodes here, so that hashing, training and serv
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import warnings
@@ -17,8 +18,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import SourceError
-from tasks.core.image_header import claimed_size, other_format
+from tasks.core.image_header import claimed_size, missing_reader, other_format
 
+with contextlib.suppress(ImportError):  # optional: phones' HEIC
+    from pi_heif import register_heif_opener
+
+    register_heif_opener()
 Image.init()  # all plugins now, so that threads do not race to load them
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -118,6 +123,8 @@ def decode(
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if missing := missing_reader(data):
+            raise Unusable(missing) from error
         other = other_format(data, FORMATS)
         raise Unusable(f"format not allowed: {other}" if other else "not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

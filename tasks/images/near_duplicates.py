@@ -227,6 +227,12 @@ def _several(groups: pa.Table) -> pl.DataFrame:
     return pl.from_arrow(groups).filter(pl.len().over("group_id") > 1)
 
 
+def worst_conflict(conflicts: pa.Table) -> str:
+    """The conflict between the most images, for the terminal; '' without one.  conflicts: CONFLICTS."""
+    rows = sorted(conflicts.to_pylist(), key=lambda row: -len(row["present"]) - len(row["absent"]))
+    return "".join(f"{r['label']!r} present on {r['present'][0]}, absent on {r['absent'][0]}" for r in rows[:1])
+
+
 class Changes(NamedTuple):
     """Rows of labels: gone, new, and turned to the other state."""
 

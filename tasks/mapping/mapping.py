@@ -15,7 +15,7 @@ it too: "neither car nor truck" is not "no vehicle" while the vocabulary has a b
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,8 @@ from tasks.core.tables import PRESENT, PROPOSALS, origin_kind
 from tasks.taxonomy.coded_rows import CodedRows, count, encode, gather, label_table
 from tasks.taxonomy.propagation import propagate_coded
 from tasks.taxonomy.taxonomy import Taxonomy
+
+NOT_NAMED = "source class is not in the taxonomy"
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,18 @@ class Mapped:
     num_in: int
     dropped: Counter[str]  # reason -> rows
     added: Counter[str]  # reason -> rows
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> the worst that was dropped, where it has a name
 
     def book(self, ledger: Ledger) -> None:
         """Enter the rows of this source into the ledger, in unit `labels`."""
-        num_out = self.labels.num_rows + self.proposals.num_rows
-        ledger.book("labels", num_in=self.num_in, added=self.added, dropped=self.dropped, num_out=num_out)
+        ledger.book(
+            "labels",
+            num_in=self.num_in,
+            added=self.added,
+            dropped=self.dropped,
+            num_out=self.labels.num_rows + self.proposals.num_rows,
+            examples=self.examples,
+        )
 
 
 def map_rows(
@@ -84,16 +93,18 @@ def map_rows(
 
     named = taxonomy.class_map(vocabulary).keys() | taxonomy.drop.get(vocabulary, {}).keys()
     source_classes = Counter({name: n for name, n in num_rows.items() if n})
+    unmapped = Counter({name: n for name, n in source_classes.items() if name not in named})
     return Mapped(
         labels=propagated.labels,
         proposals=label_table(proposals),
         unknown=propagated.unknown,
         contradictions=propagated.contradictions,
         source_classes=source_classes,
-        unmapped=Counter({name: n for name, n in source_classes.items() if name not in named}),
+        unmapped=unmapped,
         num_in=rows.num_rows,
         dropped=+(dropped + _without_label(source_classes, taxonomy, vocabulary) + propagated.dropped),
         added=+(_with_several_labels(source_classes, taxonomy, vocabulary) + propagated.added),
+        examples={NOT_NAMED: "{!r} ({:,} rows)".format(*unmapped.most_common(1)[0])} if unmapped else {},
     )
 
 
@@ -105,7 +116,7 @@ def _without_label(source_classes: Counter[str], taxonomy: Taxonomy, vocabulary:
         if name in drop:
             dropped[f"declared drop: {drop[name]}"] += num_rows
         elif name not in class_map:
-            dropped["source class is not in the taxonomy"] += num_rows
+            dropped[NOT_NAMED] += num_rows
     return dropped
 
 

@@ -50,18 +50,26 @@ class MappedSource:
 
 
 def map_source(
-    source: Source, images: pa.Table, taxonomy: Taxonomy, *, positives: bool, negatives: bool
+    source: Source,
+    images: pa.Table,
+    taxonomy: Taxonomy,
+    *,
+    positives: bool,
+    negatives: bool,
+    min_matched_share: float = 0.0,
 ) -> MappedSource:
     """Map all tables of a source. Its rows are brought to today's ids first where its classes are ids of the taxonomy.
 
     images: IMAGES of all sources.  positives, negatives: whether presence flows up implications, and absence down.
+    min_matched_share: of predictions that are about an image of the project.
     """
     today, vocabulary = _in_todays_ids(source, taxonomy), source.vocabulary
-    labels, unmatched = today.labels, Counter()
+    labels, unmatched, examples = today.labels, Counter(), {}
     if source.use == "proposals":
         matched = match_images(today.labels, images)
         labels, unmatched = matched.rows, matched.dropped
-        _require_matches(source.name, matched)
+        examples = {reason: repr(image_id) for image_id, reason in reversed(matched.lost.items())}
+        _require_matches(source.name, matched, min_matched_share)
     rows = map_rows(labels, taxonomy, vocabulary, unknown=today.unknown, positives=positives, negatives=negatives)
     named = [label.id for label in taxonomy.labels if label.classes_in(vocabulary)]
     exhaustive = [] if source.use == "proposals" else today.coverage["label"].to_pylist()
@@ -71,6 +79,7 @@ def map_source(
             num_in=rows.num_in + today.dropped.total() - today.added.total() + unmatched.total(),
             dropped=rows.dropped + today.dropped + unmatched,
             added=rows.added + today.added,
+            examples=rows.examples | examples,
         ),
         look_again=today.look_again,
         objects=map_objects(source.objects, taxonomy, vocabulary),
@@ -79,14 +88,18 @@ def map_source(
     )
 
 
-def _require_matches(name: str, matched: Matched) -> None:
-    """Raise SourceError when not one prediction is about an image of the project: then the names are wrong."""
-    if matched.lost and not matched.rows.num_rows:
-        example, reason = next(iter(matched.lost.items()))
-        raise SourceError(
-            f"sources.{name}: none of its {matched.dropped.total()} predictions matches an image, e.g. {example!r}: "
-            f"{reason}. Name pictures by id or file name, and set `of` to the source that has them."
-        )
+def _require_matches(name: str, matched: Matched, min_share: float) -> None:
+    """Raise SourceError when no prediction, or a smaller share than stated, is about an image of the project."""
+    num_lost, num_kept = matched.dropped.total(), matched.rows.num_rows
+    if not matched.lost or (num_kept and num_kept >= min_share * (num_kept + num_lost)):
+        return
+    reason, count = matched.dropped.most_common(1)[0]
+    example = next(image_id for image_id, why in matched.lost.items() if why == reason)
+    raise SourceError(
+        f"sources.{name}: {num_kept or 'none'} of its {num_kept + num_lost:,} predictions matches an image: "
+        f"{count:,} are a {reason}, e.g. {example!r}. Name pictures by id or file name, and set `of` to the source "
+        "that has them; or lower ingest.min_usable_share."
+    )
 
 
 def _in_todays_ids(source: Source, taxonomy: Taxonomy) -> Migrated:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -27,11 +26,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
 
 import pyarrow as pa
 
 from tasks.core.errors import VerdictError, did_you_mean
+from tasks.core.label_studio import exported_names, label_paths
 from tasks.core.picture_names import Ambiguous, PictureNames
 from tasks.review.verdicts import FIELDS, VERDICTS, Verdict, check_verdict, known_labels
 from tasks.taxonomy.taxonomy import Taxonomy
@@ -39,8 +38,6 @@ from tasks.taxonomy.taxonomy import Taxonomy
 Json = TypeVar("Json", dict, list, str)
 TYPE_NAMES = {dict: "an object {…}", list: "a list […]", str: "text"}
 CSV_IMAGE_COLUMNS = ("image", "image_id", "sha256")
-UPLOADED = re.compile(r"/upload/(?:\d+/)?[0-9a-f]{8}-([^/]+)$")
-"""Label Studio puts eight hex digits and a hyphen before the name of an uploaded file."""
 
 
 @dataclass
@@ -98,20 +95,12 @@ class Importer:
         if image_ids := self._by_sha256.get(name):
             matched = next(iter(image_ids)) if len(image_ids) == 1 else Ambiguous(tuple(sorted(image_ids)))
         else:
-            matched = next((match for attempt in _spellings(name) if (match := self._names.find(attempt))), None)
+            matched = next((match for attempt in exported_names(name) if (match := self._names.find(attempt))), None)
         if isinstance(matched, Ambiguous):
             raise VerdictError(f"{where}: image '{name}' may be any of {matched}. Name it by its id.")
         if matched is None:
             raise VerdictError(f"{where}: no image '{name}'. {did_you_mean(name, list(self._sha256_of)[:100_000])}")
         return matched
-
-
-def _spellings(name: str) -> list[str]:
-    """What an export may mean by the name of an image, the most literal first."""
-    if "local-files/?d=" in name:
-        return ["/" + unquote(name.partition("?d=")[2])]
-    uploaded = UPLOADED.search(unquote(re.split("[?#]", name)[0] if "://" in name else name))
-    return [name, *(uploaded.groups() if uploaded else ())]
 
 
 def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
@@ -148,7 +137,8 @@ def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]
     """Tasks whose `data` names the image (`image_id`, else `image`) and, for yes/no projects, the asked `label`.
 
     A choice that is a verdict, also with capitals, is about the asked label, or else about the label that its control
-    is named after; any other choice is a label that is present. Cancelled annotations are left out.
+    is named after; any other choice, the label of a region, or the last of a taxonomy's path is a label that is
+    present. Cancelled annotations are left out.
     """
     try:
         tasks = json.loads(text)
@@ -174,7 +164,7 @@ def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]
                     "reason": str(data.get("reason") or ""),
                     "queue": str(data.get("queue") or ""),
                 }
-                for label, verdict in _choices(annotation, data, here):
+                for label, verdict in dict.fromkeys(_choices(annotation, data, here)):  # a label may have many regions
                     verdicts.append(make.verdict(image, label, verdict, where=at, **more))
     return verdicts
 
@@ -184,8 +174,12 @@ def _choices(annotation: Mapping, data: Mapping, where: str) -> Iterator[tuple[s
         at = f"{where}: result {place}"
         result = _of_type(dict, raw, at)
         value = _of_type(dict, result.get("value"), f"{at}: value")
-        for choice in _of_type(list, value.get("choices"), f"{at}: value.choices"):
-            written = _of_type(str, choice, f"{at}: value.choices").strip()
+        try:
+            paths = label_paths(value)
+        except ValueError as error:
+            raise VerdictError(f"{at}: {error}. Export it from Label Studio as JSON anew.") from error
+        for path in paths:
+            written = path[-1].strip()  # a parent is implied by the taxonomy of the project
             if written.lower() in VERDICTS:
                 yield str(data.get("label") or result.get("from_name", "")), written.lower()
             else:

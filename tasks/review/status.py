@@ -14,6 +14,7 @@ from tasks.core.workspace import Workspace
 from tasks.review.agreement import STATE_OF, ResolvedVerdicts
 from tasks.review.audit import kappas
 from tasks.review.last_run import LastRun
+from tasks.taxonomy.exclusions import contradiction_line
 
 COLUMNS = ("asked", "left", "present", "absent", "unsure")
 
@@ -63,7 +64,7 @@ def review_status(workspace: Workspace) -> RenderableType:
         # Names are data: Text keeps rich from reading "[x]" as markup.
         table.add_row(Text(names.get(row.label, row.label)), *(str(getattr(row, column)) for column in COLUMNS))
     table.add_row("all", *(str(sum(getattr(row, column) for row in rows)) for column in COLUMNS), style="bold")
-    return Group(table, *map(Text, [*_outlook(workspace), *_agreement(verdicts)]))
+    return Group(table, *map(Text, [*_outlook(workspace), *_agreement(verdicts), *_contradictions(workspace)]))
 
 
 def _outlook(workspace: Workspace) -> list[str]:
@@ -83,6 +84,13 @@ def _outlook(workspace: Workspace) -> list[str]:
     if review["stop"]:
         lines.append("the last answers changed next to nothing: it does not pay to go on")
     return lines
+
+
+def _contradictions(workspace: Workspace) -> list[str]:
+    """What the last run found on images that cannot be as they are said to be."""
+    if not workspace.exists("cleaned.review"):
+        return []
+    return [line for line in [contradiction_line(workspace.read("cleaned.review").get("contradictions", []))] if line]
 
 
 def _agreement(verdicts: ResolvedVerdicts) -> list[str]:

@@ -5,7 +5,20 @@ keyword-only with defaults (they come from `sources.<name>` in params.yaml), acc
 and enter it below. The contract test then runs over it; give it a fixture there and its faults in the bad-input table.
 """
 
-from tasks.sources import coco, folder, openimages, otx, predictions, url_list, voc, xml_beside
+from tasks.sources import (
+    coco,
+    cvat,
+    folder,
+    label_studio_json,
+    openimages,
+    otx,
+    predictions,
+    url_list,
+    via,
+    voc,
+    xml_beside,
+    yolo,
+)
 from tasks.sources.raw import RAW_IMAGES, RawSource
 
 SOURCES = {
@@ -13,6 +26,10 @@ SOURCES = {
     "openimages": openimages.read,
     "voc": voc.read,
     "xml_beside": xml_beside.read,
+    "yolo": yolo.read,
+    "via": via.read,
+    "cvat": cvat.read,
+    "label_studio": label_studio_json.read,
     "otx": otx.read,
     "folder": folder.read,
     "url_list": url_list.read,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN, UNKNOWN_STATE
 from tasks.sources.coco_json import Image, Instances, read_instances
-from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri, names_on_disk
+from tasks.sources.files import by_split, existing_file, image_folder, image_uris
 from tasks.sources.raw import (
     RawSource,
     collapse_objects,
@@ -71,13 +71,11 @@ def read(
         folder = image_folder(root, folders.get(split, folders.get(None)))
         path = existing_file(root, file, option="annotations")
         instances = read_instances(path, with_areas=min_area > 0)
-        table = _images(name, path, instances, folder, split, match_names=match_names)
+        table = _images(name, path, instances, folder, split, match=match_names, follow_links=follow_links)
         part = _part(path, instances, table, crowd=crowd, min_area=min_area, exhaustive=exhaustive)
         if identify_by == "file_name":
             part = _identified_by_path(name, root, part)
         parts.append((path, part))
-        names = [uri.removeprefix(f"{folder}/") for uri in part.images["uri"].to_pylist()]
-        check_links(folder, names, follow_links=follow_links)
     return concat_sources(parts)
 
 
@@ -134,7 +132,14 @@ def _identified_by_path(name: str, root: Path, part: RawSource) -> RawSource:
 
 
 def _images(
-    name: str, path: Path, instances: Instances, folder: str, split: str | None, *, match_names: bool
+    name: str,
+    path: Path,
+    instances: Instances,
+    folder: str,
+    split: str | None,
+    *,
+    match: bool,
+    follow_links: bool,
 ) -> pa.Table:
     """RAW_IMAGES rows. Licence is its name and address, attribution the address of the original."""
     licences = {
@@ -146,13 +151,12 @@ def _images(
             raise SourceError(
                 f"{file}: images[{row}] (id {image.id!r}): no file_name. Add it, relative to the images folder."
             )
-        image_uri(folder, file_name, where=f"{file}: images[{row}]")
         names.append([file_name])
-    matched = names_on_disk(folder, names, where=file) if match_names else [own[0] for own in names]
+    places = [f"{file}: images[{row}]" for row in range(len(names))]
     return images_table(
         name,
         [str(image.id) for image in instances.images],
-        [image_uri(folder, name, where=file) for name in matched],
+        image_uris(folder, names, where=file, places=places, match=match, follow_links=follow_links),
         licence=[licences.get(image.license) for image in instances.images],
         attribution=[image.flickr_url or image.coco_url for image in instances.images],
         official_split=split,

@@ -8,6 +8,7 @@ Format: https://cocodataset.org/#format-data, https://www.lvisdataset.org/datase
 
 from __future__ import annotations
 
+import logging
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -24,29 +25,35 @@ from tasks.core.errors import SourceError
 from tasks.sources.files import decode_json, mapped_bytes
 from tasks.sources.raw import first_duplicate
 
+log = logging.getLogger(__name__)
+
 SLICE_BYTES = 8 << 20  # of annotations decoded at a time: large enough for full speed, small beside the file
 MOST_LEFT_BYTES = 64 << 20  # after the annotations taken in one walk; the rest is copied
 
 
+Id = int | float | str
+"""A whole number may be written 1.0, as pandas does; it becomes 1."""
+
+
 class Licence(msgspec.Struct, gc=False):
-    id: int | str
-    name: str = ""
-    url: str = ""
+    id: Id | None = None
+    name: str | None = ""
+    url: str | None = ""
 
 
 class Image(msgspec.Struct, gc=False):
-    id: int | str
+    id: Id
     file_name: str | None = None
-    license: int | str | None = None
+    license: Id | None = None
     flickr_url: str | None = None
     coco_url: str | None = None
     neg_category_ids: list[int | str] | None = None
 
 
 class Annotation(msgspec.Struct, gc=False):
-    image_id: int | str
-    category_id: int | str
-    iscrowd: int | bool | None = 0
+    image_id: Id
+    category_id: Id
+    iscrowd: int | float | bool | str | None = 0
     area: float | list | str | None = None  # what is no number counts as missing: it is needed for sizes alone
 
 
@@ -57,8 +64,8 @@ class SizedAnnotation(Annotation, gc=False):
 
 
 class Category(msgspec.Struct, gc=False):
-    id: int | str
-    name: str
+    id: Id
+    name: str | int
 
 
 class Document(msgspec.Struct):
@@ -94,11 +101,15 @@ def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
     data.obj.madvise(mmap.MADV_DONTNEED)  # the pages just walked over need not stay beside what is decoded next
     images = decode_json(document.images, list[Image], where=str(path), key="images")
     categories = decode_json(document.categories, list[Category], where=str(path), key="categories")
-    licences = decode_json(document.licenses, list[Licence] | None, where=str(path), key="licenses") or []
+    licences = _licences(path, document.licenses)
+    for key, entries in (("images", images), ("categories", categories)):
+        for row, entry in enumerate(entries):
+            entry.id = _whole(entry.id, f"{path}: {key}[{row}].id")
+    for category in categories:
+        category.name = str(category.name)
     for what, values in (
         ("image id", [i.id for i in images]),
         ("category id", [c.id for c in categories]),
-        ("category name", [c.name for c in categories]),
     ):
         if (twice := first_duplicate([str(value) for value in values])) is not None:
             raise SourceError(f"{path}: {what} {twice!r} occurs twice. Rename or remove one.")
@@ -108,16 +119,27 @@ def read_instances(path: Path, *, with_areas: bool = False) -> Instances:
         columns.append(_columns(path, at, slice_))
         at += len(slice_)
         data.obj.madvise(mmap.MADV_DONTNEED)
+    labels_O = _positions(path, "category", [c.category_ids for c in columns], [category.id for category in categories])
+    categories, labels_O = _without_namesakes(path, categories, labels_O)
     return Instances(
         images,
         categories,
         licences,
         _positions(path, "image", [c.image_ids for c in columns], [image.id for image in images]),
-        _positions(path, "category", [c.category_ids for c in columns], [category.id for category in categories]),
+        labels_O,
         np.concatenate([c.crowd for c in columns]),
         np.concatenate([c.areas for c in columns]) if with_areas else None,
         np.concatenate([c.given_areas for c in columns]),
     )
+
+
+def _licences(path: Path, raw: msgspec.Raw) -> list[Licence]:
+    """The file's licences; none where they are written in another way, which labels do not need."""
+    try:
+        return msgspec.json.decode(raw, type=list[Licence] | None) or []
+    except msgspec.DecodeError as error:
+        log.warning("%s: licenses are left out: %s", path, error)
+        return []
 
 
 class _Columns(NamedTuple):
@@ -134,13 +156,16 @@ def _columns(path: Path, at: int, slice_: Sequence[Annotation]) -> _Columns:
     """at: position in the file of the first annotation of the slice."""
     with_areas = bool(slice_) and isinstance(slice_[0], SizedAnnotation)
     return _Columns(
-        _id_array(f"{path}: image_id from annotations[{at}] on", [a.image_id for a in slice_]),
-        _id_array(f"{path}: category_id from annotations[{at}] on", [a.category_id for a in slice_]),
-        np.asarray([bool(a.iscrowd) for a in slice_], bool),
+        _annotation_ids(path, "image_id", at, [a.image_id for a in slice_]),
+        _annotation_ids(path, "category_id", at, [a.category_id for a in slice_]),
+        np.asarray([bool(a.iscrowd) and a.iscrowd not in NO_CROWD for a in slice_], bool),
         np.asarray(_areas(path, at, slice_) if with_areas else [], np.float64),
         np.asarray([a.area if isinstance(a.area, float) else np.nan for a in slice_], np.float64),
     )
 
+
+NO_CROWD = ("0", "false", "False")
+"""`iscrowd` as text."""
 
 _ANNOTATIONS = re.compile(rb'"annotations"\s*:\s*\[')
 _BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*\{")
@@ -216,7 +241,16 @@ def _in_annotation(path: Path, at: int, error: msgspec.ValidationError) -> Sourc
     return SourceError(f"{path}: {message}. Correct that value, or export the file again.")
 
 
-def _id_array(where: str, ids: list[int | str]) -> pa.Array:
+def _whole(value: Id, where: str) -> Id:
+    """An id without its decimal point. Raises SourceError for one that is no whole number."""
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer():
+        raise SourceError(f"{where} is {value}, expected a whole number or text. Correct it, or export the file again.")
+    return int(value)
+
+
+def _id_array(where: str, ids: list[Id]) -> pa.Array:
     """Ids as int64 or string. Raises SourceError when they are some numbers, some text, or beyond 64 bits."""
     try:
         return pa.array(ids)
@@ -224,7 +258,15 @@ def _id_array(where: str, ids: list[int | str]) -> pa.Array:
         raise SourceError(f"{where}: ids are not all 64-bit numbers or all text ({error}). Use one type.") from error
 
 
-def _positions(path: Path, what: str, chunks: list[pa.Array], known: list[int | str]) -> np.ndarray:
+def _annotation_ids(path: Path, key: str, at: int, ids: list[Id]) -> pa.Array:
+    """Ids of a slice. at: position in the file of its first annotation."""
+    array = _id_array(f"{path}: {key} from annotations[{at}] on", ids)
+    if not pa.types.is_floating(array.type):
+        return array
+    return pa.array([_whole(i, f"{path}: annotations[{row}].{key}") for row, i in enumerate(ids, at)])
+
+
+def _positions(path: Path, what: str, chunks: list[pa.Array], known: list[Id]) -> np.ndarray:
     """Position in `known` of each annotation's id, int64 (O,). Raises SourceError naming an id that does not exist."""
     known_ids = _id_array(f"{path}: {what} ids", known)
     chunks = [chunk for chunk in chunks if len(chunk)]
@@ -246,6 +288,30 @@ def _positions(path: Path, what: str, chunks: list[pa.Array], known: list[int | 
             f"Remove the annotation or add the {what}."
         )
     return positions.to_numpy().astype(np.int64)
+
+
+def _without_namesakes(
+    path: Path, categories: list[Category], labels_O: np.ndarray
+) -> tuple[list[Category], np.ndarray]:
+    """Categories of different names, and the positions in them.
+
+    Roboflow adds a category above the others that may bear the name of one of them; no annotation has it. Raises
+    SourceError where two of one name have annotations.
+    """
+    if (twice := first_duplicate([category.name for category in categories])) is None:
+        return categories, labels_O
+    used = set(np.unique(labels_O).tolist())
+    keep = {}
+    for position, category in enumerate(categories):
+        other = keep.get(category.name)
+        if other in used and position in used:
+            raise SourceError(f"{path}: category name {twice!r} occurs twice. Rename or remove one.")
+        if other not in used:
+            keep[category.name] = position
+    kept = sorted(keep.values())
+    new = np.full(len(categories), -1, np.int64)
+    new[kept] = np.arange(len(kept))
+    return [categories[position] for position in kept], new[labels_O]
 
 
 def _areas(path: Path, at: int, annotations: Sequence[SizedAnnotation]) -> list[float]:

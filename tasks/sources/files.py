@@ -6,6 +6,7 @@ folder: neither by `..` or an absolute path, nor through a symbolic link, nor th
 
 from __future__ import annotations
 
+import codecs
 import csv
 import logging
 import mmap
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 REMOTE_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs"})
 """URIs that an annotation file may name; `file://` and fsspec's chained `a::b` would reach local files."""
+
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR", b"BZh": "bzip2"}
+"""How packed files begin."""
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -63,6 +67,9 @@ def mapped_bytes(path: Path) -> memoryview:
         if os.fstat(file.fileno()).st_size == 0:
             raise SourceError(f"{path}: empty file. Fetch or export it again.")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _refuse_packed(path, mapped[:4])
+    if mapped[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # PowerShell's `>` writes it
+        raise SourceError(f"{path}: UTF-16 text. Save it as UTF-8.")
     return memoryview(mapped)[len(_UTF8_BOM) if mapped[:3] == _UTF8_BOM else 0 :]
 
 
@@ -77,9 +84,20 @@ def decode_json(data: Any, kind: Any, *, where: str, key: str = "") -> Any:
         message = re.sub(r"`\$\.?", f"`{key}", str(error))  # msgspec calls the root of what it decodes `$`
         raise SourceError(f"{where}: {message}. Correct that value, or export the file again.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if (cleaned := _without_nan(data)) is not None:
+            return decode_json(cleaned, kind, where=where, key=key)
         raise SourceError(
             f"{where}: not valid JSON: {error}{_excerpt(data, str(error))}. Fetch or export it again."
         ) from error
+
+
+_TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b', re.DOTALL)
+
+
+def _without_nan(data: Any) -> bytes | None:
+    """JSON with null for each NaN and Infinity, which Python's json writes although JSON has none; None without one."""
+    cleaned = _TEXT_OR_NAN.sub(lambda token: token.group() if token.group()[:1] == b'"' else b"null", data)
+    return cleaned if len(cleaned) != len(data) or cleaned != bytes(data) else None
 
 
 def _excerpt(data: Any, message: str) -> str:
@@ -96,12 +114,22 @@ def read_json(path: Path, kind: Any = Any) -> Any:
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, values) of each non-empty row; BOM, CRLF and quotes understood. Raises SourceError."""
+    """(line number, values) of each non-empty row. Raises SourceError.
+
+    UTF-8, or UTF-16 that begins with its mark; BOM, CRLF and quotes understood. Cut at commas, or where the header has
+    none at semicolons or tabs.
+    """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with open(path, encoding=_text_encoding(path), newline="") as file:
+            header = file.readline()
+            if declared := re.fullmatch(r"sep=(.)\s*", header):  # Excel's own line above the header
+                header = declared.group(1)
+            else:
+                file.seek(0)
+            delimiter = next((sign for sign in ",;\t" if sign in header), ",")
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             for values in reader:
-                if values:
+                if any(values):  # spreadsheets leave rows of empty values
                     yield reader.line_num, values
     except UnicodeDecodeError as error:
         raise SourceError(
@@ -111,6 +139,22 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise SourceError(
             f"{path}:{reader.line_num}: not valid CSV ({error}). Quote values that hold commas or quotes."
         ) from error
+
+
+def _text_encoding(path: Path) -> str:
+    """UTF-16 where the file begins with its mark, else UTF-8. Raises SourceError for a packed file."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    _refuse_packed(path, head)
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _refuse_packed(path: Path, head: bytes) -> None:
+    for magic, how in PACKED.items():
+        if head.startswith(magic) and path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".numbers"):
+            raise SourceError(f"{path}: a spreadsheet's own file. Save the sheet as CSV (UTF-8), and name that file.")
+        if head.startswith(magic):
+            raise SourceError(f"{path}: packed ({how}). Unpack it first, and name the file that comes out.")
 
 
 def csv_records(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
@@ -226,6 +270,26 @@ def _files_below(folder: str) -> Iterator[str]:
     for directory, _, names in os.walk(folder):
         below = os.path.relpath(directory, folder).replace(os.sep, "/")
         yield from (name if below == "." else f"{below}/{name}" for name in names)
+
+
+def image_uris(
+    folder: str,
+    names: Sequence[Sequence[str]],
+    *,
+    where: str,
+    places: Sequence[str],
+    match: bool = True,
+    follow_links: bool = False,
+) -> list[str]:
+    """URI of each image by its names, the most trusted first.  where, places: the file, and each image's place in it.
+
+    match: look for what is not there as it is written, see `names_on_disk`; what leads out of the folder is refused
+    only where nothing inside answers to it. Raises SourceError, and for links that lead out of the folder.
+    """
+    matched = names_on_disk(folder, names, where=where) if match else [own[0] for own in names]
+    uris = [image_uri(folder, name, where=place) for name, place in zip(matched, places, strict=True)]
+    check_links(folder, matched, follow_links=follow_links)
+    return uris
 
 
 def check_links(folder: str, names: Collection[str], *, follow_links: bool) -> None:

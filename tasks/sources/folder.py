@@ -3,7 +3,8 @@
     cats/1.jpg, dogs/2.jpg      labels: folders    the first folder of the path is the label; images above it have none
     pool/a.jpg, pool/x/b.jpg    labels: none       an unlabelled pool
     train/cats/1.jpg            labels: folders    where the first folders are all splits, the second is the label
-    manifest.csv | .parquet     manifest: FILE     a table of images and labels, see tasks/sources/label_table.py
+    manifest.csv|.parquet|.jsonl    manifest: FILE a table of images and labels, see tasks/sources/label_table.py
+    train/_classes.csv, …       manifest: {train: train/_classes.csv, …}    one a split, its names beside it
 
 In a CSV manifest several labels of one column are separated by `separator`; in Parquet they may be lists. A label that
 a row does not name is unknown, unless `exhaustive` says that what is not listed is absent.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +26,7 @@ from tasks.core.errors import SourceError, did_you_mean
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.split_words import official_split
 from tasks.core.tables import ABSENT, UNKNOWN
-from tasks.sources.files import check_links, existing_file, image_folder, image_uri, names_on_disk
+from tasks.sources.files import by_split, existing_file, image_folder, image_uris
 from tasks.sources.label_table import LabelledRow, read_label_table
 from tasks.sources.raw import RawSource, first_duplicate, images_table, labels_table, unknown_table
 
@@ -36,7 +38,7 @@ def read(
     root: Path,
     *,
     labels: Literal["folders", "none"] = "folders",
-    manifest: str = "",
+    manifest: str | dict[str, str] = "",
     images: str = ".",
     separator: str = "",
     ignore_columns: Sequence[str] = (),
@@ -45,8 +47,9 @@ def read(
 ) -> RawSource:
     """Images of a folder tree, or of a manifest when one is named. Native ids are paths from the images folder.
 
-    labels: whether the first folder of a path is its label (ignored with a manifest).  manifest: file under `root`.
-    images: folder under `root` (or URI prefix, with a manifest).  separator: between labels in a manifest's column;
+    labels: whether the first folder of a path is its label (ignored with a manifest).
+    manifest: file under `root`, or {official split: file}; then names start from each file's own folder.
+    images: folder under `root` (or URI prefix, with one manifest).  separator: between labels in a manifest's column;
         "" is `|`.  ignore_columns: columns of the manifest that say nothing about labels.
     exhaustive: labels that an image does not have are absent, not unknown.
     follow_links: allow images that are symbolic links to other folders.
@@ -56,25 +59,23 @@ def read(
         raise SourceError(f"option 'labels' is {labels!r}. {did_you_mean(str(labels), ['folders', 'none'])}")
     folder = image_folder(Path(root), images)
     if manifest:
-        path = existing_file(Path(root), manifest, option="manifest")
-        rows = read_label_table(path, separator=separator, ignore_columns=ignore_columns)
-        skipped = 0
+        rows, skipped = [], 0
+        for split, file in by_split(manifest):
+            path = existing_file(Path(root), file, option="manifest")
+            listed = read_label_table(path, separator=separator, ignore_columns=ignore_columns)
+            rows += listed if split is None else [_in_split(row, split, Path(file).parent) for row in listed]
     else:
         rows, skipped = _tree_rows(folder, labelled=labels == "folders", follow_links=follow_links)
+    num_rows, rows = len(rows), list({(row.image, _content(row)): row for row in reversed(rows)}.values())[::-1]
     if (twice := first_duplicate([row.image for row in rows])) is not None:
         where = [row.where for row in rows if row.image == twice]
         raise SourceError(f"{where[1]}: image {twice!r} is listed a second time (first: {where[0]}). Join the rows.")
-    for row in rows:
-        image_uri(folder, row.image, where=row.where)
-    names = (
-        names_on_disk(folder, [[row.image] for row in rows], where=manifest) if manifest else [r.image for r in rows]
-    )
-    check_links(folder, names, follow_links=follow_links)
-
+    names, places = [[row.image] for row in rows], [row.where for row in rows]
+    where = f"{root}: {manifest or images}"
     table = images_table(
         name,
         [row.image for row in rows],
-        [image_uri(folder, name, where=folder) for name in names],
+        image_uris(folder, names, where=where, places=places, match=bool(manifest), follow_links=follow_links),
         licence=[row.licence for row in rows],
         attribution=[row.attribution for row in rows],
         official_split=[row.split for row in rows],
@@ -84,6 +85,7 @@ def read(
     num_labels = sum(len(row.present) + len(row.absent) + len(row.unknown) for row in rows)
     repeats = num_labels - len(present) - len(absent) - len(unknown)
     dropped = [
+        ("images", num_rows - len(rows), "repeats a row of the same image"),
         ("images", skipped, f"not an image by its name ({', '.join(IMAGE_SUFFIXES)})"),
         ("labels", repeats, "repeats a label of the same row"),
         ("labels", len(unknown), "listed as unknown"),
@@ -99,9 +101,20 @@ def read(
         coverage=vocabulary if exhaustive else [],
         vocabulary={label: label for label in vocabulary},
         unknown=unknown_table(table["image_id"], vocabulary, unknown) if exhaustive else UNKNOWN.empty_table(),
-        num_in=[("images", len(rows) + skipped), ("labels", num_labels)],
+        num_in=[("images", num_rows + skipped), ("labels", num_labels)],
         dropped=[row for row in dropped if row[1]],
+        notes=[] if vocabulary or labels == "none" else [f"no image of {len(rows)} has a label"],
     )
+
+
+def _content(row: LabelledRow) -> str:
+    """What makes a row of the same image another one."""
+    return repr((sorted(row.present), sorted(row.absent), sorted(row.unknown), row.split))
+
+
+def _in_split(row: LabelledRow, split: str, beside: Path) -> LabelledRow:
+    image = row.image if "://" in row.image else (beside / row.image).as_posix()
+    return replace(row, image=image, split=split)
 
 
 def _entries(rows: Sequence[LabelledRow], column: str, vocabulary: Sequence[str]) -> np.ndarray:

@@ -5,32 +5,41 @@
     image, label                        also `tag`, `class`, `category`: a row a label, rows of one image are joined
     filename, cat, dog, …               a column a class (Roboflow's _classes.csv): 1 present, 0 absent, empty or -1
                                         unknown; only where no column above holds labels
+    file_name, objects                  Hugging Face's {"categories": […]} of metadata.jsonl: what is present
 
-A column that means none of this is refused by name, never passed by, unless `ignore_columns` lists it.
+CSV, Parquet, or a JSON object a line. fastai's `is_valid` names the split. A column that means none of this is refused
+by name, never passed by, unless `ignore_columns` lists it.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import SourceError, did_you_mean
-from tasks.sources.files import csv_records
+from tasks.sources.files import csv_records, decode_json, mapped_bytes
 
 IMAGE = ("image", "file", "filename", "file_name", "path", "filepath", "file_path", "image_path", "image_name")
 IMAGE += ("img", "picture", "photo", "image_id", "imageid", "fname")
 ONE_A_ROW = ("label", "tag", "class", "category")
-SEVERAL_A_ROW = ("present", "labels", "tags", "classes", "categories")
+SEVERAL_A_ROW = ("present", "labels", "tags", "classes", "categories", "objects")
 FACTS = {
     "licence": ("licence", "license"),
     "attribution": ("attribution", "author", "credit"),
-    "split": ("split", "subset", "partition"),
+    "split": ("split", "subset", "partition", "set", "is_valid"),
 }
+IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}
+"""What fastai's column `is_valid` says."""
+IN_AN_OBJECT = ("categories", "category", "labels", "label")
+"""Keys of Hugging Face's `objects` that hold classes; beside them stand boxes."""
 STATES = ("present", "absent", "unknown")
 MARKS = {"1": "present", "true": "present", "0": "absent", "false": "absent", "-1": "unknown", "": "unknown"}
 """What the value in a class's own column says; `1.0` is `1`."""
@@ -65,17 +74,17 @@ class _Columns:
 
 
 def read_label_table(path: Path, *, separator: str, ignore_columns: Collection[str]) -> list[LabelledRow]:
-    """Rows of a CSV or Parquet table.
+    """Rows of a CSV or Parquet table, or of JSON lines.
 
     separator: between the labels of one value; "" is `|`, and then a value that seems to hold another one is refused.
     Raises SourceError for a column that is missing or means nothing, and for a label in two states.
     """
-    parquet = path.suffix.lower() in (".parquet", ".pq")
-    records = [(f"{path}:{number}", row) for number, row in (_parquet_rows(path) if parquet else csv_records(path))]
+    read = READERS.get(path.suffix.lower(), csv_records)
+    records = [(f"{path}:{number}", row) for number, row in read(path)]
     header = list(records[0][1]) if records else []
     columns = _columns(path, header, records, ignore_columns) if records else None
     rows = [_row(where, values, columns, separator or "|") for where, values in records]
-    if not separator and not parquet and columns:
+    if not separator and read is csv_records and columns:
         _check_separator(rows)
     return _joined(rows) if columns and columns.joins else rows
 
@@ -88,14 +97,68 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
     return enumerate(table.to_pylist(), start=1)
 
 
+def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """A JSON object a line, all with the keys of all; numbers as text, since a class may be one."""
+    lines = [(number, line) for number, line in enumerate(bytes(mapped_bytes(path)).split(b"\n"), 1) if line.strip()]
+    rows = [(number, decode_json(line, dict[str, Any], where=f"{path}:{number}")) for number, line in lines]
+    keys = list(dict.fromkeys(key for _, row in rows for key in row))
+    return ((number, {key: _as_text(row.get(key)) for key in keys}) for number, row in rows)
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, list):
+        return [_as_text(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _as_text(part) for key, part in value.items()}
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+READERS = {".parquet": _parquet_rows, ".pq": _parquet_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+"""By suffix; anything else is CSV."""
+
+
+# ---------------------------------------------------------------- what a table seems to be
+
+
+def means_images(path: Path) -> bool:
+    """Whether a table has a column of images."""
+    try:
+        _, first = next(iter(READERS.get(path.suffix.lower(), csv_records)(path)))
+    except (SourceError, StopIteration):
+        return False
+    return any(_folded(column) in IMAGE for column in first)
+
+
+def labels_seem_apart(paths: Sequence[Path]) -> str:
+    """The separator by which labels of these tables come apart into few that recur; "" where none does, or the usual.
+
+    There have to be no more parts than values, for blanks fewer: `hot dog` is one label.
+    """
+    values: set[str] = set()
+    for path in paths:
+        for _, row in READERS.get(path.suffix.lower(), csv_records)(path):
+            for column, value in row.items():
+                if isinstance(value, str) and _folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
+                    values.add(value)
+    for separator in ("|", ",", ";", " "):
+        parts = {part.strip() for value in values for part in value.split(separator)}
+        if any(separator in v for v in values) and len(parts) < len(values) + (separator != " "):
+            return separator.removeprefix("|")
+    return ""
+
+
 # ---------------------------------------------------------------- columns
+
+
+def _folded(column: str) -> str:
+    return column.strip().casefold().replace(" ", "_")
 
 
 def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Collection[str]) -> _Columns:
     """What each column holds. Raises SourceError naming one that is missing, doubled or unknown."""
     if missing := [name for name in ignore if name not in header]:
         raise SourceError(f"{path}:1: option 'ignore_columns': no column {missing[0]!r}. Columns: {', '.join(header)}.")
-    folded = {name: name.strip().casefold().replace(" ", "_") for name in header if name not in ignore}
+    folded = {name: _folded(name) for name in header if name not in ignore}
 
     def pick(names: Sequence[str], what: str) -> str | None:
         matched = [column for column, plain in folded.items() if plain in names]
@@ -126,7 +189,7 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     states = {state: column for state, column in states.items() if column}
     facts = {fact: column for fact, names in FACTS.items() if (column := pick(names, fact))}
     others = [c for c in folded if c not in {image, *states.values(), *facts.values()}]
-    others = [c for c in others if not _counts_rows(c, [values[c] for _, values in records])]
+    others = [c for c in others if not _says_nothing(c, [values[c] for _, values in records])]
     for column in others:
         where, odd = next(((w, v[column]) for w, v in records if _mark(v[column]) is None), ("", None))
         if states or where:
@@ -139,10 +202,11 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     return _Columns(image, states, facts, others, joins=one is not None)
 
 
-def _counts_rows(column: str, values: Sequence[object]) -> bool:
-    """Whether it is the index that pandas writes: without a name, 0, 1, 2, …"""
+def _says_nothing(column: str, values: Sequence[object]) -> bool:
+    """Whether it has no name and no value, as spreadsheets leave some, or is the index of pandas: 0, 1, 2, …"""
     unnamed = not column or column.startswith("Unnamed:") or column == "__index_level_0__"
-    return unnamed and [str(value) for value in values] == [str(n) for n in range(len(values))]
+    texts = [str(value).strip() for value in values]
+    return unnamed and (not any(texts) or texts == [str(n) for n in range(len(values))])
 
 
 def _mark(value: object) -> str | None:
@@ -167,8 +231,10 @@ def _row(where: str, values: Mapping, columns: _Columns, separator: str) -> Labe
     for one, other in combinations(STATES, 2):
         if both := set(lists[one]) & set(lists[other]):
             raise SourceError(f"{where}: {min(both)!r} is both {one} and {other}. Keep it in one column.")
-    facts = {fact: values[column] or None for fact, column in columns.facts.items()}
+    facts = {fact: None if values[c] in (None, "") else str(values[c]) for fact, c in columns.facts.items()}
     facts = {fact: None if value in NOTHING else value for fact, value in facts.items()}
+    if facts.get("split") and columns.facts["split"].strip().casefold() == "is_valid":
+        facts["split"] = IS_VALID.get(str(facts["split"]).casefold(), facts["split"])
     return LabelledRow(where, image, **lists, **facts)
 
 
@@ -176,6 +242,11 @@ def _labels(where: str, column: str, value: object, separator: str) -> list[str]
     """Labels of one value. Blanks around a label are no part of it in CSV."""
     if value is None or value != value or value in NOTHING:
         return []
+    if isinstance(value, str) and value[:1] + value[-1:] == "[]":  # a list as pandas writes it
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = list(map(str, ast.literal_eval(value)))
+    if isinstance(value, dict) and (key := next((key for key in IN_AN_OBJECT if key in value), None)):
+        value = value[key]
     if isinstance(value, str):
         return [label for part in value.split(separator) if (label := part.strip())]
     if isinstance(value, list) and all(isinstance(label, str) for label in value):

@@ -6,9 +6,8 @@ reader that it names reads the files whole and refuses what is wrong in them.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,10 +19,20 @@ from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.split_words import SPLIT_WORDS
 from tasks.sources.files import csv_rows, decode_json, mapped_bytes
-from tasks.sources.voc import VOC_CLASSES, read_annotation
-
-DEEPEST = 3  # folders below the one that is looked at
-SAMPLE = 50  # image names by which a folder is found
+from tasks.sources.label_table import READERS, labels_seem_apart, means_images
+from tasks.sources.layout_files import (
+    begins_with,
+    files_below,
+    header,
+    image_folder_of,
+    is_list,
+    json_keys,
+    one_or_by_split,
+    pictures_below,
+    split_word,
+    walk,
+)
+from tasks.sources.voc import VOC_CLASSES, read_annotation, xml_files
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Layout:
 
 
 class _File(msgspec.Struct):
+    id: Any = None
     file_name: str = ""
     coco_url: str = ""
 
@@ -59,75 +69,35 @@ def find_layout(path: Path) -> Layout:
     raise SourceError(f"{path}: no layout that is known. Known: {'; '.join(LAYOUTS)}.")
 
 
-# ---------------------------------------------------------------- looking around
-
-
-def split_word(name: str) -> str | None:
-    """The official split that a name ends in or begins with: val of instances_val2017, train of train-annotations."""
-    words = [re.sub(r"\d+$", "", word) for word in re.split(r"[^a-z0-9]+", name.lower())]
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
-
-
-def files_below(path: Path, suffix: str) -> list[Path]:
-    """Files with that suffix in the folder and a few folders below, in order; `path` itself when it is a file."""
-    if path.is_file():
-        return [path] if path.name.lower().endswith(suffix) else []
-    return sorted(Path(d) / n for d, _, names in _walk(path) for n in names if n.lower().endswith(suffix))
-
-
-def _walk(root: Path) -> Iterable[tuple[str, list[str], list[str]]]:
-    for directory, below, names in os.walk(root):
-        depth = len(Path(directory).relative_to(root).parts)
-        below[:] = sorted(b for b in below if not b.startswith(".")) if depth < DEEPEST else []
-        yield directory, below, names
-
-
-def image_folder_of(root: Path, names: Sequence[str]) -> str | None:
-    """The folder below `root` in which most of these names are files, relative to it; None where not one is."""
-    sample = names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
-    best = max(
-        ((sum((Path(d) / n).is_file() for n in sample), -len(d), d) for d, _, _ in _walk(root)), default=(0, 0, "")
-    )
-    return Path(best[2]).relative_to(root).as_posix() if best[0] else None
-
-
-def _by_split(files: Sequence[Path], root: Path, *, split_name: Callable[[Path], str]) -> str | dict[str, str]:
-    """The one file, or {split: file} by the split word in what `split_name` gives of each."""
-    if len(files) == 1:
-        return files[0].relative_to(root).as_posix()
-    splits = [split_word(split_name(file)) for file in files]
-    if None in splits or len(set(splits)) < len(splits):
-        names = ", ".join(file.relative_to(root).as_posix() for file in files)
-        raise SourceError(f"{root}: {len(files)} annotation files that name no split each: {names}. Point at one file.")
-    return {split: file.relative_to(root).as_posix() for split, file in zip(splits, files, strict=True)}
+def _root(path: Path) -> Path:
+    """The folder of an annotation file, or the one above `annotations`."""
+    root = path if path.is_dir() else path.parent
+    return root.parent if root.name.lower() == "annotations" else root
 
 
 # ---------------------------------------------------------------- one function a layout
 
 
-def _json_keys(path: Path) -> set[str]:
-    try:
-        return set(decode_json(mapped_bytes(path), dict[str, msgspec.Raw], where=str(path)))
-    except SourceError:
-        return set()
-
-
 def coco(path: Path) -> Layout | None:
     """instances JSON: one file, an annotations folder, or Roboflow's _annotations.coco.json in each split's folder."""
-    files = [f for f in files_below(path, ".json") if {"images", "categories"} <= _json_keys(f)]
+    files = [f for f in files_below(path, ".json") if {"images", "categories"} <= json_keys(f) and not is_list(f)]
     files = [f for f in files if f.name.startswith("instances")] or files
     if not files:
         return None
-    root = path if path.is_dir() else path.parent
-    root = root.parent if root.name == "annotations" else root
+    root = _root(path)
     beside = all(file.name.startswith("_annotations") for file in files) and len(files) > 1
-    annotations = _by_split(files, root, split_name=lambda f: f.parent.name if beside else f.stem)
-    folders = {}
+    annotations = one_or_by_split(files, root, split_name=lambda f: f.parent.name if beside else f.stem)
+    folders, ids = {}, Counter()
     for file in files:
         listed = decode_json(mapped_bytes(file), _Files, where=str(file)).images
+        ids.update(f.id for f in listed)
         names = [f.file_name or "/".join(f.coco_url.split("/")[-2:]) for f in listed]
         near = image_folder_of(file.parent, names) if beside else None
-        folder = file.parent.joinpath(near).relative_to(root).as_posix() if near else image_folder_of(root, names)
+        folder = (
+            file.parent.joinpath(near).relative_to(root).as_posix()
+            if near
+            else image_folder_of(root, names, split_word(file.stem))
+        )
         if folder is None:
             raise SourceError(f"{file}: none of its images, e.g. {names[:1]}, is below {root}. Put them there.")
         folders[file.relative_to(root).as_posix()] = folder
@@ -136,32 +106,79 @@ def coco(path: Path) -> Layout | None:
     images = {split: folders[file] for split, file in annotations.items()}
     one = next(iter(images.values()))
     options: dict[str, Any] = {"annotations": annotations, "images": one if set(images.values()) == {one} else images}
-    if beside:
-        options["identify_by"] = "file_name"  # Roboflow counts from 0 in each file
+    if max(ids.values(), default=0) > 1:
+        options["identify_by"] = "file_name"  # Roboflow and CVAT count anew in each file
     return Layout("Roboflow's COCO export" if beside else "COCO JSON", "coco", root, options)
 
 
+def cvat(path: Path) -> Layout | None:
+    """CVAT's own XML, with the pictures in `images` or anywhere beside."""
+    files = [f for f in files_below(path, ".xml") if begins_with(f, b"<annotations>")]
+    if not files:
+        return None
+    if len(files) > 1:
+        raise SourceError(f"{path}: several CVAT exports: {', '.join(f.name for f in files)}. Point at one of them.")
+    root = files[0].parent
+    images = "images" if (root / "images").is_dir() else "."
+    return Layout("CVAT for images", "cvat", root, {"annotations": files[0].name, "images": images})
+
+
+def label_studio(path: Path) -> Layout | None:
+    """Label Studio's JSON export, with the pictures anywhere beside."""
+    files = [f for f in files_below(path, ".json") if is_list(f) and {"data", "annotations"} <= json_keys(f)]
+    if not files:
+        return None
+    if len(files) > 1:
+        raise SourceError(f"{path}: several exports: {', '.join(f.name for f in files)}. Point at one of them.")
+    root = files[0].parent
+    folders = {file.parent for file in pictures_below(root)}
+    images = next(iter(folders)).relative_to(root).as_posix() if len(folders) == 1 else "."
+    return Layout("Label Studio JSON", "label_studio", root, {"annotations": files[0].name, "images": images})
+
+
+def via(path: Path) -> Layout | None:
+    """VIA's project, or its annotations as JSON or CSV."""
+
+    def is_via(file: Path) -> bool:
+        if file.suffix.lower() == ".csv":
+            return "region_attributes" in header(file)
+        return "_via_img_metadata" in json_keys(file) or begins_with(file, b'"filename"')
+
+    files = [f for suffix in (".json", ".csv") for f in files_below(path, suffix) if is_via(f)]
+    if not files:
+        return None
+    root = _root(path)
+    annotations = one_or_by_split(files, root, split_name=lambda f: f.relative_to(root).as_posix())
+    by_file = [annotations] if isinstance(annotations, str) else annotations.values()
+    folders = [Path(file).parent.as_posix() for file in by_file]
+    images = folders[0] if isinstance(annotations, str) else dict(zip(annotations, folders, strict=True))
+    return Layout("VGG Image Annotator", "via", root, {"annotations": annotations, "images": images})
+
+
 def voc(path: Path) -> Layout | None:
-    """Annotations and ImageSets/Main, in the folder or one or two below (VOCdevkit/VOC2007)."""
+    """Annotations beside pictures, with or without ImageSets/Main, in the folder or one or two below."""
     if not path.is_dir():
         return None
-    roots = [Path(d) for d, below, _ in _walk(path) if {"Annotations", "ImageSets"} <= set(below)]
-    roots = [root for root in roots if (root / "ImageSets/Main").is_dir()]
+    roots = [Path(d) for d, below, _ in walk(path) if "Annotations" in below]
+    roots = [root for root in roots if next(xml_files(root / "Annotations"), None)]
     if not roots:
         return None
     if len(roots) > 1:
         raise SourceError(f"{path}: {len(roots)} VOC folders: {', '.join(map(str, roots))}. Point at one of them.")
     root, options = roots[0], {}
-    files = sorted((root / "Annotations").glob("*.xml"))
+    files = list(xml_files(root / "Annotations"))
     names = {label for file in files for label, _ in read_annotation(file).objects}
-    if not names <= set(VOC_CLASSES):
+    official = any((root / "ImageSets/Main").glob("aeroplane_*.txt"))
+    if not names <= set(VOC_CLASSES) or (not official and len(names) < len(VOC_CLASSES)):
         options["classes"] = sorted(names)
     folder = root / "JPEGImages"
     if not folder.is_dir():
-        below = image_folder_of(root, [f"{file.stem}.jpg" for file in files])
-        if below is None:
+        stems = {file.stem for file in files}
+        holding = Counter(file.parent for file in pictures_below(root) if file.stem in stems).most_common(1)
+        if not holding:
             raise SourceError(f"{root}: no picture of its annotations is below it. Put them into JPEGImages.")
-        options["images"], folder = below, root / below
+        folder = holding[0][0]
+        options["images"] = folder.relative_to(root).as_posix()
     if usable := _lists_with_pictures(root / "ImageSets/Main", {p.stem for p in folder.iterdir()}):
         options["splits"] = usable
     return Layout("Pascal VOC", "voc", root, options)
@@ -182,7 +199,7 @@ def _lines(path: Path) -> list[str]:
 
 def labelimg(path: Path) -> Layout | None:
     """An XML beside each picture, as labelImg and Roboflow's VOC export write, in one folder or one a split."""
-    files = files_below(path, ".xml") if path.is_dir() else []
+    files = list(xml_files(path)) if path.is_dir() else []
     folders = sorted({file.parent for file in files})
     if not folders or not any(p.suffix.lower() in IMAGE_SUFFIXES for p in folders[0].iterdir()):
         return None
@@ -193,34 +210,37 @@ def labelimg(path: Path) -> Layout | None:
     return Layout("XML beside pictures, a folder a split (Roboflow)", "xml_beside", path, {"folders": parts})
 
 
+def yolo(path: Path) -> Layout | None:
+    """data.yaml, or class names in classes.txt or obj.names, above text files beside or below the pictures."""
+    settings = [f for suffix in (".yaml", ".yml") for f in files_below(path, suffix) if b"names:" in f.read_bytes()]
+    names = settings or [f for text in ("classes.txt", "obj.names") for f in files_below(path, text) if f.name == text]
+    names = [f for f in names if pictures_below(f.parent)]
+    return Layout("YOLO", "yolo", names[0].parent, {"names": names[0].name}) if names else None
+
+
 def otx(path: Path) -> Layout | None:
     """Datumaro's or deep-object-reid's JSON."""
     known = ({"categories", "items"}, {"classes", "images"})
-    files = [f for f in files_below(path, ".json") if any(keys <= _json_keys(f) for keys in known)]
+    files = [f for f in files_below(path, ".json") if any(keys <= json_keys(f) for keys in known) and not is_list(f)]
     if not files:
         return None
-    root = path if path.is_dir() else path.parent
-    root = root.parent if root.name == "annotations" else root
+    root = _root(path)
     images = next((name for name in ("images", ".") if (root / name).is_dir()), ".")
-    return Layout(
-        "Datumaro JSON",
-        "otx",
-        root,
-        {"annotations": _by_split(files, root, split_name=lambda f: f.stem), "images": images},
-    )
+    annotations = one_or_by_split(files, root, split_name=lambda f: f.stem)
+    return Layout("Datumaro JSON", "otx", root, {"annotations": annotations, "images": images})
 
 
 def openimages(path: Path) -> Layout | None:
     """Open Images' CSVs: image labels, else boxes, with class descriptions and the hierarchy where they lie beside."""
-    headers = {file: [v.strip() for v in next(csv_rows(file), (0, []))[1]] for file in files_below(path, ".csv")}
-    named = [f for f, header in headers.items() if {"ImageID", "LabelName"} <= set(header)]
+    headers = {file: header(file) for file in files_below(path, ".csv")}
+    named = [f for f, columns in headers.items() if {"ImageID", "LabelName"} <= set(columns)]
     if not named:
         return None
     root = path if path.is_dir() else path.parent
     boxes = [f for f in named if "XMin" in headers[f]]
     labels = [f for f in named if f not in boxes]
     option = "labels" if labels else "boxes"
-    options: dict[str, Any] = {option: _by_split(labels or boxes, root, split_name=lambda f: f.stem)}
+    options: dict[str, Any] = {option: one_or_by_split(labels or boxes, root, split_name=lambda f: f.stem)}
     if descriptions := [f for f in files_below(root, ".csv") if "class-descriptions" in f.name]:
         options["classes"] = descriptions[0].relative_to(root).as_posix()
     column = headers[named[0]].index("ImageID")
@@ -232,22 +252,26 @@ def openimages(path: Path) -> Layout | None:
 
 
 def manifest(path: Path) -> Layout | None:
-    """A CSV or Parquet file with a column `image`."""
-    files = [*files_below(path, ".csv"), *files_below(path, ".parquet")]
-    files = [f for f in files if f.suffix == ".parquet" or "image" in next(csv_rows(f), (0, []))[1]]
+    """A table with a column of images: one, or one a split (Roboflow's _classes.csv, Hugging Face's metadata.csv)."""
+    files = [f for suffix in (".csv", ".tsv", *READERS) for f in files_below(path, suffix)]
+    files = [f for f in files if means_images(f)]
     if not files:
         return None
     root = path if path.is_dir() else path.parent
-    if len(files) > 1:
+    each_beside = len(files) > 1 and len({file.parent for file in files}) == len(files)
+    if len(files) > 1 and not each_beside:
         raise SourceError(f"{root}: several manifests: {', '.join(f.name for f in files)}. Point at one of them.")
-    return Layout("a manifest", "folder", root, {"manifest": files[0].relative_to(root).as_posix()})
+    options: dict[str, Any] = {"manifest": one_or_by_split(files, root, split_name=lambda f: f.parent.name)}
+    if separator := labels_seem_apart(files):
+        options["separator"] = separator
+    return Layout("a table of pictures" + (", one a split" if each_beside else ""), "folder", root, options)
 
 
 def folders(path: Path) -> Layout | None:
     """A folder of pictures a label."""
     if not path.is_dir():
         return None
-    with_pictures = [d for d, _, names in _walk(path) if any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in names)]
+    with_pictures = [d for d, _, names in walk(path) if any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in names)]
     if not [d for d in with_pictures if Path(d) != path]:
         return None
     return Layout("a folder a label", "folder", path, {"labels": "folders"})
@@ -255,11 +279,15 @@ def folders(path: Path) -> Layout | None:
 
 LAYOUTS: dict[str, Callable[[Path], Layout | None]] = {
     "COCO JSON (a file, annotations/instances_*.json, Roboflow's _annotations.coco.json)": coco,
+    "CVAT for images (annotations.xml)": cvat,
+    "Label Studio JSON": label_studio,
+    "VGG Image Annotator (JSON, CSV)": via,
     "Pascal VOC (Annotations, ImageSets/Main)": voc,
     "XML beside pictures (labelImg, Roboflow)": labelimg,
+    "YOLO (data.yaml, classes.txt, obj.names)": yolo,
     "Datumaro JSON": otx,
     "Open Images CSV": openimages,
-    "a manifest (CSV or Parquet with a column `image`)": manifest,
+    "a table of pictures (CSV, Parquet or JSON lines with a column `image`; _classes.csv, metadata.csv)": manifest,
     "a folder of pictures a label": folders,
 }
 """What a person calls it -> how it is found; the first that fits counts."""

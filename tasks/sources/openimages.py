@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import SourceError
+from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.tables import LABELS
 from tasks.sources.files import by_split, check_links, existing_file, image_folder, image_uri
 from tasks.sources.openimages_tables import (
@@ -100,13 +101,15 @@ def read(
         for images_R, classes_R in zip(image_codes, class_codes, strict=True)
     ]
     label_rows, dropped = _label_rows_by_origin(files, entries, table["image_id"], source_classes)
+    namesakes = sum(folder.num_namesakes for folder in folders.values())
     dropped.append(("images", int((~kept).sum()), "no file in the images folder (`only_existing`)"))
+    dropped.append(("images", namesakes, "another file of the same stem is the image"))
     return RawSource(
         images=table,
         labels=label_rows,
         coverage=[],
         vocabulary=vocabulary,
-        num_in=[("images", len(kept)), ("labels", sum(file.num_rows for file in files))],
+        num_in=[("images", len(kept) + namesakes), ("labels", sum(file.num_rows for file in files))],
         dropped=[row for row in dropped if row[1]],
     )
 
@@ -198,14 +201,18 @@ class _Folder:
     """Where image files are: a folder on disk, listed once, or a URI prefix."""
 
     prefix: str
-    files: dict[str, str]  # stem -> file name of what lies directly in it; empty for a URI prefix
+    files: dict[str, str]  # stem -> file name of the images directly in it; empty for a URI prefix
+    num_namesakes: int = 0  # further files of a stem, which are no images of the source
 
     @classmethod
     def open(cls, prefix: str) -> _Folder:
         if "://" in prefix or not os.path.isdir(prefix):
             return cls(prefix, {})
-        names = sorted(name for name in os.listdir(prefix) if not name.startswith("."))
-        return cls(prefix, {os.path.splitext(name)[0]: name for name in names if "." in name})
+        names = [n for n in os.listdir(prefix) if n[0] != "." and os.path.splitext(n)[1].lower() in IMAGE_SUFFIXES]
+        # Of several files of one stem Open Images' own `.jpg` is the image, else the first.
+        names.sort(key=lambda name: (not name.lower().endswith(".jpg"), name))
+        files = {os.path.splitext(name)[0]: name for name in reversed(names)}
+        return cls(prefix, files, len(names) - len(files))
 
     def uri(self, image_id: str) -> str:
         """File of an image: what lies there under its id, else `<id>.jpg`, as Open Images names them."""

@@ -24,13 +24,11 @@ from tasks.core.tables import PRESENT, write_text
 from tasks.sources import coco
 from tasks.sources.files import (
     by_split,
-    check_links,
     decode_json,
     existing_file,
     image_folder,
-    image_uri,
+    image_uris,
     mapped_bytes,
-    names_on_disk,
 )
 from tasks.sources.raw import (
     RawSource,
@@ -110,13 +108,13 @@ def read(
     parts = []
     for split, file in by_split(annotations):
         path = existing_file(Path(root), file, option="annotations")
-        parts.append((path, _source(name, path, folder, split, exhaustive=exhaustive)))
-        names = [uri.removeprefix(f"{folder}/") for uri in parts[-1][1].images["uri"].to_pylist()]
-        check_links(folder, names, follow_links=follow_links)
+        parts.append((path, _source(name, path, folder, split, exhaustive=exhaustive, follow_links=follow_links)))
     return concat_sources(parts)
 
 
-def _source(name: str, path: Path, folder: str, split: str | None, *, exhaustive: bool) -> RawSource:
+def _source(
+    name: str, path: Path, folder: str, split: str | None, *, exhaustive: bool, follow_links: bool
+) -> RawSource:
     data = read_labelled_images(path)
     labels_of: dict[str, list[str]] = {}
     relisted = num_relisted_labels = 0
@@ -135,10 +133,8 @@ def _source(name: str, path: Path, folder: str, split: str | None, *, exhaustive
         np.full(len(rows), PRESENT, np.int8),
         num_labels=len(data.classes),
     )
-    for image in labels_of:
-        image_uri(folder, image, where=str(path))
-    names = names_on_disk(folder, [[image] for image in labels_of], where=str(path))
-    uris = [image_uri(folder, matched, where=str(path)) for matched in names]
+    names, places = [[image] for image in labels_of], [str(path)] * len(labels_of)
+    uris = image_uris(folder, names, where=str(path), places=places, follow_links=follow_links)
     table = images_table(name, list(labels_of), uris, official_split=split)
     dropped = [("images", relisted, "listed again"), ("labels", num_relisted_labels, "of an image listed again")]
     return RawSource(

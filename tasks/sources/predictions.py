@@ -157,6 +157,8 @@ def _score(path: Path, where: str, score: Any) -> float:
     except (TypeError, ValueError):
         raise SourceError(f"{path}: {where}: score {score!r} is no number. Correct it.") from None
     if not 0 <= value <= 1:  # NaN fails too
-        hint = "Divide percentages by 100" if math.isfinite(value) else "Remove the row"
+        hint = "Remove the row"
+        if math.isfinite(value):
+            hint = "Divide percentages by 100" if 1 < value <= 100 else "Turn logits into probabilities, by a sigmoid"
         raise SourceError(f"{path}: {where}: score {score} is outside [0, 1]. {hint}.")
     return value

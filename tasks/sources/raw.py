@@ -52,6 +52,7 @@ class RawSource:
     unknown: UNKNOWN, pairs of covered classes that the source leaves open. They are never negatives.
     objects: OBJECTS, where the source has the size of its objects; they add nothing to `labels`.
     num_in, dropped: counts of "images" and "labels" that balance with the two tables; readers add nothing.
+    notes: what a person should know of how the files were read, a line each.
     """
 
     images: pa.Table
@@ -62,9 +63,13 @@ class RawSource:
     objects: pa.Table = field(default_factory=OBJECTS.empty_table)
     num_in: list[tuple[str, int]] = field(default_factory=list)
     dropped: list[tuple[str, int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def doubts(self) -> list[str]:
         """What is allowed and seldom meant, a line each."""
+        return [*self.notes, *self._nothing_present()]
+
+    def _nothing_present(self) -> list[str]:
         if self.coverage and self.images.num_rows and not pc.any(pc.equal(self.labels["state"], PRESENT)).as_py():
             return [
                 f"no label at all is present: all {len(self.coverage)} classes would be absent on all "
@@ -234,6 +239,7 @@ def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
         objects=pa.concat_tables([part.objects for _, part in parts]),
         num_in=[row for _, part in parts for row in part.num_in],
         dropped=[row for _, part in parts for row in part.dropped],
+        notes=[line for _, part in parts for line in part.notes],
     )
 
 

@@ -1,49 +1,44 @@
-"""Pascal VOC folders (2007 and 2012 layouts): one XML a picture, splits as lists of ids.
+"""Pascal VOC folders: one XML a picture, splits as lists of ids, as the challenge of 2007 and 2012 has them.
 
     <root>/Annotations/<id>.xml, <root>/ImageSets/Main/<list>.txt, <root>/JPEGImages/<id>.jpg
 
 All classes are annotated on every image, but objects marked "difficult" are left out of VOC's own evaluation: a
-pair with nothing else is unknown by default, exactly the pairs that VOC's class lists mark 0.
+pair with nothing else is unknown by default, exactly the pairs that VOC's class lists mark 0. Tools export the same
+without lists (Label Studio), or with one list for all (CVAT's default.txt): then every XML is read.
 Format: Everingham et al., "The PASCAL Visual Object Classes Challenge 2007/2012 Development Kit".
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
-from tasks.core.errors import SourceError, did_you_mean
-from tasks.core.tables import PRESENT
-from tasks.sources.files import check_links, existing_file, image_folder, image_uri, names_on_disk
-from tasks.sources.raw import (
-    ObjectPairs,
-    RawSource,
-    collapse_objects,
-    images_table,
-    labels_table,
-    objects_table,
-    state_of,
-    unknown_table,
-)
+from tasks.core.errors import SourceError
+from tasks.core.image_suffixes import IMAGE_SUFFIXES
+from tasks.core.split_words import official_split
+from tasks.sources.files import existing_file, image_folder, image_uri
+from tasks.sources.object_lists import Object, Picture, source_of
+from tasks.sources.raw import RawSource, state_of
+from tasks.sources.xml_text import read_xml
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 DIFFICULT = 1
+LISTS = "ImageSets/Main"
+SPLITS = ("train", "val", "test")
 STATE_COLUMN = re.compile(r"\s+(-1|0|1)$")
-ENCODINGS = {"ansi": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "unicode": "utf-16"}
-"""What a declared encoding is read as: names that Python lacks, and the larger set that holds a smaller one."""
 MARKS = {"1": True, "true": True, "0": False, "false": False, "": False, "unspecified": False}
 """`difficult` in lower case; tools that do not ask write `Unspecified`."""
+
+Difficult = Literal["unknown", "present", "absent"]
 
 
 @dataclass(frozen=True)
@@ -55,52 +50,66 @@ class Annotation:
     file_name: str
     attribution: str | None
 
+    def listed(self, difficult: Difficult) -> list[Object]:
+        """Its objects, with what the option says of a difficult one."""
+        state = state_of(difficult, option="difficult")
+        return [
+            Object(label, area, state, DIFFICULT) if marked else Object(label, area)
+            for (label, marked), area in zip(self.objects, self.areas, strict=True)
+        ]
+
 
 def read(
     name: str,
     root: Path,
     *,
     splits: dict[str, str] | None = None,
-    classes: Sequence[str] = VOC_CLASSES,
-    difficult: Literal["unknown", "present", "absent"] = "unknown",
+    classes: Sequence[str] | None = None,
+    difficult: Difficult = "unknown",
     annotations: str = "Annotations",
-    lists: str = "ImageSets/Main",
+    lists: str = LISTS,
     images: str = "JPEGImages",
     follow_links: bool = False,
 ) -> RawSource:
     """A VOC source; the folders are relative to `root`, e.g. `VOCdevkit/VOC2007`.
 
     splits: {official split: list}; by default {train: trainval, test: test} where these lists exist, else
-        {train: train, val: val}.  classes: exhaustively annotated classes; any other name in the files is refused.
+        {train: train, val: val, test: test}, else every XML without a split.
+    classes: exhaustively annotated classes, any other is refused; None: VOC's own 20 where the files name no other,
+        else those that the files name.
     difficult: what an object marked difficult says about its class when it is the only one of it on the image.
     follow_links: allow images that are symbolic links to other folders.
-    Listed ids without an annotation file are left out and counted: nothing is known of them.
-    Raises SourceError naming file and object.
+    Listed ids without an annotation file, and pictures without one where there are no lists, are left out and counted:
+    nothing is known of them. Raises SourceError naming file and object.
     """
-    root = Path(root)
-    folder = image_folder(root, images)
-    ids, official, missing = _listed_ids(root, root / lists, root / annotations, splits)
-    files = [read_annotation(root / annotations / f"{image_id}.xml") for image_id in ids]
-    names = names_on_disk(
-        folder, [_names(i, f) for i, f in zip(ids, files, strict=True)], where=str(root / annotations)
+    root, folder = Path(root), image_folder(Path(root), images)
+    split_of, dropped = _ids(root, root / lists, root / annotations, folder, splits)
+    pictures = []
+    for image_id, split in split_of.items():
+        path = xml_of(root / annotations, image_id)
+        annotation = read_annotation(path)
+        names = _names(image_id, annotation)
+        pictures.append(
+            Picture(image_id, names, annotation.listed(difficult), str(path), split, annotation.attribution)
+        )
+    occurring = {o.label for picture in pictures for o in picture.objects}
+    if classes is None and occurring <= set(VOC_CLASSES):
+        classes = VOC_CLASSES
+    return source_of(
+        name,
+        folder,
+        pictures,
+        where=str(root / annotations),
+        classes=classes,
+        reasons=difficult_reasons(difficult),
+        dropped=[dropped],
+        follow_links=follow_links,
     )
-    uris = [image_uri(folder, file, where=f"{root / annotations}/{i}.xml") for i, file in zip(ids, names, strict=True)]
-    check_links(folder, names, follow_links=follow_links)
 
-    objects = _collapse(root / annotations, ids, files, classes, difficult)
-    credits = [annotation.attribution for annotation in files]
-    table = images_table(name, ids, uris, attribution=credits, official_split=official)
-    dropped = [*objects.dropped, ("images", missing, "listed, but without an annotation file")]
-    return RawSource(
-        images=table,
-        labels=labels_table(table["image_id"], classes, objects.present, origin="annotation"),
-        coverage=list(classes),
-        vocabulary={label: label for label in classes},
-        unknown=unknown_table(table["image_id"], classes, objects.unknown),
-        objects=_sizes(table, classes, files),
-        num_in=[("images", len(ids) + missing), ("labels", sum(len(f.objects) for f in files))],
-        dropped=[row for row in dropped if row[1]],
-    )
+
+def difficult_reasons(difficult: Difficult) -> dict[int, str]:
+    """For `collapse_objects`: why an object marked difficult does not count."""
+    return {DIFFICULT: f"difficult object (`difficult: {difficult}`)"}
 
 
 def _names(image_id: str, annotation: Annotation) -> list[str]:
@@ -110,49 +119,21 @@ def _names(image_id: str, annotation: Annotation) -> list[str]:
     return [*own, image_id, *([annotation.file_name] if annotation.file_name else [])]
 
 
-def _sizes(images: pa.Table, classes: Sequence[str], files: Sequence[Annotation]) -> pa.Table:
-    """Largest box of each class on each image; OBJECTS. Classes were checked before."""
-    position_of_class = {label: j for j, label in enumerate(classes)}
-    rows = np.repeat(np.arange(len(files)), [len(file.objects) for file in files])
-    columns = np.asarray([position_of_class[label] for file in files for label, _ in file.objects], np.int64)
-    areas = np.asarray([area for file in files for area in file.areas], np.float64)
-    return objects_table(images["image_id"], classes, rows, columns, areas)
-
-
-def _collapse(
-    annotations: Path, ids: Sequence[str], files: Sequence[Annotation], classes: Sequence[str], difficult: str
-) -> ObjectPairs:
-    """Present and unknown pairs of all objects. Raises SourceError for a class that is not declared."""
-    position_of_class = {label: j for j, label in enumerate(classes)}
-    state = state_of(difficult, option="difficult")
-    objects = []
-    for row, (image_id, annotation) in enumerate(zip(ids, files, strict=True)):
-        for label, is_difficult in annotation.objects:
-            if label not in position_of_class:
-                raise SourceError(
-                    f"{annotations}/{image_id}.xml: class {label!r} is not in `classes`. {did_you_mean(label, classes)}"
-                )
-            objects.append((row, position_of_class[label], state if is_difficult else PRESENT))
-    rows, columns, states = np.asarray(objects, np.int64).reshape(-1, 3).T
-    return collapse_objects(
-        rows,
-        columns,
-        states,
-        num_labels=len(classes),
-        reasons={DIFFICULT: f"difficult object (`difficult: {difficult}`)"},
-        why_O=np.full(len(states), DIFFICULT),
-    )
-
-
 # ---------------------------------------------------------------- lists
 
 
-def _listed_ids(
-    root: Path, lists: Path, annotations: Path, splits: dict[str, str] | None
-) -> tuple[list[str], list[str], int]:
-    """Ids with an annotation file, the official split of each, and the number of listed ids without one."""
-    split_of: dict[str, str] = {}
-    for split, list_name in _splits(root, lists, splits).items():
+def _ids(
+    root: Path, lists: Path, annotations: Path, folder: str, splits: dict[str, str] | None
+) -> tuple[dict[str, str | None], tuple[str, int, str]]:
+    """{id with an annotation file: its official split}, and the ledger row of what has none."""
+    chosen = _splits(root, lists, annotations) if splits is None else splits
+    if not chosen:
+        ids = {path.relative_to(annotations).with_suffix("").as_posix(): None for path in xml_files(annotations)}
+        pictures = [p for p in Path(folder).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+        alone = sum(p.relative_to(folder).with_suffix("").as_posix() not in ids for p in pictures)
+        return ids, ("images", alone, "picture without an annotation file")
+    split_of: dict[str, str | None] = {}
+    for split, list_name in chosen.items():
         for image_id in _read_list(existing_file(lists, f"{list_name}.txt", option="splits")):
             if image_id in split_of:
                 raise SourceError(
@@ -160,36 +141,49 @@ def _listed_ids(
                     "Set `splits` to lists that do not overlap."
                 )
             split_of[image_id] = split
-    ids = [image_id for image_id in split_of if (annotations / f"{image_id}.xml").is_file()]
-    if not ids:
+    there = {image_id: split for image_id, split in split_of.items() if xml_of(annotations, image_id).is_file()}
+    if not there:
         raise SourceError(
             f"{annotations}: none of the {len(split_of)} listed ids has an XML file here. Check the option."
         )
-    return ids, [split_of[image_id] for image_id in ids], len(split_of) - len(ids)
+    return there, ("images", len(split_of) - len(there), "listed, but without an annotation file")
 
 
-def _splits(root: Path, lists: Path, splits: dict[str, str] | None) -> dict[str, str]:
-    """Official split -> list name."""
-    if splits is not None:
-        return splits
+def xml_files(folder: Path) -> Iterator[Path]:
+    """XML files below a folder, in order; hidden ones (macOS' `._a.xml`) are passed by."""
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".xml" and path.name[0] != ".")
+
+
+def xml_of(folder: Path, image_id: str) -> Path:
+    """The XML file of an image, which may have its extension in capitals."""
+    path = folder / f"{image_id}.xml"
+    return path if path.is_file() or not (capitals := path.with_name(f"{path.stem}.XML")).is_file() else capitals
+
+
+def _splits(root: Path, lists: Path, annotations: Path) -> dict[str, str]:
+    """Official split -> list name; {} where there are no lists, or none that bears a split's name."""
     if not lists.is_dir():
-        beside = sorted(p.parent.parent.name for p in root.glob("*/ImageSets/Main"))
-        hint = f" Did you mean the folder {beside[0]!r} inside?" if beside else ""
-        raise SourceError(f"{lists}: no such folder.{hint} Point the source at one year, e.g. VOCdevkit/VOC2007.")
-    there = {p.stem for p in lists.glob("*.txt")}
-    usual = (
-        {"train": "trainval", "test": "test"}
-        if "trainval" in there
-        else {"train": "train", "val": "val", "test": "test"}
-    )
-    present = {split: list_ for split, list_ in usual.items() if list_ in there}
-    if not present:
-        raise SourceError(f"{lists}: none of trainval.txt, train.txt, val.txt, test.txt is here. Set `splits`.")
-    return present
+        beside = sorted(p.parent.name for p in root.glob("*/Annotations"))
+        if not annotations.is_dir() or lists != root / LISTS:
+            hint = f" Did you mean the folder {beside[0]!r} inside?" if beside else ""
+            raise SourceError(f"{lists}: no such folder.{hint} Point the source at one year, e.g. VOCdevkit/VOC2007.")
+        return {}
+    there = sorted(p.stem for p in lists.glob("*.txt"))
+    of_split = {stem: split for stem in there if (split := official_split(stem))}
+    both = next((stem for stem in of_split if stem.lower() == "trainval"), None)
+    if both:  # holds the lists train and val
+        of_split = {stem: split for stem, split in of_split.items() if split == "test" or stem == both}
+    chosen = {split: stem for stem, split in sorted(of_split.items(), key=lambda item: SPLITS.index(item[1]))}
+    if len(chosen) < len(of_split):
+        raise SourceError(f"{lists}: {', '.join(of_split)}: several lists of one split. Set the option `splits`.")
+    return chosen
 
 
 def _read_list(path: Path) -> list[str]:
-    """Ids of a list: the whole line, which may be quoted, or what stands before the 1, -1 or 0 of a class list."""
+    """Ids of a list: the whole line, which may be quoted, or what stands before the 1, -1 or 0 of a class list.
+
+    An image's extension is no part of the id.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -197,6 +191,7 @@ def _read_list(path: Path) -> list[str]:
     states = all(STATE_COLUMN.search(line) for line in lines)
     ids = [STATE_COLUMN.sub("", line) if states else line for line in lines]
     ids = [i[1:-1] if len(i) > 2 and i[0] == i[-1] == '"' else i for i in ids]
+    ids = [i[: -len(s)] if (s := PurePosixPath(i).suffix).lower() in IMAGE_SUFFIXES else i for i in ids]
     if not ids:
         raise SourceError(f"{path}: empty file. Fetch it again.")
     for image_id in ids:
@@ -208,18 +203,8 @@ def _read_list(path: Path) -> list[str]:
 
 
 def read_annotation(path: Path) -> Annotation:
-    """Objects, file name and owner of one XML file.
-
-    Raises SourceError when it does not parse, declares entities (none of VOC's files does: they serve to exhaust
-    memory or to read other files), or holds an object without a name.
-    """
-    text = _xml_text(path)
-    if "<!ENTITY" in text:
-        raise SourceError(f"{path}: refused: it declares XML entities. Fetch it from a source you trust.")
-    try:
-        tree = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise SourceError(f"{path}: not valid XML ({error}). Fetch it again.") from error
+    """Objects, file name and owner of one XML file. Raises SourceError, also for an object without a name."""
+    tree = read_xml(path)
     objects, areas = [], []
     for number, node in enumerate(tree.findall("object"), start=1):
         label = (node.findtext("name") or "").strip()
@@ -233,24 +218,6 @@ def read_annotation(path: Path) -> Annotation:
     owner = [tree.findtext("owner/name"), tree.findtext("owner/flickrid")]
     credit = ", ".join(text.strip() for text in owner if text and text.strip() not in ("", "?"))
     return Annotation(objects, areas, (tree.findtext("filename") or "").strip(), credit or None)
-
-
-def _xml_text(path: Path) -> str:
-    """The text of an XML file by its byte-order mark or its declaration, without the declaration; UTF-8 by default."""
-    data = path.read_bytes()
-    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']+)["']""", data)
-    encoding = declared.group(1).decode("ascii", "replace").lower() if declared else "utf-8"
-    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        encoding = "utf-16"
-    elif data.startswith(codecs.BOM_UTF8):
-        encoding = "utf-8-sig"
-    try:
-        text = data.decode(ENCODINGS.get(encoding, encoding))
-    except LookupError as error:
-        raise SourceError(f"{path}: encoding {encoding!r} is unknown. Save the file as UTF-8.") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not valid XML: no {encoding} text ({error.reason}). Save it as UTF-8.") from error
-    return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
 def _area(box: ElementTree.Element | None) -> float:

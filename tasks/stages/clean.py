@@ -18,6 +18,7 @@ from tasks.review.agreement import resolve
 from tasks.review.audit import review_summary, rows_with_verdicts
 from tasks.review.queue import QuestionQueue
 from tasks.review.verdicts import read_verdicts
+from tasks.taxonomy.exclusions import contradiction_line
 from tasks.taxonomy.reading import read_taxonomy
 
 
@@ -73,6 +74,7 @@ def run(params: Params) -> None:
     rows_out, num_active = cleaned.labels.num_rows, len(verdicts.active)
     ledger.book("labels", num_in=labels.num_rows, added=cleaned.added, dropped=cleaned.dropped, num_out=rows_out)
     ledger.book("verdicts", num_in=len(lines), added=verdicts.added, dropped=verdicts.dropped, num_out=num_active)
+    ledger.warn(contradiction_line(cleaned.contradictions.to_pylist()))
     if not params.clean.enabled:
         ledger.note("policy turned off in params.yaml; only people's verdicts change annotations")
     workspace.book(ledger)

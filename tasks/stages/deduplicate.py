@@ -12,6 +12,7 @@ from tasks.images.near_duplicates import (
     equal_bytes,
     label_conflicts,
     resolve_conflicts,
+    worst_conflict,
 )
 from tasks.params import Params
 
@@ -40,7 +41,7 @@ def run(params: Params) -> None:
     ledger.dropped("images", images.num_rows - usable.num_rows, "quarantined")
     ledger.num_out("images", groups.num_rows)
     ledger.num_in("labels", labels.num_rows)
-    ledger.dropped("labels", changes.dropped, reason)
+    ledger.dropped("labels", changes.dropped, reason, example=worst_conflict(conflicts))
     ledger.added("labels", changes.added, reason)
     ledger.num_out("labels", resolved.num_rows)
     workspace.book(ledger)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pyarrow as pa
 
 from tasks.core import tables
@@ -15,8 +13,6 @@ from tasks.core.workspace import Workspace
 from tasks.images.checks import check_images, quarantine_lines, require_usable
 from tasks.params import Params
 from tasks.sources import SOURCES
-
-log = logging.getLogger(__name__)
 
 
 def run(params: Params, name: str) -> None:
@@ -52,6 +48,5 @@ def run(params: Params, name: str) -> None:
     ledger.num_out("images", images.num_rows)
     ledger.num_out("labels", raw.labels.num_rows)
     for line in [*quarantine_lines(images), *raw.doubts()]:
-        ledger.note(line)
-        log.warning("%s: %s", name, line)
+        ledger.warn(line)
     workspace.book(ledger)

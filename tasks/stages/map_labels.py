@@ -39,6 +39,7 @@ def run(params: Params) -> None:
     check_vocabularies(sources.values(), taxonomy, where=where)
 
     flow = {"positives": section.propagate_positives, "negatives": section.propagate_negatives}
+    flow["min_matched_share"] = params.ingest.min_usable_share
     mapped = {name: map_source(source, images, taxonomy, **flow) for name, source in sources.items()}
     rows = {name: result.rows for name, result in mapped.items()}
     if section.unmapped == "refuse":

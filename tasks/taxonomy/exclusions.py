@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 import pyarrow as pa
 
@@ -30,3 +32,16 @@ def exclusion_violations(labels: pa.Table, taxonomy: Taxonomy) -> pl.DataFrame:
     )
     others = present.rename({"label": "other"})
     return present.join(pairs, on="label").join(others, on=["image_id", "other"]).sort("image_id", "label", "other")
+
+
+def contradiction_line(rows: Sequence[Mapping[str, str]]) -> str:
+    """For a terminal: how many pairs cannot be true beside others of their image, and the first; '' without one.
+
+    rows: image_id, label, kind.
+    """
+    if not rows:
+        return ""
+    return (
+        f"{len(rows)} pairs contradict others of their image, e.g. {rows[0]['label']!r} of {rows[0]['image_id']} "
+        f"({rows[0]['kind']}); `python -m tasks explain` shows whose they are"
+    )

@@ -60,7 +60,7 @@ def half_absent(project, tmp_path, *, absent: int, **overlay) -> object:
 
 def test_quarantined_pictures_are_said_at_the_terminal_with_count_reason_and_example(project, tmp_path, caplog):
     half_absent(project, tmp_path, absent=2)
-    assert "s: 2 of 10 images quarantined: absent file, e.g. images/8.jpg" in told(caplog)
+    assert "ingest@s: 2 of 10 images quarantined: absent file, e.g. images/8.jpg" in told(caplog)
 
 
 def test_a_source_of_which_most_is_not_usable_fails_unless_that_is_allowed(project, tmp_path):

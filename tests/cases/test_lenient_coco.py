@@ -17,6 +17,12 @@ ODD = {
     "licenses null": lambda d: d.update(licenses=None),
     "no licenses": lambda d: d.pop("licenses"),
     "segmentation of another kind": lambda d: d["annotations"][0].update(segmentation={"counts": "x", "size": [1, 2]}),
+    "NaN as Python writes it": lambda d: d["annotations"][0].update(area=float("nan"), bbox=[0, 0, float("inf"), 1]),
+    "ids as pandas writes them": lambda d: [
+        a.update(category_id=float(a["category_id"]), image_id=float(a["image_id"])) for a in d["annotations"]
+    ],
+    "ids of categories as pandas writes them": lambda d: [c.update(id=float(c["id"])) for c in d["categories"]],
+    "info null": lambda d: d.update(info=None),
     "bbox text": lambda d: d["annotations"][0].update(bbox="1,2,3,4"),
 }
 
@@ -31,3 +37,12 @@ def test_a_field_that_labels_do_not_need_does_not_refuse_the_file(tmp_path, chan
     raw = coco.read("s", tmp_path, **options)
     assert source_pairs(raw.labels) == expected
     check_source(raw, "s")
+
+
+def test_a_name_that_holds_nan_stays_as_it_is(tmp_path):
+    document = coco_document()
+    document["images"][0]["file_name"] = 'x, NaN, \\"Infinity.jpg'
+    document["annotations"][0]["area"] = float("nan")
+    write_json(tmp_path / "annotations/instances.json", document)
+    uris = coco.read("s", tmp_path).images["uri"].to_pylist()
+    assert uris[0].endswith('x, NaN, \\"Infinity.jpg')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ import yaml
 from typer.testing import CliRunner
 
 from tasks.__main__ import command_line
+from tasks.commands.draft import present_classes
 from tasks.core.errors import SourceError
 from tasks.core.workspace import Workspace
 from tasks.params import load_params
 from tasks.sources import SOURCES
 from tasks.sources.layouts import find_layout, split_word
+from tests.commands.layouts_of_tools import LAYOUTS
 from tests.homes import run_stages
 from tests.imports import ROOT
-from tests.sources.deliveries import DELIVERIES, coco_document, touch, write_csv, write_json
+from tests.sources.deliveries import DELIVERIES, check_source, coco_document, touch, write_json
 
 KITS = ROOT.parent / "shared/data"
 needs_kits = pytest.mark.skipif(not (KITS / "coco").exists(), reason="no kits of real data")
@@ -126,45 +129,17 @@ def test_what_nobody_knows_is_told_with_the_layouts_that_are_known(project):
 # ---------------------------------------------------------------- layouts
 
 
-def roboflow_coco(root: Path) -> None:
-    for split in ("train", "valid", "test"):
-        write_json(root / split / "_annotations.coco.json", coco_document())
-        touch(*(root / split / f"{name}.jpg" for name in "abc"))
-
-
-def voc_with_pictures(root: Path) -> None:
-    DELIVERIES["voc"](root / "VOCdevkit/VOC2007")
-    touch(*(root / f"VOCdevkit/VOC2007/JPEGImages/{name}.jpg" for name in ("001", "002", "003")))
-
-
-def a_folder_a_label(root: Path) -> None:
-    touch(root / "cat/1.jpg", root / "dog/2.jpg")
-
-
-def a_manifest(root: Path) -> None:
-    write_csv(root / "list.csv", ("image", "present"), ("1.jpg", "cat"))
-    touch(root / "1.jpg")
-
-
-LAYOUTS = {
-    "a COCO folder": (DELIVERIES["coco"], "coco", 3),
-    "Roboflow's COCO export, each file from the same ids": (roboflow_coco, "coco", 9),
-    "a VOCdevkit": (voc_with_pictures, "voc", 3),
-    "VOC's XML beside pictures": (DELIVERIES["xml_beside"], "xml_beside", 3),
-    "Datumaro JSON": (DELIVERIES["otx"], "otx", 2),
-    "a folder a label": (a_folder_a_label, "folder", 2),
-    "a manifest": (a_manifest, "folder", 1),
-}
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_is_recognised_and_its_reader_reads_all_of_it(tmp_path, layout):
-    write, kind, num_images = LAYOUTS[layout]
+    write, kind, images = LAYOUTS[layout]
     write(tmp_path)
-    layout = find_layout(tmp_path)
-    raw = SOURCES[kind]("pets", layout.root, **layout.options)
-    assert (layout.kind, raw.images.num_rows) == (kind, num_images)
-    assert all(Path(uri).is_file() for uri in raw.images["uri"].to_pylist()) or kind == "otx"
+    found = find_layout(tmp_path)
+    raw = SOURCES[kind]("pets", found.root, **found.options)
+    assert (found.kind, Counter(raw.images["official_split"].to_pylist())) == (kind, images)
+    assert present_classes(raw.labels)
+    missing = [uri for uri in raw.images["uri"].to_pylist() if not Path(uri).is_file()]
+    assert not missing or write is DELIVERIES["otx"]
+    check_source(raw, "pets")
 
 
 def test_an_annotation_file_alone_finds_the_pictures_beside_its_folder(tmp_path):

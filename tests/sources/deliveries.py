@@ -124,6 +124,87 @@ def xml_beside(root: Path) -> dict:
     return {"folders": {"train": "train", "val": "valid"}}
 
 
+def yolo(root: Path) -> dict:
+    """As Ultralytics has it; one dog twice, one picture without objects, one that both splits list."""
+    (root / "labels/train").mkdir(parents=True)
+    touch(root / "images/train/a.jpg", root / "images/train/b.jpg", root / "images/val/c.jpg")
+    (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n0 0.5 0.5 1 1\n")
+    (root / "labels/train/b.txt").write_text("")
+    (root / "labels/val").mkdir()
+    (root / "labels/val/c.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (root / "data.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n")
+    return {}
+
+
+def via_document() -> dict:
+    """Two cats and a dog on one picture, a region without a kind and a check box on another."""
+
+    def region(**attributes: object) -> dict:
+        return {
+            "shape_attributes": {"name": "rect", "x": 1, "y": 1, "width": 4, "height": 5},
+            "region_attributes": attributes,
+        }
+
+    return {
+        "a.jpg100": {
+            "filename": "a.jpg",
+            "size": 100,
+            "regions": [region(kind="cat"), region(kind="cat"), region(kind="dog")],
+            "file_attributes": {},
+        },
+        "b.jpg90": {
+            "filename": "b.jpg",
+            "size": 90,
+            "regions": [region(kind={"cat": True, "dog": False}), region(kind="")],
+            "file_attributes": {},
+        },
+    }
+
+
+def via(root: Path) -> dict:
+    write_json(root / "via_region_data.json", via_document())
+    touch(root / "a.jpg", root / "b.jpg")
+    return {}
+
+
+def cvat_xml() -> str:
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("cat", "dog", "eel"))
+    return f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><labels>{labels}</labels></task></meta>
+  <image id="0" name="x/a.jpg" subset="default" width="9" height="9"><tag label="cat" source="manual"></tag>
+    <box label="dog" xtl="0" ytl="0" xbr="4" ybr="5"></box><box label="dog" xtl="0" ytl="0" xbr="1" ybr="1"></box>
+  </image>
+  <image id="1" name="x/b.jpg" subset="default" width="9" height="9"></image>
+</annotations>"""
+
+
+def cvat(root: Path) -> dict:
+    (root / "annotations.xml").write_text(cvat_xml(), encoding="utf-8")
+    touch(root / "images/x/a.jpg", root / "images/x/b.jpg")
+    return {}
+
+
+def label_studio_document() -> list[dict]:
+    """A cat and a dog by two people, of whom one saw no dog; a task that was skipped."""
+
+    def answer(*results: dict, cancelled: bool = False) -> dict:
+        return {"result": list(results), "was_cancelled": cancelled, "completed_by": 1}
+
+    cat = {"from_name": "kind", "to_name": "image", "type": "choices", "value": {"choices": ["cat"]}}
+    dog = {"type": "rectanglelabels", "value": {"x": 1, "width": 2, "rectanglelabels": ["dog"]}}
+    return [
+        {"id": 3, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [answer(cat, dog), answer(cat)]},
+        {"id": 4, "data": {"image": "/data/local-files/?d=pets/b.jpg"}, "annotations": [answer()]},
+        {"id": 5, "data": {"image": "/data/upload/1/0a1b2c3d-c.jpg"}, "annotations": [answer(cancelled=True)]},
+    ]
+
+
+def label_studio(root: Path) -> dict:
+    write_json(root / "project.json", label_studio_document())
+    touch(root / "a.jpg", root / "b.jpg", root / "c.jpg")
+    return {}
+
+
 def datumaro_document() -> dict:
     return {
         "categories": {"label": {"labels": [{"name": "cat"}, {"name": "dog"}], "label_groups": []}},
@@ -171,6 +252,10 @@ DELIVERIES: dict[str, Callable[[Path], dict]] = {
     "openimages": openimages,
     "voc": voc,
     "xml_beside": xml_beside,
+    "yolo": yolo,
+    "via": via,
+    "cvat": cvat,
+    "label_studio": label_studio,
     "otx": otx,
     "folder": folder,
     "url_list": url_list,

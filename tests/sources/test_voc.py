@@ -5,12 +5,12 @@ from __future__ import annotations
 import tarfile
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from tasks.core.errors import SourceError
 from tasks.core.states import states_of
 from tasks.sources import voc
+from tasks.sources.object_lists import Picture, source_of
 from tests.sources import deliveries
 from tests.sources.deliveries import check_source, source_pairs, voc_xml
 
@@ -148,5 +148,6 @@ def test_the_largest_box_of_a_class_is_kept_and_an_object_without_a_box_has_no_s
     annotation = voc.read_annotation(path)
     assert annotation.areas[:2] == [50, 200]
     assert all(area != area for area in annotation.areas[2:])
-    sizes = voc._sizes(pa.table({"image_id": ["v/a"]}), voc.VOC_CLASSES, [annotation])
+    picture = Picture("a", ["a.jpg"], annotation.listed("unknown"), "a.xml")
+    sizes = source_of("v", str(tmp_path), [picture], where="a.xml").objects
     assert sizes.to_pylist() == [{"image_id": "v/a", "label": "cat", "area_px": 200}]

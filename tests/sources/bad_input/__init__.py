@@ -1,11 +1,28 @@
 """What people really hand in, a module for each kind of source."""
 
-from tests.sources.bad_input import coco, folder, openimages, otx, predictions, url_list, voc, xml_beside
+from tests.sources.bad_input import (
+    coco,
+    cvat,
+    folder,
+    label_studio,
+    openimages,
+    otx,
+    predictions,
+    url_list,
+    via,
+    voc,
+    xml_beside,
+    yolo,
+)
 
 BAD_INPUT = {
     "coco": coco.CASES,
     "folder": folder.CASES,
     "openimages": openimages.CASES,
+    "yolo": yolo.CASES,
+    "via": via.CASES,
+    "cvat": cvat.CASES,
+    "label_studio": label_studio.CASES,
     "otx": otx.CASES,
     "predictions": predictions.CASES,
     "url_list": url_list.CASES,

@@ -39,7 +39,7 @@ CASES = [
     Case("empty file", text(FILE, ""), ("instances.json: empty file",)),
     Case("truncated", truncated(FILE), ("instances.json", "not valid JSON", "truncated")),
     Case("not JSON", text(FILE, "<html>404</html>"), ("not valid JSON", "byte 0")),
-    Case("UTF-16", text(FILE, json.dumps(coco_document()), "utf-16"), ("instances.json", "not valid JSON")),
+    Case("UTF-16", text(FILE, json.dumps(coco_document()), "utf-16"), ("instances.json", "UTF-16 text", "UTF-8")),
     Case("nested without end", text(FILE, '{"images":' + "[" * 100_000), ("instances.json", "not valid JSON")),
     Case("a list", text(FILE, "[]"), ("instances.json", "Expected `object`, got `array`")),
     Case("no annotations key", coco(lambda d: d.pop("annotations")), ("missing required field `annotations`",)),
@@ -66,8 +66,12 @@ CASES = [
     ),
     Case(
         "two categories of one name",
-        coco(lambda d: d["categories"].append({"id": 3, "name": "cat"})),
+        coco(lambda d: d["categories"][1].update(name="cat")),
         ("category name 'cat' occurs twice",),
+    ),
+    Case(
+        "Roboflow's category above the only class, of its name",
+        coco(lambda d: d["categories"].insert(0, {"id": 0, "name": "cat", "supercategory": "none"})),
     ),
     Case("duplicate annotation ids", coco(lambda d: [a.update(id=1) for a in d["annotations"]])),
     Case(
@@ -83,7 +87,7 @@ CASES = [
     Case(
         "id of a wrong type",
         coco(lambda d: first(d, "images", id=1.5)),
-        ("Expected `int | str`", "`images[0].id`"),
+        ("images[0].id is 1.5", "whole number"),
     ),
     Case(
         "id null",
@@ -112,9 +116,14 @@ CASES = [
     Case(
         "class name is a number",
         coco(lambda d: first(d, "categories", name=5)),
-        ("categories", "`categories[0].name`", "Expected `str`"),
     ),
-    Case("NaN", text(FILE, json.dumps(coco_document()).replace("90.0", "NaN")), ("not valid JSON", "byte")),
+    Case(
+        "class name null",
+        coco(lambda d: first(d, "categories", name=None)),
+        ("categories", "`categories[0].name`", "got `null`"),
+    ),
+    Case("NaN", text(FILE, json.dumps(coco_document()).replace("90.0", "NaN"))),
+    Case("NaN where a number is needed", coco(lambda d: first(d, "images", id=float("nan"))), ("`images[0].id`",)),
     Case("negative box, not needed", coco(lambda d: first(d, "annotations", bbox=[0, 0, -1, 4]))),
     Case(
         "negative box where sizes count",

@@ -23,6 +23,7 @@ CASES = [
         "class that is not declared",
         text("Annotations/001.xml", voc_xml(("dgo", 0))),
         ("001.xml", "'dgo'", "'dog'"),
+        options={"classes": ["cat", "dog"]},
     ),
     Case(
         "object without a name",
