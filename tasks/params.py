@@ -167,6 +167,11 @@ class Model(Section):
     head_init: Literal["own", "xavier"]
 
 
+class Loss(Choice):
+    class_weights: Literal["none", "inverse", "effective_number"] = "none"
+    """How much each label's cost counts, by its known positives: tasks/nn/losses/class_weights.py."""
+
+
 class Sam(Section):
     enabled: bool
     rho: Positive
@@ -190,14 +195,14 @@ class Training(Section):
     epochs: Count
     batch_size: Count
     accumulate: Count
-    loss: Choice
+    loss: Loss
     optimizer: Choice
     schedule: Choice
     lr: Positive
     weight_decay: NonNegative
     no_bias_decay: bool
     bias_lr_factor: Positive
-    backbone_lr_factor: Positive = 1.0
+    backbone_lr_factor: NonNegative = 1.0
     sam: Sam
     ema: Ema
     clip_grad_norm: NonNegative
@@ -217,6 +222,8 @@ class Finetune(Training):
     resample: bool
     """Repeat images by r(I) of the `resample` stage."""
     labelled_per_class: Annotated[int, Field(ge=0)]
+    probe: bool = False
+    """Fit the head on frozen features before the first epoch."""
     semi: Choice
 
 

@@ -25,6 +25,7 @@ from tasks.sources.transfer import DOWNLOADERS
 from tasks.thresholds import RULES
 from tasks.training import OPTIMIZERS, SCHEDULES
 from tasks.training.augment import Policy
+from tasks.training.probe import check_head
 from tasks.training.semi import SEMI
 
 TRAINING = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
@@ -45,6 +46,8 @@ def check_choices(params: Params) -> None:
     for key, registry in REGISTRIES.items():
         choice: Choice = attrgetter(key)(params)
         check(registry, choice.name, choice.options, where=f"params.yaml: {key}")
+    if params.finetune.probe:
+        check_head(HEADS[params.model.head.name])
     for name, section in (("pretrain", params.pretrain), ("finetune", params.finetune)):
         where = f"params.yaml: {name}.augment"
         Policy(section.augment, image_px=tuple(params.model.image_px), resize=params.model.resize, where=where)

@@ -27,9 +27,8 @@ class Choice(BaseModel):
     def _only_blocks(self) -> Choice:
         for key, value in (self.model_extra or {}).items():
             if not isinstance(value, dict):
-                raise ValueError(
-                    f"unknown key '{key}'. {did_you_mean(key, ['name'])} Options stand in a block of their own"
-                )
+                known = did_you_mean(key, type(self).model_fields)
+                raise ValueError(f"unknown key '{key}'. {known} Options stand in a block of their own")
         return self
 
     @property

@@ -121,6 +121,12 @@ def freeze_batchnorm(backbone: Backbone) -> None:
                 parameter.requires_grad_(False)
 
 
+def freeze(backbone: Backbone) -> None:
+    """Keep the whole backbone as it is, batch norms included, so that the head learns alone."""
+    freeze_batchnorm(backbone)
+    backbone.requires_grad_(False)
+
+
 def token_grid(num_tokens: int, height: int, width: int) -> tuple[int, int]:
     """(h, w) with h * w = num_tokens and the aspect ratio nearest to that of the image."""
     divisors = [h for h in range(1, num_tokens + 1) if num_tokens % h == 0]

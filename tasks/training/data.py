@@ -20,6 +20,8 @@ from tasks.core.errors import ModelError, TableError
 from tasks.training import seeds
 from tasks.training.augment import Policy
 
+FINGERPRINTED_IMAGES = 16
+
 Replicas = Callable[[int], np.ndarray]
 """epoch -> int (N,): how often each image is drawn in that epoch; 0 leaves it out."""
 
@@ -54,6 +56,16 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def take(self, rows: Sequence[int]) -> ImageSet:
+        """The images at these positions, with their labels."""
+        matrices = {n: m if m is None else m[rows] for n, m in vars(self).items() if n in ("targets_NC", "known_NC")}
+        return replace(self, image_ids=[self.image_ids[i] for i in rows], **matrices)
+
+    def facts(self) -> list:
+        """What a result follows from, to be hashed; of the pixels, those of a few images."""
+        pixels = [self.image(i) for i in range(0, len(self), -(-len(self) // FINGERPRINTED_IMAGES))]
+        return [list(self.image_ids), self.image_px, self.resize, self.targets_NC, self.known_NC, *pixels]
 
     def image(self, i: int) -> Tensor:
         """Image i as stored, uint8 (3, H, W), before resizing.

@@ -78,7 +78,7 @@ def finetune_once(
         unlabelled=drawn,
         replicas=replicas,
     )
-    result = fit(network, settings, name, model, loss, images, semi=semi, on_metrics=on_metrics)
+    result = fit(network, settings, name, model, loss, images, probe=settings.probe, semi=semi, on_metrics=on_metrics)
     return Finetuned(
         model, result, len(data.train.has_known_labels()), len(learned), 0 if drawn is None else len(drawn)
     )

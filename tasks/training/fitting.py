@@ -26,14 +26,16 @@ from tasks.nn.backbone import build_backbone, freeze_batchnorm
 from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
+from tasks.nn.losses.class_weights import class_weights
 from tasks.nn.model import Tagger, check_fit, save_model, start_from, xavier_init
 from tasks.training import checkpoint
 from tasks.training.data import ImageSet
 from tasks.training.distributed import default_device, is_main_process
 from tasks.training.inference import Inference, infer
 from tasks.training.loop import OnMetrics, Surroundings, TrainingData, TrainingResult, train
+from tasks.training.probe import fit_head
 from tasks.training.semi import SEMI, SemiMethod
-from tasks.training.settings import Choice, ModelSettings, TrainingSettings
+from tasks.training.settings import Choice, Loss, ModelSettings, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +77,12 @@ class Network:
 
 
 def build_model(
-    network: Network, loss: Choice, *, where: str, states: States, start: Path | None
+    network: Network, loss: Loss, *, where: str, states: States, start: Path | None
 ) -> tuple[Tagger, torch.nn.Module]:
     """The network and its loss, initialised from the seed; weights of an earlier training come along.
 
     loss: one of LOSSES.  where: its key in params.yaml, for messages.
-    states: training labels, from which graph heads count co-occurrence.
+    states: training labels, from which graph heads count co-occurrence and the loss how much a label counts.
     start: a model folder; when None, or when it holds no model, the backbone's own weights are the start.
     Raises ParamsError or ModelError for parts that do not fit each other.
     """
@@ -104,6 +106,8 @@ def build_model(
     if section.head_init == "xavier":
         xavier_init(head)
     criterion = loss.build(LOSSES, where=where, **context)
+    if (weights_C := class_weights(loss.class_weights, states.targets_NC, states.known_NC)) is not None:
+        criterion.weigh_labels(torch.from_numpy(weights_C))
     check_fit(head, criterion)
     model = Tagger(
         backbone, head, labels=vocabulary.labels, logit_scale=criterion.logit_scale, groups=criterion.softmax_groups
@@ -140,13 +144,14 @@ def fit(
     loss: torch.nn.Module,
     data: TrainingData,
     *,
+    probe: bool = False,
     semi: SemiMethod | None = None,
     on_metrics: OnMetrics | None = None,
 ) -> TrainingResult:
     """Train to the end, resuming where an earlier attempt was stopped; `model` then holds the chosen weights.
 
-    name: of the run; its checkpoints and metrics bear it.
-    Raises TableError when there is no image to learn from.
+    name: of the run; its checkpoints and metrics bear it.  probe: fit the head on frozen features first.
+    Raises TableError when there is no image to learn from; ParamsError for a head that `probe` cannot fit.
     """
     if not len(data.train):
         raise TableError(
@@ -157,9 +162,10 @@ def fit(
     def publish(metrics: dict[str, float], step: int) -> None:
         on_metrics({f"{name}/{key}": value for key, value in metrics.items()}, step)
 
-    surroundings = Surroundings(
-        network.checkpoints / name, on_metrics=publish if on_metrics else None, num_workers=loader_workers()
-    )
+    folder = network.checkpoints / name
+    if probe:
+        fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=loader_workers())
+    surroundings = Surroundings(folder, on_metrics=publish if on_metrics else None, num_workers=loader_workers())
     result = train(model, loss, data, settings, seed=network.seed, surroundings=surroundings, semi=semi)
     model.load_state_dict(result.state)
     return result

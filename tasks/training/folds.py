@@ -15,7 +15,7 @@ from tasks.nn.model import Tagger
 from tasks.training.data import ImageSet
 from tasks.training.fitting import Network, build_model, fit, has_model, score_images
 from tasks.training.loop import OnMetrics, TrainingData
-from tasks.training.settings import TrainingSettings
+from tasks.training.settings import FinetuneSettings
 
 
 class OutOfFold(NamedTuple):
@@ -30,7 +30,7 @@ class OutOfFold(NamedTuple):
 
 def out_of_fold_scores(
     network: Network,
-    settings: TrainingSettings,
+    settings: FinetuneSettings,
     labelled: States,
     pool: States,
     fold_N: np.ndarray,
@@ -60,7 +60,8 @@ def out_of_fold_scores(
         if fold == 0 and starts_learned(network, start):
             embeddings = embed(model, sets)
         others = network.images(labelled, np.flatnonzero(has_known_N & (fold_N != fold)))
-        fit(network, settings, f"out_of_fold-{fold}", model, loss, TrainingData(others), on_metrics=on_metrics)
+        data, name = TrainingData(others), f"out_of_fold-{fold}"
+        fit(network, settings, name, model, loss, data, probe=settings.probe, on_metrics=on_metrics)
         held_out = np.flatnonzero(fold_N == fold)
         if len(held_out):  # few images, or large groups: not every fold gets one
             scores_NC[held_out] = score_images(model, network.images(labelled, held_out)).scores_NC

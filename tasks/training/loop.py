@@ -47,7 +47,6 @@ EXIT_TERMINATED = 143
 """Exit status after SIGTERM: the state is saved, the same command goes on from there. torchrun itself exits with 1."""
 
 METRICS_EVERY_STEPS = 50
-FINGERPRINTED_IMAGES = 16
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """scores_NC, targets_NC, known_NC -> higher is better, e.g. mean average precision."""
@@ -258,10 +257,7 @@ def _result(run: Run, speed: list[dict[str, float]]) -> TrainingResult:
 
 def _fingerprint(stepper: Stepper, plan: StepPlan, *sets: ImageSet | None) -> str:
     """Hash of all that the result follows from; of the pixels, those of a few images."""
-    data = []
-    for images in filter(None, sets):
-        data += [list(images.image_ids), images.image_px, images.resize, images.targets_NC, images.known_NC]
-        data += [images.image(i) for i in range(0, len(images), -(-len(images) // FINGERPRINTED_IMAGES))]
+    data = [fact for images in filter(None, sets) for fact in images.facts()]
     layers = re.sub(r" at 0x[0-9a-f]+", "", repr(stepper.trained))  # dropout, strides: what the weights do not show
     learned = [group["names"] for group in stepper.optimizer.param_groups]
     groups = stepper.loss.softmax_groups, getattr(stepper.semi, "groups", None)

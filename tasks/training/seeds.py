@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-ORDER, AUGMENT, DROPOUT, UNLABELLED_ORDER, UNLABELLED_VIEW, FURTHER_VIEW = range(6)
+ORDER, AUGMENT, DROPOUT, UNLABELLED_ORDER, UNLABELLED_VIEW, FURTHER_VIEW, PROBE = range(7)
 """First key of a stream: the order of an epoch, the augmentation of one image, the dropout of one step; the order of a
-pass through the unlabelled images, the views of one of them, the further views of a labelled one."""
+pass through the unlabelled images, the views of one of them, the further views of a labelled one; the images and folds
+of the probe."""
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:

@@ -17,6 +17,10 @@ class Choice(Protocol):
     def build(self, registry: Mapping[str, Callable], *, where: str, **context: Any) -> Any: ...
 
 
+class Loss(Choice, Protocol):
+    class_weights: str  # none | inverse | effective_number
+
+
 class Sam(Protocol):
     enabled: bool
     rho: float
@@ -35,7 +39,7 @@ class EarlyStopping(Protocol):
 
 
 class TrainingSettings(Protocol):
-    loss: Choice  # of LOSSES
+    loss: Loss  # of LOSSES
     epochs: int
     batch_size: int  # images an optimiser step sees, over all processes and micro-batches
     accumulate: int  # micro-batches a step
@@ -59,6 +63,7 @@ class TrainingSettings(Protocol):
 
 class FinetuneSettings(TrainingSettings, Protocol):
     labelled_per_class: int  # 0 keeps the labels of every image
+    probe: bool  # the head is fitted on frozen features before the first epoch
     semi: Choice  # of SEMI
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tasks.core.errors import ModelError
+from tasks.nn.backbone import freeze
 from tasks.training import OPTIMIZERS, seeds
 from tasks.training.data import Batch, Step
 from tasks.training.distributed import World, synchronise_batchnorm
@@ -132,6 +133,8 @@ def build_stepper(
     semi: SemiMethod | None = None,
 ) -> Stepper:
     """Model, optimiser and averages on the device, wrapped for several processes and compiled where asked."""
+    if settings.backbone_lr_factor == 0:
+        freeze(model.backbone)
     trained = model if semi is None else Assisted(model, semi)
     trained.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format).train()
     loss.to(device)

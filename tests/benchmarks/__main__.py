@@ -1,30 +1,39 @@
-"""python -m tests.benchmarks [NAME …]: run the named benchmarks, or all but the experiments, which train for hours."""
+"""python -m tests.benchmarks [NAME …] [OPTION …]: run the named benchmarks, or all but those that take hours or a GPU.
+
+Options go to the benchmark when a single one is named. What is not named is not imported: a machine that runs one
+needs only what that one needs.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
+from itertools import takewhile
 
 from tests import benchmarks
 
-EXPERIMENTS = {"semi", "comp551", "cleaning_training", "cleaning_probe", "intervals"}
+EXPERIMENTS = {"semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "peers", "ladder", "gpu"}
 
 
 def main(argv: list[str]) -> int:
     """Exit status: 2 for an unknown name."""
-    modules = {
-        name: importlib.import_module(f"tests.benchmarks.{name}")
-        for _, name, _ in pkgutil.iter_modules(benchmarks.__path__)
-        if name != "__main__"
-    }
-    known = {name: module for name, module in modules.items() if hasattr(module, "main")}
-    if unknown := [name for name in argv if name not in known]:
+    everything = [name for _, name, _ in pkgutil.iter_modules(benchmarks.__path__) if name != "__main__"]
+    names = list(takewhile(lambda argument: not argument.startswith("-"), argv))
+    if unknown := [name for name in names if name not in everything or main_of(name) is None]:
+        known = [name for name in everything if main_of(name)]
         print(f"benchmarks: '{unknown[0]}' is unknown. Known: {', '.join(known)}.", file=sys.stderr)
         return 2
-    for name in argv or sorted(known.keys() - EXPERIMENTS):
-        known[name].main([])
+    for name in names or sorted(set(everything) - EXPERIMENTS):
+        if run := main_of(name):
+            run(argv[len(names) :] if len(names) == 1 else [])
     return 0
+
+
+def main_of(name: str) -> Callable[[list[str]], None] | None:
+    """`main` of a benchmark; None for a module that only helps others."""
+    return getattr(importlib.import_module(f"tests.benchmarks.{name}"), "main", None)
 
 
 if __name__ == "__main__":

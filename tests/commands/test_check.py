@@ -24,9 +24,11 @@ def choices_of(model: type[BaseModel], prefix: str = "") -> set[str]:
     """Keys of all choices in a section and those below it."""
     found = set()
     for name, field in model.model_fields.items():
-        if field.annotation is Choice:
+        if not isinstance(field.annotation, type):
+            continue
+        if issubclass(field.annotation, Choice):
             found.add(prefix + name)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        elif issubclass(field.annotation, BaseModel):
             found |= choices_of(field.annotation, f"{prefix}{name}.")
     return found
 
@@ -53,6 +55,14 @@ def test_a_misspelt_name_is_told_with_its_key(raw, key):
 def test_a_misspelt_option_is_told_with_the_nearest(raw):
     raw["finetune"]["loss"] = {"name": "asl", "asl": {"gama_neg": 4}}
     with pytest.raises(ParamsError, match=r"finetune\.loss: asl: unknown option 'gama_neg'\. Did you mean 'gamma_neg'"):
+        check_choices(parse_params(raw))
+
+
+def test_a_head_that_cannot_start_learned_is_told(raw):
+    raw["finetune"]["probe"] = True
+    check_choices(parse_params(raw))
+    raw["model"]["head"]["name"] = "ml_decoder"
+    with pytest.raises(ParamsError, match=r"finetune\.probe: only heads linear and angular_linear"):
         check_choices(parse_params(raw))
 
 

@@ -42,6 +42,18 @@ class MultiLabelLoss(nn.Module):
         self.num_labels = num_labels
         self.reduction = reduction
         self.softmax_groups = []
+        self.register_buffer("label_weights_C", None, persistent=False)
+
+    def weigh_labels(self, weights_C: Tensor | None) -> None:
+        """Let the cost of each label count `weights_C` times, float (C,) of mean 1; None: all alike.
+
+        A mean is still divided by the number of entries, not by the sum of their weights.
+        """
+        self.label_weights_C = weights_C
+
+    def weights(self, targets_NC: Tensor) -> Tensor:
+        """Of each entry of `terms`, broadcastable to (N, X), where labels are weighed."""
+        return self.label_weights_C
 
     def costs(self, logits_NC: Tensor) -> tuple[Tensor, Tensor]:
         """(cost if present, cost if absent), each float (N, C), non-negative, finite."""
@@ -71,6 +83,8 @@ class MultiLabelLoss(nn.Module):
             known_NC = known_NC.bool()
             targets_NC = torch.where(known_NC, targets_NC.to(logits_NC.dtype), 0.0)
             cost_NX, counts_NX = self.terms(logits_NC, targets_NC, known_NC)
+            if self.label_weights_C is not None:
+                cost_NX = cost_NX * self.weights(targets_NC)
             return torch.where(counts_NX, cost_NX, 0.0).sum(), counts_NX.sum()
 
     def forward(self, logits_NC: Tensor, targets_NC: Tensor, known_NC: Tensor) -> Tensor:

@@ -69,6 +69,18 @@ class GroupSoftmax(MultiLabelLoss):
         costs = torch.cat([free_NJ, cost_NG * self.weights_G], dim=1)
         return costs, torch.cat([known_NC[:, outside], counts_NG], dim=1)
 
+    def weights(self, targets_NC: Tensor) -> Tensor:
+        """A group counts as its present members do, on average; as all its members where none is known."""
+        weights_C = self.label_weights_C
+        outside_NJ = weights_C[self.outside_J].expand(len(targets_NC), -1)
+        if not self.softmax_groups:
+            return outside_NJ
+        members_GM = weights_C[self.members_GM]
+        present_NGM = targets_NC[:, self.members_GM] * self.valid_GM
+        present_NGM = torch.where(present_NGM.any(-1, keepdim=True), present_NGM, self.valid_GM.to(present_NGM))
+        of_group_NG = (present_NGM * members_GM).sum(-1) / present_NGM.sum(-1)
+        return torch.cat([outside_NJ, of_group_NG], dim=1)
+
 
 def _group_costs(logits_NGM: Tensor, targets_NGM: Tensor, known_NGM: Tensor, valid_GM: Tensor) -> tuple[Tensor, Tensor]:
     """Cost of each group and whether anything is known of it; padding is False in valid_GM and known_NGM."""

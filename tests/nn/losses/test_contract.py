@@ -141,3 +141,22 @@ def test_the_gradient_is_that_of_the_value(name):
 def test_an_unknown_reduction_is_refused_by_name(name):
     with pytest.raises(ValueError, match="reduction 'average' is unknown; use one of mean, sum, batch"):
         build(name, reduction="average")
+
+
+@EVERY
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_equal_class_weights_change_nothing(name, reduction):
+    loss, (logits_NC, targets_NC, known_NC) = build(name, reduction=reduction), batch()
+    plain = loss(logits_NC, targets_NC, known_NC)
+    loss.weigh_labels(torch.ones(5))
+    assert torch.equal(loss(logits_NC, targets_NC, known_NC), plain)
+
+
+@EVERY
+def test_the_weight_of_a_label_multiplies_its_gradient(name):
+    loss, (logits_NC, targets_NC, known_NC) = build(name, reduction="sum"), batch()
+    loss(logits_NC, targets_NC, known_NC).backward()
+    plain_NC, logits_NC.grad = logits_NC.grad, None
+    loss.weigh_labels(torch.tensor([2.0, 2.0, 2.0, 0.5, 3.0]))  # the first three may be a softmax
+    loss(logits_NC, targets_NC, known_NC).backward()
+    torch.testing.assert_close(logits_NC.grad, plain_NC * torch.tensor([2.0, 2.0, 2.0, 0.5, 3.0]))

@@ -76,3 +76,15 @@ def test_weights_that_do_not_match_the_groups_are_refused():
 def test_a_label_in_two_groups_is_refused():
     with pytest.raises(ValueError, match="two exclusive groups"):
         loss([[0, 1], [1, 2]])
+
+
+def test_a_group_counts_as_its_present_member_does_and_as_its_members_on_average_where_none_is_known():
+    by_label = loss([[0, 1, 2]], outside_weight=0.0, reduction="sum")
+    by_label.weigh_labels(torch.tensor([0.5, 2.0, 3.5, 1.0, 1.0]))
+    costs = F.cross_entropy(LOGITS_NC[:, :3], torch.tensor([1, 0]), reduction="none")
+    torch.testing.assert_close(by_label(LOGITS_NC, TARGETS_NC, ALL), 2.0 * costs[0] + 0.5 * costs[1])
+    none_present = torch.tensor([[False, False, True, True, True]])  # the third is known to be absent
+    left = -torch.log_softmax(LOGITS_NC[:1, :3], 1)[:, :2].logsumexp(1)
+    torch.testing.assert_close(
+        by_label(LOGITS_NC[:1], torch.zeros(1, 5), none_present), 2.0 * left.sum(), rtol=1e-5, atol=1e-5
+    )
