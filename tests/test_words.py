@@ -35,6 +35,7 @@ ALLOWED = {
     "ladder",  # the option --ladder of `ablate`, refused with its new name
 }
 QUOTATIONS = (
+    "tests.benchmarks ladder",
     "--ladder",
     "ladder: Annotated",
     "if ladder is",

@@ -111,13 +111,13 @@ def _checked(file: Path, given: Mapping[Any, Any]) -> list[str]:
 
 def _splits(root: Path, file: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
     """(official split, folder or list of pictures from `root`) as data.yaml says; everything where it says nothing."""
-    found = False
+    names_some = False
     for split in SPLITS:
         given = settings.get(split)
         for value in given if isinstance(given, list) else [given] if given else []:
             yield split, _place(root, file, str(settings.get("path") or ""), str(value), split)
-            found = True
-    if not found:
+            names_some = True
+    if not names_some:
         yield None, "."
 
 

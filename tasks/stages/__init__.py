@@ -49,10 +49,7 @@ def run_stage(stage: str) -> int:
 
 
 def refuse_edited(name: str, item: str, began_with: Params) -> None:
-    """Raise ParamsError where a value that dvc.yaml declares for the stage was edited while it ran.
-
-    DVC records params.yaml as it is when a stage ends: it would file the result under values that the stage never saw.
-    """
+    """Raise ParamsError where a value that dvc.yaml declares for the stage was edited: DVC files it when a stage ends."""
     if not Path("dvc.yaml").is_file():
         return
     stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {})
