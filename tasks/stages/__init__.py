@@ -49,7 +49,7 @@ def run_stage(stage: str) -> int:
 
 
 def refuse_edited(name: str, item: str, began_with: Params) -> None:
-    """Raise ParamsError where a value that dvc.yaml declares for the stage was edited: DVC files it when a stage ends."""
+    """Raise ParamsError where a declared value was edited meanwhile: DVC records values when a stage ends."""
     if not Path("dvc.yaml").is_file():
         return
     stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {})
