@@ -1,4 +1,4 @@
-"""The README says what is so today: its commands run, its files exist, its table of extension points is true."""
+"""README and tutorial say what is so today: their commands run, their files exist, the extension points are true."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from tests.homes import run
 from tests.imports import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.split("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.strip() and not line.startswith("#")
-]
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+COMMANDS = list(
+    dict.fromkeys(
+        line.split("  #")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", README + TUTORIAL, re.DOTALL)
+        for line in block.splitlines()
+        if line.strip() and not line.startswith("#")
+    )
+)
 LASTING = (
     "make test",
     "make bench",
     "python -m flows serve",
     "python -m flows review",
     "python -m tasks serve",
+    "python -m tasks review web",  # until Ctrl-C
+    "python -m tasks accept",  # tests/test_end_to_end.py
     "dvc exp run",
 )
 PLACES = {

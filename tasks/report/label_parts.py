@@ -165,14 +165,18 @@ def _facts(row: Mapping, thresholds: Mapping, label: str, change: Mapping) -> li
 
 def _confused(pairs: Sequence[Mapping], label: str, names: Mapping[str, str]) -> list[str]:
     missed = [
-        f"missed {pair['images']:,} times where {names.get(pair['taken_for'], pair['taken_for'])} was claimed "
+        f"missed on {_images(pair['images'])} where {names.get(pair['taken_for'], pair['taken_for'])} was claimed "
         f"({percent(pair['share_of_missed'])} of the missed)"
         for pair in pairs
         if pair["missed"] == label
     ]
     claimed = [
-        f"claimed {pair['images']:,} times where {names.get(pair['missed'], pair['missed'])} was missed"
+        f"claimed on {_images(pair['images'])} where {names.get(pair['missed'], pair['missed'])} was missed"
         for pair in pairs
         if pair["taken_for"] == label
     ]
     return missed + claimed
+
+
+def _images(num: int) -> str:
+    return f"{num:,} image" if num == 1 else f"{num:,} images"

@@ -76,6 +76,6 @@ def test_operating_points_are_counts_so_that_precision_recall_and_f1_are_exact()
 
 def test_what_it_is_confused_with_and_what_it_must_reach_are_said_in_words():
     made = part(0.7, {"precision": 0.9, "recall": 0.5})
-    assert made["confused"] == ["missed 2 times where Dog was claimed (50 % of the missed)"]
+    assert made["confused"] == ["missed on 2 images where Dog was claimed (50 % of the missed)"]
     assert ("to deliver", "precision 0.9, recall 0.5") in made["facts"]
     assert [shot["image_id"] for shot in made["shots"]] == ["i0"]

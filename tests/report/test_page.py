@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from tasks.evaluation.scored_run import read_scored_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -16,6 +21,35 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="needs playwright"),
 ]
+
+
+def test_a_label_opens_and_its_slider_reads_what_the_scores_give(home):
+    from playwright.sync_api import sync_playwright
+
+    run = read_scored_run(home / "data/reports/evaluation/scored_run.parquet")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto((home / "data/reports/report.html").as_uri())
+        assert page.locator(".part[open]").count() == 0
+        page.fill("#filter", "seven")
+        page.locator("#label-table tbody tr:visible a").click()
+        part = page.locator(".part[open]")
+        assert part.locator("summary b").inner_text() == "Seven"
+        slider, answers = part.locator("input[type=range]"), {}
+        for step in (0, int(slider.get_attribute("max")) // 2, int(slider.get_attribute("max"))):
+            slider.fill(str(step))
+            answers[step] = part.locator("output").inner_text()
+        thresholds = json.loads(part.locator(".operating").get_attribute("data-curve"))["thresholds"]
+        browser.close()
+    c = run.labels.index("seven")
+    known_N, targets_N = run.known_NC[:, c], run.targets_NC[:, c] == 1
+    for step, answer in answers.items():
+        decided_N = run.scores_NC[:, c] >= thresholds[step] * (1 - 1e-6)
+        truth = targets_N[known_N], decided_N[known_N]
+        read = [float(value) for value in re.findall(r"(?:precision|recall|F1) ([\d.]+)", answer)]
+        expected = [precision_score(*truth), recall_score(*truth), f1_score(*truth)]
+        assert read == pytest.approx(expected, abs=5e-4)
 
 
 @pytest.mark.parametrize(("width_px", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
