@@ -26,7 +26,11 @@ COMMANDS = [
     for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL)
     for line in block.splitlines()
 ]
-ELSEWHERE = ("python -m flows", *(f"python -m tasks review {step}" for step in ("push", "open", "pull")))
+ELSEWHERE = (
+    "python -m tasks review web",
+    "python -m flows",
+    *(f"python -m tasks review {step}" for step in ("push", "open", "pull")),
+)
 PLACES = {"digits_coco/12": "toy/a", "seven": "cat"}
 CSV = "image,label,verdict,who\na.png,cat,absent,eve\ntoy/b,犬,unsure,\n"
 LABEL_STUDIO = [
