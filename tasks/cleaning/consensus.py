@@ -37,7 +37,7 @@ class Consensus:
         max_loss: float = 0.25,
         min_images: int = 200,
         min_positives: int = 20,
-        skill: float = 0.3,
+        skill: float = 0.2,
     ) -> None:
         if not 0.5 < accept <= 1 or not 0 < unknown_from <= accept:
             raise ValueError(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from tasks.cleaning.noise import AnnotationRates, Calibrator, NoiseModel, error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.noise import Calibrator, NoiseModel, error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.rates import AnnotationRates
 from tasks.cleaning.self_confidence import self_confidence
 
 FALSE_NEGATIVE, FALSE_POSITIVE = 0.25, 0.02
@@ -34,8 +35,8 @@ def wrong(source_scores: list[np.ndarray], labels_NC: np.ndarray, known_NC: np.n
 def test_the_annotators_error_rates_are_measured_without_the_truth():
     _, labels_NC, source_scores = planted()
     rates = fit_noise(source_scores, labels_NC, everything_known(labels_NC)).rates
-    assert rates.false_negative == pytest.approx(FALSE_NEGATIVE, abs=0.05)
-    assert rates.false_positive == pytest.approx(FALSE_POSITIVE, abs=0.01)
+    np.testing.assert_allclose(rates.false_negative, FALSE_NEGATIVE, atol=0.05)
+    np.testing.assert_allclose(rates.false_positive, FALSE_POSITIVE, atol=0.01)
 
 
 def test_few_images_do_not_stop_the_policy_by_chance():
@@ -45,7 +46,9 @@ def test_few_images_do_not_stop_the_policy_by_chance():
         true_NC, _, source_scores = planted(seed, num_images=600)
         flip_NC = rng.random(true_NC.shape) < np.where(true_NC == 1, 0.35, FALSE_POSITIVE)
         labels_NC = np.where(flip_NC, 1 - true_NC, true_NC).astype(np.uint8)
-        assert 0.2 < fit_noise(source_scores, labels_NC, everything_known(labels_NC)).rates.false_negative <= 0.4
+        model = fit_noise(source_scores, labels_NC, everything_known(labels_NC))
+        assert not model.weak
+        assert 0.2 < model.rates.false_negative.mean() < 0.5
 
 
 def test_clean_annotations_are_hardly_accused():
@@ -162,7 +165,7 @@ def test_of_many_images_some_tell_enough(monkeypatch):
     some = rows_to_fit(*labels_NC.shape)
     assert (len(some), some[0], some[-1]) == (2000, 0, 5999)
     rates = fit_noise([o[some] for o in source_scores], labels_NC[some], everything_known(labels_NC[some])).rates
-    assert rates.false_negative == pytest.approx(FALSE_NEGATIVE, abs=0.1)
+    np.testing.assert_allclose(rates.false_negative, FALSE_NEGATIVE, atol=0.1)
 
 
 def test_the_annotation_is_weighed_by_its_error_rates():
