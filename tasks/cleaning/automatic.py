@@ -9,8 +9,8 @@ the reason that stands in the report:
     of the changes, the expected share that is right is high enough, and not much lower at the lower ends of the rates
     no label loses more than a share of its positives
 
-The expected share needs no truth: it is the mean of P(annotation wrong) by the model. At the lower ends of the annotators'
-rates, with a few anchors taken for impure, annotators who make no errors give none to find, whatever a source says.
+The expected share needs no truth: it is the mean of P(annotation wrong) by the model. At the lower ends of the rates,
+with a few anchors taken for impure, annotators who make no errors give none to find, whatever a source says.
 """
 
 from __future__ import annotations

@@ -27,7 +27,14 @@ LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-SIMILAR = (("cat", "dog"), ("cow", "sheep"), ("horse", "cow"), ("bus", "car"), ("sofa", "chair"), ("bicycle", "motorbike"))
+SIMILAR = (
+    ("cat", "dog"),
+    ("cow", "sheep"),
+    ("horse", "cow"),
+    ("bus", "car"),
+    ("sofa", "chair"),
+    ("bicycle", "motorbike"),
+)
 BUDGETS = (1.0, 1.25)  # verdicts, as a multiple of the planted errors
 VERDICTS = 400
 
@@ -190,7 +197,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="part of a shape's name")
     options = parser.parse_args(argv)
     real = read_scores()
-    print(f"errors found at {' / '.join(f'{b:g} x' for b in BUDGETS)} / in {VERDICTS} verdicts; {options.seeds} seeds\n")
+    print(
+        f"errors found at {' / '.join(f'{b:g} x' for b in BUDGETS)} / in {VERDICTS} verdicts; {options.seeds} seeds\n"
+    )
     print(f"| errors | planted | changed / right | consensus | {' | '.join(PEERS)} |\n|---|{'---|' * (len(PEERS) + 3)}")
     for name, shape in SHAPES.items():
         if options.only in name:

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.cleaning import POLICIES
 from tasks.cleaning.album import Album
-from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Decisions, keep_annotations
 from tasks.cleaning.automatic import LabelBounds
+from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Decisions, keep_annotations
 from tasks.cleaning.consensus import Consensus, act
 from tasks.cleaning.decisions import keep_implied_parents
 from tasks.cleaning.self_confidence import SelfConfidence
