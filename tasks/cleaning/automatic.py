@@ -11,6 +11,10 @@ the reason that stands in the report:
 
 The expected share needs no truth: it is the mean of P(annotation wrong) by the model. At the lower ends of the rates,
 with a few anchors taken for impure, annotators who make no errors give none to find, whatever a source says.
+
+A model and its neighbours have learned from the very annotations, so that what they see best shows less about the
+annotators than what a vendor or a detector sees: on a label without such a source more skill is asked, and more anchors
+are taken for impure.
 """
 
 from __future__ import annotations
@@ -23,8 +27,11 @@ import numpy as np
 from tasks.cleaning.base import Answered
 from tasks.cleaning.noise import NoiseModel, error_probability
 from tasks.cleaning.rates import LARGEST_RATE, lowest, seen_overall
+from tasks.cleaning.weak_sources import SourceScores
 
 NEVER = np.inf
+LEARNED_SKILL = 0.5  # least skill where all sources have learned from the annotations
+LEARNED_IMPURITY = 0.3  # of the anchors then, for a source without skill; none for a perfect one
 STATES = ("missing", "mistaken")
 """What an annotation is when it is wrong, by its state."""
 
@@ -61,16 +68,18 @@ class LabelBounds:
 def bounds_of(
     model: NoiseModel,
     limits: Limits,
-    source_scores: Sequence[np.ndarray],
+    source_scores: SourceScores,
     labels_NC: np.ndarray,
     known_NC: np.ndarray,
 ) -> LabelBounds:
     """From the images that the model learned from. labels_NC: uint8 {0, 1}, as annotated.  known_NC: bool."""
-    num_labels = labels_NC.shape[1]
-    why = _why_not(model, limits, labels_NC, known_NC)
-    least = lowest(model.false_negative, model.false_positive)
+    num_labels, scores = labels_NC.shape[1], source_scores.all_NC
+    learned_C = ~_has_independent(model, source_scores)
+    why = _why_not(model, limits, np.where(learned_C, LEARNED_SKILL, limits.skill), labels_NC, known_NC)
+    more_impure_C = LEARNED_IMPURITY * learned_C * (1 - np.clip(model.skill.mean, 0, 1))
+    least = lowest(model.false_negative, model.false_positive, more_impure_C)
     p_error_NC, p_least_NC = (
-        error_probability(model.p_present(source_scores, labels_NC, known_NC, rates=rates), labels_NC, known_NC)
+        error_probability(model.p_present(scores, labels_NC, known_NC, rates=rates), labels_NC, known_NC)
         for rates in (None, least)
     )
     change_2C, unknown_2C = np.full((2, 2, num_labels), NEVER)
@@ -105,7 +114,18 @@ def _precise_from(p_error_K: np.ndarray, p_least_K: np.ndarray, limits: Limits) 
     return float(p_error_K[last[-1]]) if last.size else NEVER
 
 
-def _why_not(model: NoiseModel, limits: Limits, labels_NC: np.ndarray, known_NC: np.ndarray) -> list[str]:
+def _has_independent(model: NoiseModel, source_scores: SourceScores) -> np.ndarray:
+    """bool (C,): a vendor, detector or keyword that repeats no annotations scores half of the label's pairs."""
+    independent_C = np.zeros(source_scores.model_NC.shape[1], bool)
+    for scores_NC, repeated in zip(source_scores.others_NC, model.repeats[1:], strict=False):
+        if not repeated and len(scores_NC):
+            independent_C |= (~np.isnan(scores_NC)).mean(axis=0) >= 0.5
+    return independent_C
+
+
+def _why_not(
+    model: NoiseModel, limits: Limits, least_skill_C: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray
+) -> list[str]:
     """Of each label, why it is not to be changed without a person; empty where it may be."""
     num_images, positives_C = int(known_NC.any(axis=1).sum()), (known_NC & (labels_NC == 1)).sum(axis=0)
     if model.weak:
@@ -116,10 +136,10 @@ def _why_not(model: NoiseModel, limits: Limits, labels_NC: np.ndarray, known_NC:
     for c, positives in enumerate(positives_C):
         if positives < limits.min_positives:
             reasons.append(f"fewer than {limits.min_positives} positives")
+        elif model.skill.low[c] < least_skill_C[c]:
+            reasons.append(f"the sources show too little skill ({model.skill.low[c]:.2f} < {least_skill_C[c]:g})")
         elif model.false_negative.low[c] > LARGEST_RATE:
             reasons.append(f"more than {LARGEST_RATE:.0%} of the positives seem to be missed")
-        elif model.skill.low[c] < limits.skill:
-            reasons.append(f"the sources show too little skill ({model.skill.low[c]:.2f} < {limits.skill:g})")
         else:
             reasons.append("")
     return reasons

@@ -25,7 +25,8 @@ class Consensus:
     precision: share of the automatic changes of a label that must be expected to be right, [0, 1].
     max_loss: share of a label's positives that may become absent or unknown without a person, [0, 1].
     min_images: fewer images, and nothing is changed.  min_positives: fewer of a label, and it is not changed.
-    skill: average precision above chance that the sources must have on a label, at the lower end of its interval.
+    skill: average precision above chance that the sources must have on a label, at the lower end of its interval; more
+        where all of them have learned from the annotations.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Consensus:
         model = fit_noise(source_scores.all_NC, labels_NC, known_NC)
         if answered is not None:
             model = with_answers(model, answered)
-        bounds = bounds_of(model, self.limits, source_scores.all_NC, labels_NC, known_NC)
+        bounds = bounds_of(model, self.limits, source_scores, labels_NC, known_NC)
         rows = rows_of(model, bounds, answered)
         return FittedPolicy(_Decide(model, bounds), rows, messages_of(model, bounds))
 

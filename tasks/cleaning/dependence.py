@@ -43,14 +43,14 @@ def repeats_annotations(
 
 
 def _anchors(scores_NC: np.ndarray, annotated_NC: np.ndarray, fit_NC: np.ndarray) -> tuple[np.ndarray, ...] | None:
-    """Positions of the pairs with the highest scores, where these can stand for the truth: no ties (a list of names has
-    no best ones), some without an annotation, and those as often among the very best as among the next."""
+    """Positions of the pairs with the highest scores, where these can stand for the truth: few ties (a list has no
+    best ones), some without an annotation, and those as often among the very best as among the next."""
     n, c = np.nonzero(fit_NC & ~np.isnan(scores_NC))
     num = round(ANCHOR_SHARE * annotated_NC[n, c].sum())
     if num < 2 * LEAST_MISSING or len(n) < 2 * num:
         return None
     best = np.argsort(-scores_NC[n, c], kind="stable")[: 2 * num]
-    if scores_NC[n[best[num // 2]], c[best[num // 2]]] == scores_NC[n[best[-1]], c[best[-1]]]:
+    if len(np.unique(scores_NC[n[best], c[best]])) < num:
         return None
     first, next_ones = (~annotated_NC[n[part], c[part]] for part in (best[:num], best[num:]))
     share = first.mean()

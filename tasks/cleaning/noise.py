@@ -20,7 +20,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from tasks.cleaning.dependence import repeats_annotations
 from tasks.cleaning.rates import (
-    LEAST_RATES,
+    LARGEST_RATE,
     Anchors,
     AnnotationRates,
     Interval,
@@ -62,7 +62,7 @@ class Calibrator:
 class NoiseModel:
     """What `fit_noise` learned. shared_F: weights of all labels.  label_CF: what each label adds to them.
 
-    rates: by which annotations are weighed; LEAST_RATES where the sources are too `weak` to measure the annotators.
+    rates: by which annotations are weighed; at most LARGEST_RATE where the sources are too `weak` a measure.
     false_negative, false_positive: of each label, as the anchors show them.  skill: of the sources, on each label.
     repeats: of each source, whether it repeats the annotations; one that does has no weight.
     """
@@ -151,7 +151,10 @@ def fit_noise(source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_
         false_positive = pooled_shares(anchors.mistaken, anchors.absent)
         rates = usable(false_negative.mean, false_positive.mean)
         if weak := too_weak(anchors):
-            rates = usable(*np.multiply.outer(LEAST_RATES, np.ones(labels_NC.shape[1])))
+            share_C = anchors.positives / np.maximum(anchors.pairs, 1)
+            rates = usable(
+                np.minimum(false_negative.mean, LARGEST_RATE), np.minimum(false_positive.mean, LARGEST_RATE * share_C)
+            )
     return replace(
         _fit(source_scores, annotated_NC, fit_NC, rates),
         false_negative=false_negative,

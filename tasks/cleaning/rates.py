@@ -98,7 +98,7 @@ def _present_anchors(annotated_K: np.ndarray, positives: int) -> tuple[int, int]
     if many == 0:
         return 0, 0
     share = missing_many / many
-    by_chance = 1.5 * np.sqrt(share * (1 - share) / few)
+    by_chance = 2 * np.sqrt(share * (1 - share) / few)
     return (few, missing_few) if share > missing_few / few + by_chance else (many, missing_many)
 
 
@@ -132,10 +132,16 @@ def usable(false_negative: np.ndarray, false_positive: np.ndarray) -> Annotation
     return AnnotationRates(*(np.clip(rate_C, least, largest) for rate_C, least, largest in pairs))
 
 
-def lowest(false_negative: Interval, false_positive: Interval) -> AnnotationRates:
-    """What the rates are at least: the lower ends, when some anchors are not what they are taken for."""
-    pairs = zip((false_negative, false_positive), IMPURITY, strict=True)
-    return AnnotationRates(*(np.maximum(interval.low - impurity, 1e-4) for interval, impurity in pairs))
+def lowest(
+    false_negative: Interval, false_positive: Interval, more_impure_C: np.ndarray | float = 0.0
+) -> AnnotationRates:
+    """What the rates are at least: the lower ends, when some anchors are not what they are taken for.
+
+    more_impure_C: share of the anchors taken as present, beyond IMPURITY.
+    """
+    allowances = IMPURITY[0] + more_impure_C, IMPURITY[1]
+    pairs = zip((false_negative, false_positive), allowances, strict=True)
+    return AnnotationRates(*(np.maximum(interval.low - allowed, 1e-4) for interval, allowed in pairs))
 
 
 def seen_overall(anchors: Anchors) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import sys
 
 from tests import benchmarks
 
-EXPERIMENTS = {"semi", "comp551", "cleaning_training", "cleaning_probe"}
+EXPERIMENTS = {"semi", "comp551", "cleaning_training", "cleaning_probe", "systematic_errors"}
 
 
 def main(argv: list[str]) -> int:

@@ -5,9 +5,9 @@
 VOC 2007 with its official lists and xml. Lost are every chair beside a dining table, every person in a picture higher
 than wide, and every bottle in one batch of ids; the rest is right. Once with the sources of `cleaning` on 2,000 test
 images (a detector and a vendor that know nothing of the annotations), once on 5,008 trainval images with a model of our
-own that learned from the annotations as they are: EfficientNet-Lite0 as ImageNet left it (160 px, stretched), the
-first 200 principal components of its 1,280 features, a logistic regression a label (scikit-learn, C = 0.1), 5 folds, and
-the 15 nearest neighbours. A person who knows the truth answers a queue of 200.
+own that learned from the annotations as they are: EfficientNet-Lite0 as ImageNet left it (160 px, stretched), the first
+200 principal components of its 1,280 features, a logistic regression a label (scikit-learn, C = 0.1), 5 folds, and 15
+nearest neighbours. A person who knows the truth answers a queue of 200.
 
 --features: a .npz that keeps the features between runs.
 """

@@ -44,14 +44,14 @@ def test_without_noise_next_to_nothing_is_changed_or_made_unknown(real):
         ("dog, 40 % missing", 30),
         ("one source: a third of the images, 40 % / 2 %", 100),
         ("confusions of similar labels, 20 %", 50),
-        ("vendor copies all errors", 100),
+        ("vendor copies all errors", 0),
     ],
 )
 def test_in_every_shape_consensus_finds_what_its_peers_find_and_its_changes_are_right(real, shape, least):
     noisy, errors_NC, decisions, _ = run(real, shape)
     changed_NC = changed(decisions)
     assert changed_NC.sum() >= least
-    assert errors_NC[changed_NC].mean() >= 0.9
+    assert errors_NC[changed_NC].sum() >= 0.9 * changed_NC.sum()
     ours_NC = error_probability(decisions.p_present_NC, noisy.given_NC, real.known_NC)
     ours = bench.found(ours_NC, errors_NC, real.known_NC)
     for peer in bench.PEERS.values():
@@ -66,13 +66,14 @@ def test_at_the_cliff_it_changes_nothing_says_why_with_the_rates_and_still_ranks
     assert "cannot tell" in fitted.messages[0]
     assert "% of the annotations false" in fitted.messages[0]
     assert 0.3 < fitted.labels[0]["false_negative"][0] < 0.5, "the rates that it saw, not those that it fell back on"
-    first = np.argsort(-decisions.p_wrong_NC.ravel(), kind="stable")[:200]
+    first = np.argsort(-np.where(real.known_NC, decisions.p_wrong_NC, 0).ravel(), kind="stable")[:200]
     assert errors_NC.ravel()[first].mean() > 0.9
+    assert (decisions.p_wrong_NC.ravel()[first] > 0.5).all(), "worth asking"
 
 
 def test_a_source_that_repeats_the_annotators_errors_does_not_count_and_that_is_told(real):
     fitted = run(real, "vendor copies all errors")[3]
-    assert "1 of 3 sources repeat" in fitted.messages[0]
+    assert any("1 of 3 sources repeat" in message for message in fitted.messages)
     assert run(real, "uniform, 30 % / 2 %")[3].messages == []
 
 
@@ -121,6 +122,15 @@ def test_a_label_on_which_the_sources_show_no_skill_is_not_changed_and_says_so()
     assert not decided.action_NC[:, 0].any()
     assert decided.action_NC[:, 1:].any()
     assert "too little skill" in fitted.labels[0]["why"]
+
+
+def test_more_is_asked_of_sources_that_have_learned_from_the_annotations():
+    """The same middling scores, once as a detector's and once as the model's own."""
+    _, labels_NC, (scores_NC, _) = planted(strength=1.6)
+    known_NC, nothing_NC = np.ones(labels_NC.shape, bool), np.full(labels_NC.shape, np.nan)
+    for scores, may in ((scores_of(nothing_NC, scores_NC), True), (scores_of(scores_NC), False)):
+        fitted = Consensus().fit(scores, labels_NC, known_NC)
+        assert [not row["why"] for row in fitted.labels] == [may] * labels_NC.shape[1]
 
 
 def test_images_that_are_only_asked_about_keep_their_labels_and_ask_what_was_kept():
