@@ -236,6 +236,7 @@ class OutOfFold(Section):
 class Clean(Section):
     enabled: bool
     policy: Choice
+    calibration: Literal["verdicts", "policy"]  # who may change labels of calibration images
 
 
 class Resample(Section):

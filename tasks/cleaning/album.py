@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.cleaning.base import KEEP, Decide, Decisions
+from tasks.cleaning.base import KEEP, Answered, Decisions, FittedPolicy
 from tasks.cleaning.weak_sources import SourceScores, top_labels
 
 
@@ -22,9 +22,15 @@ class Album:
             raise ValueError(f"top_k must be >= 1 and min_score in [0, 1], found {top_k} and {min_score}")
         self.top_k, self.min_score = top_k, min_score
 
-    def fit(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
+    def fit(
+        self,
+        source_scores: SourceScores,
+        labels_NC: np.ndarray,
+        known_NC: np.ndarray,
+        answered: Answered | None = None,
+    ) -> FittedPolicy:
         """There is nothing to learn."""
-        return self.decide
+        return FittedPolicy(self.decide)
 
     def decide(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decisions:
         """p_present_NC is the share of the sources that propose the label."""

@@ -5,8 +5,8 @@ Axes: N images, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -45,10 +45,44 @@ Decide = Callable[[SourceScores, np.ndarray, np.ndarray], Decisions]
 """Source scores, labels uint8 {0, 1} as annotated and known bool of a batch of images -> the decisions about it."""
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Images about which people have given verdicts: what a policy sees of them, and the verdicts.
+
+    states_NC: int8, 1 present, 0 absent, -1 no verdict, or nobody is sure.
+    """
+
+    source_scores: SourceScores
+    labels_NC: np.ndarray
+    known_NC: np.ndarray
+    states_NC: np.ndarray
+
+
+@dataclass(frozen=True)
+class FittedPolicy:
+    """Decides about any batch of images.
+
+    labels: JSON-ready, what it learned of each label, in order; empty for nothing.  messages: what a person must know.
+    """
+
+    decide: Decide
+    labels: Sequence[dict] = ()
+    messages: Sequence[str] = field(default_factory=tuple)
+
+    def __call__(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decisions:
+        return self.decide(source_scores, labels_NC, known_NC)
+
+
 class Policy(Protocol):
     """Built from its options in params.yaml, keyword-only."""
 
-    def fit(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
+    def fit(
+        self,
+        source_scores: SourceScores,
+        labels_NC: np.ndarray,
+        known_NC: np.ndarray,
+        answered: Answered | None = None,
+    ) -> FittedPolicy:
         """Learn from these images. labels_NC: uint8 {0, 1}, as annotated.  known_NC: bool."""
 
 

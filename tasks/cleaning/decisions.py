@@ -1,21 +1,35 @@
 """A policy over all images of the annotated partitions, a batch at a time.
 
-Axes: N images, B images of a batch, C labels.
+Axes: N images, B images of a batch, V images with a verdict, C labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Decisions, Policy, keep_annotations
-from tasks.cleaning.noise import rows_to_fit
+from tasks.cleaning.base import (
+    KEEP,
+    TO_ABSENT,
+    TO_PRESENT,
+    TO_UNKNOWN,
+    Answered,
+    Decisions,
+    FittedPolicy,
+    Policy,
+    keep_annotations,
+)
+from tasks.cleaning.noise import error_probability, rows_to_fit
 from tasks.cleaning.weak_sources import WeakSources
 from tasks.core.states import States
 from tasks.taxonomy.taxonomy import Taxonomy
 
+logger = logging.getLogger(__name__)
+
+TURNED_OFF = "turned off in params.yaml; only people's verdicts change annotations"
 BATCH_ENTRIES = 10_000_000  # (image, label) pairs held in memory at a time
 
 
@@ -24,23 +38,67 @@ def labels_to_clean(taxonomy: Taxonomy) -> list[str]:
     return [label.id for label in taxonomy.labels if not label.exhaustive_children]
 
 
+@dataclass(frozen=True)
+class PolicyOverImages:
+    """A fitted policy, and the images it is about.
+
+    only_asked_N: bool, images that it does not change and only asks about.
+    """
+
+    fitted: FittedPolicy
+    sources: WeakSources
+    states: States
+    taxonomy: Taxonomy
+    only_asked_N: np.ndarray
+
+    def decide(self, rows: np.ndarray) -> Decisions:
+        """About the images at these positions, int64 (B,)."""
+        labels_BC, known_BC = self.states.targets_NC[rows], self.states.known_NC[rows]
+        decisions = self.fitted(self.sources.scores(rows), labels_BC, known_BC)
+        decisions = keep_implied_parents(decisions, labels_BC, known_BC, self._descendants())
+        return without_actions(decisions, self.only_asked_N[rows], labels_BC, known_BC)
+
+    def _descendants(self) -> list[list[int]]:
+        """Of each label, the columns of those that imply it."""
+        column = {label: c for c, label in enumerate(self.states.labels)}
+        return [[column[d] for d in self.taxonomy.descendants[label] if d in column] for label in self.states.labels]
+
+    @property
+    def messages(self) -> list[str]:
+        return list(self.fitted.messages)
+
+    def report(self) -> dict:
+        """JSON-ready: what the policy learned of each label, and what a person must know."""
+        rows = zip(self.states.labels, self.fitted.labels, strict=False)
+        return {"labels": dict(rows), "messages": self.messages}
+
+
 def fit_policy(
-    policy: Policy | None, sources: WeakSources, states: States, taxonomy: Taxonomy
-) -> Callable[[np.ndarray], Decisions]:
-    """What decides about the images at given positions, int64 (B,). policy: None believes the annotations."""
-    decide = keep_annotations
+    policy: Policy | None,
+    sources: WeakSources,
+    states: States,
+    taxonomy: Taxonomy,
+    *,
+    answered: tuple[np.ndarray, np.ndarray] | None = None,
+    only_asked: Collection[str] = (),
+) -> PolicyOverImages:
+    """Let a policy learn from (some of) the images. policy: None believes the annotations.
+
+    only_asked: ids of images that the policy does not change.
+    answered: positions int64 (V,) of images with a verdict, and the verdicts (V, C) as `Answered.states_NC`.
+    """
+    fitted = FittedPolicy(keep_annotations, messages=[TURNED_OFF])
     if policy is not None:
         sample = rows_to_fit(*states.states_NC.shape)
-        decide = policy.fit(sources.scores(sample), states.targets_NC[sample], states.known_NC[sample])
-    column = {label: c for c, label in enumerate(states.labels)}
-    descendants_C = [[column[d] for d in taxonomy.descendants[label] if d in column] for label in states.labels]
-
-    def decide_rows(rows: np.ndarray) -> Decisions:
-        labels_BC, known_BC = states.targets_NC[rows], states.known_NC[rows]
-        decisions = decide(sources.scores(rows), labels_BC, known_BC)
-        return keep_implied_parents(decisions, labels_BC, known_BC, descendants_C)
-
-    return decide_rows
+        seen = None
+        if answered is not None and len(answered[0]):
+            rows, states_VC = answered
+            seen = Answered(sources.scores(rows), states.targets_NC[rows], states.known_NC[rows], states_VC)
+        fitted = policy.fit(sources.scores(sample), states.targets_NC[sample], states.known_NC[sample], seen)
+        for message in fitted.messages:
+            logger.warning("clean: %s", message)
+    only_asked_N = np.isin(states.image_ids, list(only_asked)) if only_asked else np.zeros(len(states.image_ids), bool)
+    return PolicyOverImages(fitted, sources, states, taxonomy, only_asked_N)
 
 
 def keep_implied_parents(
@@ -57,6 +115,19 @@ def keep_implied_parents(
         removed_N = np.isin(action_NC[:, parent], (TO_ABSENT, TO_UNKNOWN))
         action_NC[removed_N & present_after_NC[:, list(descendants)].any(axis=1), parent] = KEEP
     return replace(decisions, action_NC=action_NC)
+
+
+def without_actions(
+    decisions: Decisions, images_N: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray
+) -> Decisions:
+    """The decisions, but nothing is changed on these images; what would have been is asked. images_N: bool."""
+    undone_NC = images_N[:, None] & (decisions.action_NC != KEEP)
+    p_error_NC = error_probability(decisions.p_present_NC, labels_NC, known_NC)
+    return replace(
+        decisions,
+        action_NC=np.where(undone_NC, KEEP, decisions.action_NC).astype(np.int8),
+        p_wrong_NC=np.where(undone_NC, p_error_NC, decisions.p_wrong_NC),
+    )
 
 
 def batches(states: States) -> list[np.ndarray]:

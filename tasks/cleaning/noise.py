@@ -1,7 +1,7 @@
 """P(present) of every (image, label) pair from several weak label sources and an imperfect annotation.
 
 Axes: N images, C labels, F features. A source gives a score in [0, 1] a pair, NaN where it abstains. The annotation is
-one more imperfect source, with a false-negative and a false-positive rate (`AnnotationRates`). A logistic regression
+one more imperfect source, with each label's false-negative and false-positive rate (rates.py). A logistic regression
 combines the sources; it is fitted to the annotations through those rates, so that it predicts what is present and not
 what was annotated. No truth is used.
 
@@ -12,11 +12,24 @@ same loss as "forward correction"; anchor points); Raykar et al., JMLR 2010 (ann
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
+
+from tasks.cleaning.dependence import repeats_annotations
+from tasks.cleaning.rates import (
+    LARGEST_RATE,
+    Anchors,
+    AnnotationRates,
+    Interval,
+    count_anchors,
+    pooled_shares,
+    too_weak,
+    usable,
+)
+from tasks.cleaning.skill import skill_of
 
 ROUNDS = 2  # of estimating the error rates and fitting again; later rounds drift upwards
 NEWTON_STEPS = 12
@@ -24,24 +37,8 @@ LARGEST_STEP = 2.0  # of a weight in one Newton step, in log odds
 SHARED_RIDGE = 1e-2
 LABEL_RIDGE = 10.0  # pull of a label's own weights towards those of all labels, in observations
 EVIDENCE_UNIT = 2.0  # log odds; halved, so that the pull on the weights of evidence is four times that on the offset
-ANCHOR_SHARE = 0.1  # of the annotated positives: as many of the best supported pairs are taken as truly present
-LARGEST_RATE = 0.4  # of false negatives, or of false annotations: more means that the sources are no measure
-LEAST_RATES = (0.01, 0.001)  # nobody annotates better than this
 PROBABILITY_RANGE = (1e-3, 1 - 1e-3)
 MOST_ENTRIES = 2_000_000  # to learn from: more cost time and memory, and gain no accuracy
-
-
-@dataclass(frozen=True)
-class AnnotationRates:
-    """Of the annotators. false_negative: P(not annotated | present).  false_positive: P(annotated | absent)."""
-
-    false_negative: float = 0.0
-    false_positive: float = 0.0
-
-    @property
-    def informedness(self) -> float:
-        """How much more often a present label is annotated than an absent one (Youden's J)."""
-        return 1 - self.false_negative - self.false_positive
 
 
 @dataclass(frozen=True)
@@ -63,33 +60,59 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """What `fit_noise` learned. shared_F: weights of all labels.  label_CF: what each label adds to them."""
+    """What `fit_noise` learned. shared_F: weights of all labels.  label_CF: what each label adds to them.
+
+    rates: by which annotations are weighed; at most LARGEST_RATE where the sources are too `weak` a measure.
+    false_negative, false_positive: of each label, as the anchors show them.  skill: of the sources, on each label.
+    repeats: of each source, whether it repeats the annotations; one that does has no weight.
+    """
 
     calibrators: tuple[Calibrator, ...]
     shared_F: np.ndarray
     label_CF: np.ndarray
     rates: AnnotationRates
+    false_negative: Interval | None = None
+    false_positive: Interval | None = None
+    skill: Interval | None = None
+    anchors: Anchors | None = None
+    weak: bool = False
+    repeats: tuple[bool, ...] = ()
 
-    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Log odds of presence by the sources alone; float64 (N, C)."""
-        weights_CF = self.shared_F + self.label_CF
+    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int], *, own: bool = True) -> np.ndarray:
+        """Log odds of presence by the sources alone; float64 (N, C). own: with each label's own weights."""
+        weights_CF = self.shared_F + (self.label_CF if own else np.zeros_like(self.label_CF))
         log_odds_NC = np.zeros(shape)
-        for f, feature_NC in enumerate(_features(self.calibrators, source_scores, shape)):
+        used = _without(source_scores, self.repeats)
+        for f, feature_NC in enumerate(_features(self.calibrators, used, shape)):
             log_odds_NC += feature_NC * weights_CF[:, f]
         return log_odds_NC
 
-    def p_present(self, source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
+    def p_present(
+        self,
+        source_scores: Sequence[np.ndarray],
+        labels_NC: np.ndarray,
+        known_NC: np.ndarray,
+        *,
+        rates: AnnotationRates | None = None,
+    ) -> np.ndarray:
         """P(present) of every pair, its own annotation being one of the sources; float64 (N, C).
 
         Arguments as for `fit_noise`; other images than it saw, but the same labels and sources.
+        rates: instead of its own.
         By Bayes' rule: the annotation adds its log likelihood ratio. One that no source has a score for is believed.
         """
+        if_annotated, if_not = annotation_log_odds(rates or self.rates)
         log_odds_NC = self.log_odds(source_scores, known_NC.shape)
-        false_negative, false_positive = self.rates.false_negative, self.rates.false_positive
-        if_annotated = np.log((1 - false_negative) / false_positive)
-        if_not = np.log(false_negative / (1 - false_positive))
         log_odds_NC += np.where(known_NC, np.where(labels_NC == 1, if_annotated, if_not), 0.0)
-        return np.where(known_NC & ~_has_score(source_scores, known_NC.shape), labels_NC, expit(log_odds_NC))
+        return np.where(
+            known_NC & ~has_score(_without(source_scores, self.repeats), known_NC.shape), labels_NC, expit(log_odds_NC)
+        )
+
+
+def annotation_log_odds(rates: AnnotationRates) -> tuple[np.ndarray, np.ndarray]:
+    """What an annotation and its absence add to the log odds of presence."""
+    if_annotated = np.log((1 - rates.false_negative) / rates.false_positive)
+    return if_annotated, np.log(rates.false_negative / (1 - rates.false_positive))
 
 
 def error_probability(p_present_NC: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
@@ -112,18 +135,58 @@ def fit_noise(source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_
     source_scores: float arrays (N, C) in [0, 1], NaN where a source abstains. Model scores must be out of fold.
     labels_NC: uint8 (N, C) {0, 1}, as annotated.  known_NC: bool (N, C); unknown pairs teach nothing.
     """
-    fit_NC = known_NC & _has_score(source_scores, known_NC.shape)
     annotated_NC = labels_NC == 1
+    fit_NC = known_NC & has_score(source_scores, known_NC.shape)
+    calibrators = [_fit_calibrator(scores_NC, annotated_NC, fit_NC, AnnotationRates()) for scores_NC in source_scores]
+    evidence = [calibrate(s) for calibrate, s in zip(calibrators, source_scores, strict=True)]
+    repeats = repeats_annotations(source_scores, evidence, annotated_NC, fit_NC)
+    source_scores = _without(source_scores, repeats)
+    fit_NC = known_NC & has_score(source_scores, known_NC.shape)
+
     rates = AnnotationRates()
     for _ in range(ROUNDS):
-        # Each half is scored by a model of the other: a model that has seen the errors follows some of them.
-        log_odds_NC = np.zeros(labels_NC.shape)
-        for half in (slice(0, None, 2), slice(1, None, 2)):
-            other = slice(1 - half.start, None, 2)
-            model = _fit([s[other] for s in source_scores], annotated_NC[other], fit_NC[other], rates)
-            log_odds_NC[half] = model.log_odds([s[half] for s in source_scores], labels_NC[half].shape)
-        rates = _annotation_rates(log_odds_NC[fit_NC], annotated_NC[fit_NC])
-    return _fit(source_scores, annotated_NC, fit_NC, rates)
+        shared_NC, own_NC = _held_out_log_odds(source_scores, annotated_NC, fit_NC, rates)
+        anchors = count_anchors(shared_NC, annotated_NC, fit_NC)
+        false_negative = pooled_shares(anchors.missing, anchors.present)
+        false_positive = pooled_shares(anchors.mistaken, anchors.absent)
+        rates = usable(false_negative.mean, false_positive.mean)
+        if weak := too_weak(anchors):
+            share_C = anchors.positives / np.maximum(anchors.pairs, 1)
+            rates = usable(
+                np.minimum(false_negative.mean, LARGEST_RATE), np.minimum(false_positive.mean, LARGEST_RATE * share_C)
+            )
+    return replace(
+        _fit(source_scores, annotated_NC, fit_NC, rates),
+        false_negative=false_negative,
+        false_positive=false_positive,
+        skill=skill_of(own_NC, annotated_NC, fit_NC),
+        anchors=anchors,
+        weak=weak,
+        repeats=tuple(repeats),
+    )
+
+
+def _without(source_scores: Sequence[np.ndarray], repeats: Sequence[bool]) -> list[np.ndarray]:
+    """Sources that repeat the annotations abstain."""
+    pairs = zip(source_scores, repeats or [False] * len(source_scores), strict=True)
+    return [np.full(scores_NC.shape, np.nan) if repeated else scores_NC for scores_NC, repeated in pairs]
+
+
+def _held_out_log_odds(
+    source_scores: Sequence[np.ndarray], annotated_NC: np.ndarray, fit_NC: np.ndarray, rates: AnnotationRates
+) -> np.ndarray:
+    """Log odds of presence by the sources, float64 (2, N, C): by the weights of all labels, and with each label's own.
+
+    Each half of the images is scored by a model of the other: one that has seen the errors follows some of them.
+    """
+    log_odds_2NC = np.zeros((2, *annotated_NC.shape))
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        other = slice(1 - half.start, None, 2)
+        model = _fit([s[other] for s in source_scores], annotated_NC[other], fit_NC[other], rates)
+        for k, own in enumerate((False, True)):
+            scores = [s[half] for s in source_scores]
+            log_odds_2NC[k, half] = model.log_odds(scores, annotated_NC[half].shape, own=own)
+    return log_odds_2NC
 
 
 def _fit(
@@ -148,14 +211,17 @@ def _features(
 def _fit_calibrator(
     scores_NC: np.ndarray, annotated_NC: np.ndarray, fit_NC: np.ndarray, rates: AnnotationRates
 ) -> Calibrator:
-    """Isotonic regression of the annotations on a score, over all labels; then P(annotated) is turned to P(present)."""
+    """Isotonic regression of presence on a score, over all labels, by targets whose mean is that of the truth.
+
+    Source: Natarajan et al., NeurIPS 2013 (unbiased estimators under label noise with rates of each class).
+    """
     used_NC = fit_NC & ~np.isnan(scores_NC)
     if not used_NC.any():
         return Calibrator(np.zeros(1), np.zeros(1), abstention_informative=False)
-    fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores_NC[used_NC], annotated_NC[used_NC])
-    p_annotated = np.append(fitted.y_thresholds_, annotated_NC[used_NC].mean())
-    p_present = np.clip((p_annotated - rates.false_positive) / rates.informedness, *PROBABILITY_RANGE)
-    *log_odds, prior = logit(p_present)
+    present_NC = (annotated_NC - rates.false_positive) / rates.informedness
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit(scores_NC[used_NC], present_NC[used_NC])
+    p_present = np.append(fitted.y_thresholds_, present_NC[used_NC].mean())
+    *log_odds, prior = logit(np.clip(p_present, *PROBABILITY_RANGE))
     informative = bool((fit_NC & ~used_NC).any())
     return Calibrator(fitted.X_thresholds_.astype(np.float64), np.asarray(log_odds) - prior, informative)
 
@@ -215,26 +281,7 @@ def _newton_step(gradient: np.ndarray, information: np.ndarray, ridge: float) ->
     return np.clip(np.linalg.solve(matrix, gradient[..., None])[..., 0], -LARGEST_STEP, LARGEST_STEP)
 
 
-def _annotation_rates(log_odds_K: np.ndarray, annotated_K: np.ndarray) -> AnnotationRates:
-    """From anchor points: of K pairs the best supported are taken as present, the less supported half as absent.
-
-    Each group holds some of the other, so weak sources make the annotators look worse than they are; past
-    LARGEST_RATE, by more than chance, the estimate means nothing, and the annotators are believed.
-    """
-    annotated = annotated_K[np.argsort(log_odds_K, kind="stable")]
-    num_anchors = max(round(ANCHOR_SHARE * annotated.sum()), 20)
-    if len(annotated) < 2 * num_anchors or not annotated.any():
-        return AnnotationRates(*LEAST_RATES)
-    false_negative = 1 - annotated[-num_anchors:].mean()
-    false_positive = annotated[: len(annotated) // 2].mean()
-    by_chance = 2 * np.sqrt(LARGEST_RATE * (1 - LARGEST_RATE) / num_anchors)  # two standard errors of false_negative
-    if false_negative > LARGEST_RATE + by_chance or false_positive > LARGEST_RATE * annotated.mean():
-        return AnnotationRates(*LEAST_RATES)
-    false_negative = float(np.clip(false_negative, LEAST_RATES[0], LARGEST_RATE))
-    return AnnotationRates(false_negative, max(float(false_positive), LEAST_RATES[1]))
-
-
-def _has_score(source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+def has_score(source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     """bool (N, C): at least one source has a score for the pair."""
     scored_NC = np.zeros(shape, bool)
     for scores_NC in source_scores:

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.cleaning.base import KEEP, Decide, Decisions
+from tasks.cleaning.base import KEEP, Answered, Decisions, FittedPolicy
 from tasks.cleaning.weak_sources import SourceScores
 
 
 class SelfConfidence:
     """Ranks annotations by the model's self-confidence; changes nothing by itself."""
 
-    def fit(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decide:
+    def fit(
+        self,
+        source_scores: SourceScores,
+        labels_NC: np.ndarray,
+        known_NC: np.ndarray,
+        answered: Answered | None = None,
+    ) -> FittedPolicy:
         """There is nothing to learn."""
-        return self.decide
+        return FittedPolicy(self.decide)
 
     def decide(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decisions:
         """p_present_NC is the model's score, 0.5 where it abstains."""

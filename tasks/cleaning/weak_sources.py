@@ -124,7 +124,9 @@ class Neighbours:
         return share_BC
 
 
-def model_proposals(predictions: Predictions, *, origin: str, top_k: int = 5, min_score: float = 0.5) -> pa.Table:
+def model_proposals(
+    predictions: Predictions, *, origin: str = "model:out_of_fold", top_k: int = 5, min_score: float = 0.5
+) -> pa.Table:
     """LABELS rows of what a model would add: its `top_k` labels of each image that score above `min_score`.
 
     Source: label completion of the album pipeline (top 5 above 0.5).

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from tasks.core.formatting import interval, number, percent
 from tasks.report import figures, judgement
+from tasks.report.cleaning_table import cleaning_table
 from tasks.report.label_parts import label_parts, part_id
 from tasks.report.variant_table import variant_messages
 
@@ -289,6 +290,7 @@ def _data_message(findings: Findings) -> str:
     return (
         f"{duplicates['duplicate_images']} images are copies of another, in {duplicates['duplicate_groups']} groups; no group crosses a split. "
         f"Cleaning by {cleaning['policy']}: {done}; {cleaning['queue']:,} questions wait for a person."
+        + "".join(f" Cleaning {message}." for message in cleaning.get("messages", ()))
     )
 
 
@@ -305,7 +307,8 @@ def _data_tables(findings: Findings) -> list[dict]:
         for name, shown in [(u["name"], u["display_name"])]
     ]
     title = f"Source labels without a place in the taxonomy ({len(rows)})"
-    return [judgement.table(title, ["source", "label", "rows", "nearest"], rows)]
+    unmapped = judgement.table(title, ["source", "label", "rows", "nearest"], rows)
+    return [cleaning_table(findings.cleaning, findings.display_names), unmapped]
 
 
 def _ledger_rows(entries: Sequence[dict]) -> list[dict]:

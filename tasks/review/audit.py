@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -140,6 +141,17 @@ def rows_with_verdicts(states: States, active: Iterable[Verdict]) -> np.ndarray:
     """Positions of the images about which somebody has given a verdict; int64 (V,)."""
     image_ids = {verdict.image_id for verdict in active}
     return np.asarray([n for n, image_id in enumerate(states.image_ids) if image_id in image_ids], np.int64)
+
+
+def answered_pairs(states: States, verdicts: ResolvedVerdicts) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int64 (V,) of the images with a verdict, and what people say: int8 (V, C), 1, 0, -1 for nothing."""
+    rows_V = rows_with_verdicts(states, verdicts.active)
+    part = states.take(rows_V)
+    states_VC = np.full(part.states_NC.shape, UNKNOWN_STATE, np.int8)
+    rows = zip(*(verdicts.assertions[name].to_pylist() for name in ("image_id", "label", "state")), strict=True)
+    for state, pairs in groupby(sorted(rows, key=itemgetter(2)), key=itemgetter(2)):
+        states_VC[mask_of(part, [(image_id, label) for image_id, label, _ in pairs])] = state
+    return rows_V, states_VC
 
 
 def answers_of(

@@ -15,7 +15,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.review.agreement import resolve
-from tasks.review.audit import review_summary, rows_with_verdicts
+from tasks.review.audit import answered_pairs, review_summary
 from tasks.review.queue import QuestionQueue
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.exclusions import contradiction_line
@@ -23,7 +23,7 @@ from tasks.taxonomy.reading import read_taxonomy
 
 
 def run(params: Params) -> None:
-    """A policy changes labels of train and calibration images; people's verdicts change those of every image."""
+    """A policy changes labels of train images; people's verdicts change those of every image."""
     workspace, taxonomy = Workspace(params.paths), read_taxonomy(params.paths.taxonomy)
     images = workspace.read("mapped.images", ["image_id", "source", "sha256", "status"])
     labels, proposals = workspace.read("deduplicated.labels"), workspace.read("mapped.proposals")
@@ -33,48 +33,48 @@ def run(params: Params) -> None:
     lines = read_verdicts(params.paths.verdicts, taxonomy)
     verdicts = resolve(lines, images, taxonomy)
     resolved = (verdicts.resolved | implied_pairs(verdicts.assertions, taxonomy)) - verdicts.needs_review
-    look_again = workspace.read("mapped.look_again")
-    split = set(zip(*(look_again[name].to_pylist() for name in ("image_id", "label")), strict=True))
+    split = {(row["image_id"], row["label"]) for row in workspace.read("mapped.look_again").to_pylist()}
 
     sources = WeakSources(states, out_of_fold, proposals, workspace.read("mapped.label_spaces"))
     name = params.clean.policy.name if params.clean.enabled else "none"
     policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy") if params.clean.enabled else None
-    decide = fit_policy(policy, sources, states, taxonomy)
+    only_asked = workspace.image_ids("calibration") if params.clean.calibration == "verdicts" else []
+    answered = answered_pairs(states, verdicts)
+    fitted = fit_policy(policy, sources, states, taxonomy, answered=answered, only_asked=only_asked)
 
     asking = {"budget": params.review.budget, "audit_share": params.review.audit_share, "seed": params.seed}
     queue = QuestionQueue(states, resolved=resolved, needs_review=verdicts.needs_review | split, **asking)
     actions: Counter[str] = Counter()
     by_policy: list[pa.Table] = []
     for rows in batches(states):
-        decisions = decide(rows)
+        decisions = fitted.decide(rows)
         actions.update(decisions.counts())
         by_policy.append(policy_assertions(states.take(rows), decisions, origin=f"rule:{name}"))
         queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC)
     questions = queue.ranked()
-    p_present_VC = decide(rows_with_verdicts(states, verdicts.active)).p_present_NC
+    p_present_VC = fitted.decide(answered[0]).p_present_NC
     review = review_summary(states, p_present_VC, verdicts, questions, resolved=resolved, seed=params.seed)
 
-    assertions = [verdicts.assertions, pa.concat_tables(by_policy)]
-    unknown, coverage = workspace.read("deduplicated.unknown"), workspace.read("mapped.coverage")
+    assertions, unknown = [verdicts.assertions, pa.concat_tables(by_policy)], workspace.read("deduplicated.unknown")
     flow = {"positives": params.map_labels.propagate_positives, "negatives": params.map_labels.propagate_negatives}
-    cleaned = apply_changes(labels, unknown, assertions, taxonomy, coverage=coverage, images=images, **flow)
+    flow |= {"coverage": workspace.read("mapped.coverage"), "images": images}
+    cleaned = apply_changes(labels, unknown, assertions, taxonomy, **flow)
 
     workspace.write("cleaned.labels", cleaned.labels)
     workspace.write("cleaned.unknown", cleaned.unknown)
     image_ids_seen = {"image_ids": json.dumps(image_ids, ensure_ascii=False)}
     workspace.write("cleaned.changes", cleaned.changes.replace_schema_metadata(image_ids_seen))
-    by_model = model_proposals(out_of_fold, origin="model:out_of_fold")
-    workspace.write("cleaned.proposals", pa.concat_tables([proposals, by_model]))
+    workspace.write("cleaned.proposals", pa.concat_tables([proposals, model_proposals(out_of_fold)]))
     workspace.write("cleaned.queue", questions)
     workspace.write("cleaned.review", verdicts.disputed() | {"contradictions": cleaned.contradictions.to_pylist()})
     report = {"policy": name, "images": len(image_ids), "actions": actions, "queue": questions.num_rows}
-    workspace.write("cleaning_report", {**report, "review": review})
+    workspace.write("cleaning_report", {**report, **fitted.report(), "review": review})
 
     ledger = Ledger("clean")
     rows_out, num_active = cleaned.labels.num_rows, len(verdicts.active)
     ledger.book("labels", num_in=labels.num_rows, added=cleaned.added, dropped=cleaned.dropped, num_out=rows_out)
     ledger.book("verdicts", num_in=len(lines), added=verdicts.added, dropped=verdicts.dropped, num_out=num_active)
     ledger.warn(contradiction_line(cleaned.contradictions.to_pylist()))
-    if not params.clean.enabled:
-        ledger.note("policy turned off in params.yaml; only people's verdicts change annotations")
+    for message in fitted.messages:
+        ledger.note(f"{name}: {message}")
     workspace.book(ledger)

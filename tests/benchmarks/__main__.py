@@ -14,7 +14,10 @@ from itertools import takewhile
 
 from tests import benchmarks
 
-EXPERIMENTS = {"semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "peers", "ladder", "gpu"}
+EXPERIMENTS = {
+    *("semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "systematic_errors"),
+    *("peers", "ladder", "gpu"),
+}
 
 
 def main(argv: list[str]) -> int:

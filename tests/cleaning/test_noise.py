@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from tasks.cleaning.noise import AnnotationRates, Calibrator, NoiseModel, error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.noise import Calibrator, NoiseModel, error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.rates import AnnotationRates
 from tasks.cleaning.self_confidence import self_confidence
 
 FALSE_NEGATIVE, FALSE_POSITIVE = 0.25, 0.02
@@ -34,8 +35,8 @@ def wrong(source_scores: list[np.ndarray], labels_NC: np.ndarray, known_NC: np.n
 def test_the_annotators_error_rates_are_measured_without_the_truth():
     _, labels_NC, source_scores = planted()
     rates = fit_noise(source_scores, labels_NC, everything_known(labels_NC)).rates
-    assert rates.false_negative == pytest.approx(FALSE_NEGATIVE, abs=0.05)
-    assert rates.false_positive == pytest.approx(FALSE_POSITIVE, abs=0.01)
+    np.testing.assert_allclose(rates.false_negative, FALSE_NEGATIVE, atol=0.05)
+    np.testing.assert_allclose(rates.false_positive, FALSE_POSITIVE, atol=0.01)
 
 
 def test_few_images_do_not_stop_the_policy_by_chance():
@@ -45,7 +46,9 @@ def test_few_images_do_not_stop_the_policy_by_chance():
         true_NC, _, source_scores = planted(seed, num_images=600)
         flip_NC = rng.random(true_NC.shape) < np.where(true_NC == 1, 0.35, FALSE_POSITIVE)
         labels_NC = np.where(flip_NC, 1 - true_NC, true_NC).astype(np.uint8)
-        assert 0.2 < fit_noise(source_scores, labels_NC, everything_known(labels_NC)).rates.false_negative <= 0.4
+        model = fit_noise(source_scores, labels_NC, everything_known(labels_NC))
+        assert not model.weak
+        assert 0.2 < model.rates.false_negative.mean() < 0.5
 
 
 def test_clean_annotations_are_hardly_accused():
@@ -139,7 +142,8 @@ def test_a_rare_label_that_a_model_scores_low_keeps_its_positives():
 def test_sources_that_know_nothing_change_nothing(num_images):
     labels_NC = (np.random.default_rng(2).random((num_images, 6)) < 0.15).astype(np.uint8)
     noise_NC = np.random.default_rng(3).random(labels_NC.shape)
-    assert (wrong([noise_NC], labels_NC, everything_known(labels_NC)) > 0.6).mean() < 0.001
+    assert (wrong([noise_NC], labels_NC, everything_known(labels_NC)) > 0.6).mean() < 0.005
+    assert fit_noise([noise_NC], labels_NC, everything_known(labels_NC)).weak
 
 
 def test_the_model_of_some_images_applies_to_others():
@@ -162,7 +166,7 @@ def test_of_many_images_some_tell_enough(monkeypatch):
     some = rows_to_fit(*labels_NC.shape)
     assert (len(some), some[0], some[-1]) == (2000, 0, 5999)
     rates = fit_noise([o[some] for o in source_scores], labels_NC[some], everything_known(labels_NC[some])).rates
-    assert rates.false_negative == pytest.approx(FALSE_NEGATIVE, abs=0.1)
+    np.testing.assert_allclose(rates.false_negative, FALSE_NEGATIVE, atol=0.1)
 
 
 def test_the_annotation_is_weighed_by_its_error_rates():

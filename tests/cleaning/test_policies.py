@@ -7,8 +7,9 @@ import pytest
 
 from tasks.cleaning import POLICIES
 from tasks.cleaning.album import Album
+from tasks.cleaning.automatic import LabelBounds
 from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Decisions, keep_annotations
-from tasks.cleaning.consensus import Consensus
+from tasks.cleaning.consensus import Consensus, act
 from tasks.cleaning.decisions import keep_implied_parents
 from tasks.cleaning.self_confidence import SelfConfidence
 from tasks.cleaning.weak_sources import SourceScores
@@ -61,7 +62,9 @@ def test_consensus_acts_by_the_probability_that_the_annotation_is_wrong():
     p_present_NC = np.array([[0.99, 0.5, 0.1], [0.01, 0.5, 0.99], [0.99, 0.3, 0.5]])
     labels_NC = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.uint8)
     known_NC = np.array([[1, 1, 1], [1, 1, 1], [0, 0, 0]], bool)
-    decided = Consensus(accept=0.6, unknown_from=0.4).from_probability(p_present_NC, labels_NC, known_NC)
+    nothing_2C = np.zeros((2, 3))
+    bounds = LabelBounds(nothing_2C + 0.6, nothing_2C + 0.4, nothing_2C, nothing_2C, nothing_2C, [""] * 3)
+    decided = act(p_present_NC, labels_NC, known_NC, bounds)
     assert decided.action_NC.tolist() == [
         [TO_PRESENT, TO_UNKNOWN, KEEP],
         [TO_ABSENT, TO_UNKNOWN, KEEP],

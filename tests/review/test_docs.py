@@ -26,7 +26,7 @@ COMMANDS = [
     for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL)
     for line in block.splitlines()
 ]
-ELSEWHERE = (
+ELSEWHERE = ("python -m flows", *(f"python -m tasks review {step}" for step in ("web", "push", "open", "pull")))
     "python -m tasks review web",
     "python -m flows",
     *(f"python -m tasks review {step}" for step in ("push", "open", "pull")),

@@ -115,11 +115,36 @@ def turned_off(params: Params) -> Params:
     return params.model_copy(update={"clean": params.clean.model_copy(update={"enabled": False})})
 
 
-def test_the_policy_touches_train_and_calibration_alone(params):
+def test_the_policy_touches_train_alone_unless_an_option_lets_it_touch_calibration(params):
     report = run(params)
-    assert report["actions"]["made_present"] > 20
+    assert report["actions"]["made_present"] > 10
+    touched = {row["image_id"] for row in changed(params)}
+    assert touched <= {f"set/{n:03}" for n in range(300)}
+    assert {q["image_id"] for q in queue(params)} - {f"set/{n:03}" for n in range(300)}, "calibration images are asked"
+    clean_section = params.clean.model_copy(update={"calibration": "policy"})
+    run(params.model_copy(update={"clean": clean_section}))
     touched = {row["image_id"] for row in changed(params)}
     assert touched <= {f"set/{n:03}" for n in range(360)}
+    assert max(touched) >= "set/300"
+
+
+def test_the_report_tells_each_label_s_rates_and_the_ledger_when_the_policy_changes_nothing(params):
+    report = run(params)
+    assert report["labels"].keys() == set(DIGITS)
+    assert report["labels"]["two"]["missing"].keys() == {
+        "changes",
+        "expected_precision",
+        "least_precision",
+        "asked",
+        "right",
+    }
+    many = params.clean.policy.model_copy(update={"consensus": {"min_images": 1000}})
+    report = run(params.model_copy(update={"clean": params.clean.model_copy(update={"policy": many})}))
+    assert "fewer than 1000 images" in report["messages"][0]
+    (note,) = json.loads((params.paths.ledger / "clean.json").read_text())["notes"]
+    assert note == f"consensus: {report['messages'][0]}"
+    assert not changed(params)
+    assert len(queue(params)) > 20
 
 
 def test_a_verdict_changes_every_partition(params):
