@@ -43,8 +43,8 @@ def read(
     path = existing_file(Path(root), annotations, option="annotations")
     tree = read_xml(path)
     if tree.tag != "annotations" or tree.find("track") is not None:
-        found = "video tracks" if tree.tag == "annotations" else f"<{tree.tag}>"
-        raise SourceError(f"{path}: found {found}. Export from CVAT as 'CVAT for images 1.1'.")
+        holds = "video tracks" if tree.tag == "annotations" else f"<{tree.tag}>"
+        raise SourceError(f"{path}: found {holds}. Export from CVAT as 'CVAT for images 1.1'.")
     nodes = tree.findall("image")
     several = len({node.get("subset") or "" for node in nodes}) > 1
     pictures = []
