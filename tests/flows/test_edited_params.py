@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tasks.core.edits import edits
+from tasks.core.edits import edits, refuse_edited
 from tasks.core.errors import ParamsError, PipelineError
 from tasks.params import load_params
-from tasks.stages import refuse_edited
 from tests.flows.conftest import copy_stage
 from tests.homes import merged
 from tests.imports import ROOT
@@ -52,29 +51,30 @@ def began_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    return load_params()
+    return load_params().model_dump(mode="json")
 
 
-def edit(**overlay: dict) -> None:
+def edited(**overlay: dict) -> dict:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     with open("params.yaml", "w", encoding="utf-8") as file:
         yaml.safe_dump(merged(raw, overlay), file)
+    return load_params().model_dump(mode="json")
 
 
 def test_a_value_of_its_own_that_was_edited_while_a_stage_ran_is_not_filed_with_its_result(began_with):
-    edit(deduplicate={"radius": 5})
+    now = edited(deduplicate={"radius": 5})
     with pytest.raises(ParamsError, match=r"deduplicate\.radius: 4 -> 5 while deduplicate ran.*not recorded"):
-        refuse_edited("deduplicate", "", began_with)
+        refuse_edited("deduplicate", "", began_with, now)
 
 
 def test_a_value_of_another_stage_may_be_edited_while_one_runs(began_with):
-    edit(finetune={"epochs": began_with.finetune.epochs + 1})
-    refuse_edited("deduplicate", "", began_with)
+    now = edited(finetune={"epochs": began_with["finetune"]["epochs"] + 1})
+    refuse_edited("deduplicate", "", began_with, now)
 
 
 def test_of_a_stage_a_source_only_that_source_counts(began_with):
-    name, other = list(began_with.sources)[:2]
-    edit(sources={other: {"use": "pool"}})
-    refuse_edited("ingest", name, began_with)
+    name, other = list(began_with["sources"])[:2]
+    now = edited(sources={other: {"use": "pool"}})
+    refuse_edited("ingest", name, began_with, now)
     with pytest.raises(ParamsError, match=rf"sources\.{other}\.use"):
-        refuse_edited("ingest", other, began_with)
+        refuse_edited("ingest", other, began_with, now)
