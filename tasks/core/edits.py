@@ -40,8 +40,8 @@ def refuse_edited(stage: str, item: str, began_with: Mapping[str, Any], now: Map
     keys = [key.replace("${key}", item) for key in block.get("do", block).get("params", [])]
     if edited := edits(began_with, now, keys=keys):
         raise ParamsError(
-            f"params.yaml: {edited[0]} while {stage} ran, so that its result is not recorded. Set it back and run again "
-            "(a training goes on where it was), or run again for the new value."
+            f"params.yaml: {edited[0]} while {stage} ran, so that its result is not recorded. Set it back and run "
+            "again (a training goes on where it was), or run again for the new value."
         )
 
 
