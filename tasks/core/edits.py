@@ -6,7 +6,12 @@ DVC reads params.yaml when a stage has ended, and would record values that the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tasks.core.errors import ParamsError
 
 
 def edits(before: Mapping[str, Any], after: Mapping[str, Any], *, keys: Iterable[str] | None = None) -> list[str]:
@@ -22,6 +27,22 @@ def edits(before: Mapping[str, Any], after: Mapping[str, Any], *, keys: Iterable
         for key in differing
         if chosen is None or any(key == part or key.startswith(f"{part}.") for part in chosen)
     ]
+
+
+def refuse_edited(stage: str, item: str, began_with: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ParamsError where a value that dvc.yaml declares for the stage was edited while it ran.
+
+    item: the source of a stage with `foreach`, else ''.  began_with, now: params.yaml, parsed.
+    """
+    if not Path("dvc.yaml").is_file():
+        return
+    block = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(stage, {})
+    keys = [key.replace("${key}", item) for key in block.get("do", block).get("params", [])]
+    if edited := edits(began_with, now, keys=keys):
+        raise ParamsError(
+            f"params.yaml: {edited[0]} while {stage} ran, so that its result is not recorded. Set it back and run "
+            "again (a training goes on where it was), or run again for the new value."
+        )
 
 
 _ABSENT = "(none)"

@@ -151,8 +151,8 @@ class Workspace:
         ledger.write(self.paths.ledger / f"{ledger.stage}.json")
         for line in ledger.losses():
             log.info("%s: %s", ledger.stage, line)
-        for line in ledger.warnings:
-            log.warning("%s: %s", ledger.stage, line)
+        for line in ledger.notes:
+            log.log(logging.WARNING if line in ledger.warnings else logging.INFO, "%s: %s", ledger.stage, line)
 
     # ------------------------------------------------------------ what several stages read in the same way
 

@@ -93,7 +93,8 @@ def json_keys(path: Path) -> set[str]:
 
 def is_list(path: Path) -> bool:
     """Whether a JSON file holds a list."""
-    return bytes(mapped_bytes(path)[:64]).lstrip()[:1] == b"["
+    with open(path, "rb") as file:
+        return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
 
 
 def header(path: Path) -> list[str]:

@@ -109,16 +109,15 @@ def _checked(file: Path, given: Mapping[Any, Any]) -> list[str]:
 # ---------------------------------------------------------------- which pictures
 
 
-def _splits(root: Path, file: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
+def _splits(root: Path, file: Path, settings: Mapping[str, Any]) -> list[tuple[str | None, str]]:
     """(official split, folder or list of pictures from `root`) as data.yaml says; everything where it says nothing."""
-    names_some = False
-    for split in SPLITS:
-        given = settings.get(split)
-        for value in given if isinstance(given, list) else [given] if given else []:
-            yield split, _place(root, file, str(settings.get("path") or ""), str(value), split)
-            names_some = True
-    if not names_some:
-        yield None, "."
+    places = [
+        (split, _place(root, file, str(settings.get("path") or ""), str(value), split))
+        for split in SPLITS
+        if (given := settings.get(split))
+        for value in (given if isinstance(given, list) else [given])
+    ]
+    return places or [(None, ".")]
 
 
 def _place(root: Path, file: Path, base: str, value: str, split: str) -> str:

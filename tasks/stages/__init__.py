@@ -13,13 +13,10 @@ import importlib
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
-import yaml
-
 from tasks.core import checked
-from tasks.core.edits import edits
+from tasks.core.edits import refuse_edited
 from tasks.core.environment import num_processes
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.params import Params, load_params
@@ -44,22 +41,8 @@ def run_stage(stage: str) -> int:
     section = params.sources[item] if item else getattr(params, name, None)
     with tracking.stage_run(stage, section.model_dump(mode="json") if section else {}):
         module.run(*arguments)
-        refuse_edited(name, item, params)
+        refuse_edited(name, item, params.model_dump(mode="json"), load_params().model_dump(mode="json"))
     return 0
-
-
-def refuse_edited(name: str, item: str, began_with: Params) -> None:
-    """Raise ParamsError where a declared value was edited meanwhile: DVC records values when a stage ends."""
-    if not Path("dvc.yaml").is_file():
-        return
-    stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {})
-    keys = [key.replace("${key}", item) for key in stage.get("do", stage).get("params", [])]
-    before, after = (params.model_dump(mode="json") for params in (began_with, load_params()))
-    if edited := edits(before, after, keys=keys):
-        raise ParamsError(
-            f"params.yaml: {edited[0]} while {name} ran, so that its result is not recorded. Set it back and run again "
-            "(a training goes on where it was), or run again for the new value."
-        )
 
 
 def stage_arguments(name: str, item: str, module: ModuleType, params: Params) -> tuple:

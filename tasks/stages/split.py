@@ -12,6 +12,7 @@ from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sampling.label_matrices import absent_matrix, present_matrix
 from tasks.sampling.partitions import assert_no_leak, partition, remembered_folds
+from tasks.sampling.support import positives, support_lines
 
 
 def run(params: Params) -> None:
@@ -55,4 +56,6 @@ def run(params: Params) -> None:
     ledger.num_out("images", splits.num_rows)
     for row in splits.group_by("partition").aggregate([([], "count_all")]).sort_by("partition").to_pylist():
         ledger.note(f"{row['partition']}: {row['count_all']}")
+    for line in support_lines(positives(splits, rows, labels), labels):
+        ledger.warn(line)
     workspace.book(ledger)

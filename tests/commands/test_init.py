@@ -19,7 +19,7 @@ from tasks.core.workspace import Workspace
 from tasks.params import load_params
 from tasks.sources import SOURCES
 from tasks.sources.layouts import find_layout, split_word
-from tests.commands.layouts_of_tools import LAYOUTS
+from tests.commands.layouts_of_tools import LAYOUTS, a_folder_a_label
 from tests.homes import run_stages
 from tests.imports import ROOT
 from tests.sources.deliveries import DELIVERIES, check_source, coco_document, touch, write_json
@@ -168,3 +168,13 @@ def test_json_that_is_cut_off_is_no_layout(tmp_path):
     (tmp_path / "instances.json").write_text(json.dumps(coco_document())[:100], encoding="utf-8")
     with pytest.raises(SourceError, match="no layout that is known"):
         find_layout(tmp_path)
+
+
+def test_files_of_another_kind_beside_are_passed_by(tmp_path):
+    """An empty JSON, one of another encoding, settings, a packed table."""
+    a_folder_a_label(tmp_path)
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "other.json").write_bytes("[1]".encode("utf-16"))
+    (tmp_path / "settings.yaml").write_text("threads: 4\n", encoding="utf-8")
+    (tmp_path / "old.csv").write_bytes(b"\x1f\x8b\x08\x00")
+    assert find_layout(tmp_path).options == {"labels": "folders"}

@@ -27,10 +27,6 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 ELSEWHERE = ("python -m flows", *(f"python -m tasks review {step}" for step in ("web", "push", "open", "pull")))
-    "python -m tasks review web",
-    "python -m flows",
-    *(f"python -m tasks review {step}" for step in ("push", "open", "pull")),
-)
 PLACES = {"digits_coco/12": "toy/a", "seven": "cat"}
 CSV = "image,label,verdict,who\na.png,cat,absent,eve\ntoy/b,犬,unsure,\n"
 LABEL_STUDIO = [
