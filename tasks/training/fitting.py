@@ -159,6 +159,12 @@ def fit(
             "params.yaml) tells what the sources say, paths.splits which partition each image is in."
         )
 
+    if network.reader.short_side_px < min(network.model.image_px):
+        logger.warning(
+            "shards hold images of %d px, the network takes %s: raise shard.short_side_px, or details are lost",
+            network.reader.short_side_px, "x".join(map(str, network.model.image_px)),
+        )  # fmt: skip
+
     def publish(metrics: dict[str, float], step: int) -> None:
         on_metrics({f"{name}/{key}": value for key, value in metrics.items()}, step)
 

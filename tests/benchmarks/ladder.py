@@ -6,11 +6,11 @@
     python -m tests.benchmarks ladder --quick                               crashes only
 
 Train on `train`, a fifth of it held out as calibration images; test on `val`. Every step trains equally long from the
-same weights; its learning rate is that of --lr with the best mAP on the calibration images under the first seed, and
-serves its other seeds. Weights are those of the last epoch; only the OTX recipe, whose schedule needs it, looks at the
-calibration images each epoch. Needs torch, timm and this repository's own requirements, but neither DVC nor Prefect,
-MLflow or FiftyOne. --minutes times an epoch of each step and takes as many epochs as fit. The JSON in --out is written
-after each seed, and the intervals are those of `ablate` (docs/ablation.md).
+same weights, batch norms frozen; its learning rate is that of --lr with the best mAP on the calibration images under
+the first seed, and serves its other seeds. Weights are those of the last epoch; only the OTX recipe, whose schedule
+needs it, looks at the calibration images each epoch. Needs torch, timm and this repository's own requirements, but
+neither DVC nor Prefect, MLflow or FiftyOne. --minutes times an epoch of each step and takes as many epochs as fit. The
+JSON in --out is written after each seed; the intervals are those of `ablate` (docs/ablation.md).
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     cuda = default_device().type == "cuda"
     photographs = unpacked(options.data) if options.data else voc2007(options.images, options.images)
     changes = {
-        "model": {"image_px": [options.px, options.px]},
+        "model": {"image_px": [options.px, options.px], "backbone": {"freeze_batchnorm": True}},
         "shard": {"short_side_px": options.px},
         "finetune": {"precision": "bf16" if cuda else "fp32", "early_stopping": {"rule": "none", "patience": 1}},
     }
