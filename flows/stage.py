@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 
 from flows import repro
 from flows.graph import Resource
@@ -37,7 +37,7 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
     row: the stage and what the plan foresaw.  upstream: results of the stages it reads from.
     parent: the pipeline run in MLflow, None where tracking is off.
     No process is started for a stage in which DVC saw no change and whose upstreams gave it nothing new.
-    Raises PipelineError when the stage fails.
+    Cancelled when the flow was stopped. Raises PipelineError when the stage fails.
     """
     log = get_run_logger()
     if not row.differs and all(result.state == "fresh" for result in upstream if result.stage in row.inputs_from):
@@ -52,7 +52,7 @@ def reproduce_stage(row: PlanRow, upstream: list[StageResult], parent: str | Non
             state = repro.reproduce(row.stage, on_line=log.info, env=env)
         except repro.StageStopped:
             log.warning("stopped")
-            raise
+            return Cancelled(message="The flow was stopped.")
         except PipelineError:
             log.error("failed. Run it by hand: %s", repro.command_by_hand(row.stage))
             raise
