@@ -142,6 +142,7 @@ class _Worker:
                 self.job.suspect = len(self.job.done)  # it would need as much again
                 self._failed(f"needs more than {self.limits.memory_mb:,} MB", guilty)
             elif self.process.exitcode in TOO_LONG:
+                self.job.suspect = len(self.job.done)  # it would take as long again
                 self._failed(f"took longer than {self.limits.seconds} s", guilty)
             else:
                 self._failed("crashed the decoder", guilty)
