@@ -86,7 +86,9 @@ def test_what_the_machine_refuses_in_a_worker_is_one_line_with_its_place():
     assert line_of(caught.value).startswith("/data/cache: no space is left on the disk.")
 
 
-@pytest.mark.parametrize(("function", "says"), [(mistaken, "KeyError: 'no such key'"), (exploited, "harmless as words")])
+@pytest.mark.parametrize(
+    ("function", "says"), [(mistaken, "KeyError: 'no such key'"), (exploited, "harmless as words")]
+)
 def test_a_mistake_in_a_worker_comes_with_its_traceback_and_nothing_of_a_worker_is_unpickled(function, says):
     with pytest.raises(RuntimeError, match=says) as caught:
         mapped(function, workers=1)
