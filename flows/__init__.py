@@ -8,6 +8,10 @@
     pipeline.py    the flow: each stage after its upstreams, branches in parallel, everything reported, fail last
     review.py      the flow around a person: push the queue, wait, pull the verdicts
     deploy.py      the nightly schedule (prefect.yaml has it for work pools)
+    server.py      that Prefect's server answers
+    dead_runs.py   marks Crashed what killed flows left Running
+    survivor.py    ends what a killed flow leaves
+    dvc_locks.py   waits for other DVC processes
     terminal.py    what a person sees of it
 
 Nothing here imports torch, timm or a domain module. A setting below is a default: the environment wins.

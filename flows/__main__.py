@@ -32,9 +32,10 @@ def run(
     """
     from flows import terminal
     from flows.pipeline import pipeline
+    from flows.server import reach_server
 
     terminal.show_only_stages()
-    terminal.start_server_out_of_reach_of_ctrl_c()
+    reach_server()
     pipeline(until=until, recipe=recipe)
 
 
@@ -62,9 +63,10 @@ def review(
     if context.invoked_subcommand is None:
         from flows import terminal
         from flows.review import review as review_flow
+        from flows.server import reach_server
 
         terminal.show_only_stages()
-        terminal.start_server_out_of_reach_of_ctrl_c()
+        reach_server()
         review_flow(open_screen=open_screen)
 
 

@@ -6,6 +6,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
 from flows.pipeline import pipeline
+from flows.server import reach_server
 from tasks.core.errors import PipelineError
 
 NIGHTLY = Cron("0 2 * * *", timezone="UTC", slug="nightly")
@@ -19,4 +20,5 @@ def serve() -> None:
             "a schedule needs a Prefect server. Run `prefect server start` in another terminal, "
             "and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api` once."
         )
+    reach_server()
     pipeline.serve(name="nightly", schedule=NIGHTLY)

@@ -9,6 +9,7 @@ own. Before `code` has run, today's digests are computed, so that what its resul
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.dvc_locks import Patience
 from flows.graph import StageNode, overlap, read_nodes
 from tasks.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from dvc.dependency import Dependency
     from dvc.stage import Stage
+
+log = logging.getLogger(__name__)
 
 CODE = "code"
 """The stage that digests the code of all others."""
@@ -48,31 +52,40 @@ class Status:
 
 
 def read_status(root: Path) -> Status:
-    """Status of the DVC repository `root`; no stage is run for it.
+    """Status of the DVC repository `root`; no stage is run for it. Waits while another DVC process works there.
 
     Raises PipelineError: no DVC repository, an invalid dvc.yaml, a state that DVC cannot read.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
+
+    patience = Patience(log.warning)
+    while True:
+        try:
+            return _read_status(root)
+        except NotDvcRepoError as error:
+            raise PipelineError(f"{error}. Run commands from the repository root.") from error
+        except DvcException as error:
+            message = " ".join(str(error).split())
+            if not patience.wait(message):
+                raise PipelineError(f"dvc status: {message}.") from error
+
+
+def _read_status(root: Path) -> Status:
     from dvc.repo import Repo, lock_repo
 
-    try:
-        # Like the global flag --wait-for-lock: another DVC process may be hashing a large output.
-        with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # held: DVC reads its files only once
-            nodes = read_nodes(repo)
-            stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
-            changes = repo.status()
-            for name, stage in stages.items():
-                _put_values(stage, changes.get(name, []))
-            return Status(
-                nodes,
-                changes,
-                _changed_modules(stages, changes, root) if CODE in stages else {},
-                frozenset(n for n, stage in stages.items() if stage.outs and not any(o.hash_info for o in stage.outs)),
-            )
-    except NotDvcRepoError as error:
-        raise PipelineError(f"{error}. Run commands from the repository root.") from error
-    except DvcException as error:
-        raise PipelineError(f"dvc status: {' '.join(str(error).split())}.") from error
+    # Like the global flag --wait-for-lock: another DVC process may be hashing a large output.
+    with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # held: DVC reads its files only once
+        nodes = read_nodes(repo)
+        stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
+        changes = repo.status()
+        for name, stage in stages.items():
+            _put_values(stage, changes.get(name, []))
+        return Status(
+            nodes,
+            changes,
+            _changed_modules(stages, changes, root) if CODE in stages else {},
+            frozenset(n for n, stage in stages.items() if stage.outs and not any(o.hash_info for o in stage.outs)),
+        )
 
 
 def _put_values(stage: Stage, entries: list[Any]) -> None:

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import alerts, repro, terminal
+from flows import alerts, dead_runs, repro, terminal
 from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -44,6 +44,8 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     Raises, after all results are reported, PipelineError if a stage failed; the message names each. GateError if the
     gate refused the result.
     """
+    dead_runs.mark()
+    dead_runs.sign(flow_run.id)
     if recipe:
         apply_recipe(recipe)
     rows = plan(until=until)

@@ -3,27 +3,23 @@
     python -m dvc --wait-for-lock repro --single-item STAGE
 
 `--single-item`: the order is the flow's business.  `--wait-for-lock`: stages run in parallel, and DVC holds its lock
-while it hashes. The lock on a *path* is not waited for by DVC; here it is (see `reproduce`).
+while it hashes. The lock on a *path* is not waited for by DVC; here it is (dvc_locks.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
+from flows import survivor
+from flows.dvc_locks import Patience
 from tasks.core.errors import PipelineError
 
 StageState = Literal["ran", "restored", "fresh", "failed", "skipped"]
@@ -46,9 +42,6 @@ class StageStopped(PipelineError):
 
 
 LAST_LINES = 12
-GRACE_S = 30.0
-"""Between SIGTERM and SIGKILL: a training saves its state first."""
-BLOCKED_RETRY_S = 2.0
 
 # What DVC says to a person at a terminal after each stage; of no use line by line in a log of many stages.
 _HINTS = ("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`")
@@ -73,36 +66,23 @@ def reproduce(
     terminal), waits for it. Raises PipelineError: the cause, the last lines, the command to run by hand; StageStopped
     after `stop_all`.
     """
-    announced: set[int] = set()
+    patience = Patience(on_line)
     while True:
         returncode, lines, state = _run(stage, on_line, env or {}, root)
         if returncode == 0:
             return state
         if _stopping.is_set():
             raise StageStopped(f"{stage}: stopped.")
-        blockers = blocking_pids(lines)
-        if not blockers or not all(is_dvc(pid) for pid in blockers):
+        if not patience.wait("\n".join(lines)):
             raise PipelineError(_failure(stage, returncode, lines))
-        for pid in sorted(blockers - announced):
-            on_line(f"waiting for DVC process {pid}, which works on the same files")
-        announced |= blockers
-        time.sleep(BLOCKED_RETRY_S)
 
 
 def stop_all() -> None:
-    """Stop every running stage with all it started, and start no other: SIGTERM, then SIGKILL after GRACE_S."""
+    """Stop every running stage with all it started, and start no other: SIGTERM, then SIGKILL after a grace."""
     with _starting:
         _stopping.set()
-        running = list(_running)
-    for process in running:
-        _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_S
-    try:
-        while any(_group_is_alive(p) for p in running) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    finally:  # a second Ctrl-C shortens the grace
-        for process in running:
-            _signal_group(process, signal.SIGKILL)
+        groups = [-process.pid for process in _running]
+    survivor.end_all(groups)
 
 
 def allow_starts() -> None:
@@ -129,6 +109,8 @@ def _run(
                     on_line(line)
         finally:
             _running.discard(process)
+            if not survivor.is_alive(-process.pid):
+                survivor.release(-process.pid)
     return process.returncode, list(lines), state
 
 
@@ -149,6 +131,7 @@ def _start(stage: str, env: Mapping[str, str], root: Path) -> subprocess.Popen[s
             start_new_session=True,  # a group of its own: stopped by us, whole, and only once
         )
         _running.add(process)
+    survivor.guard(-process.pid)
     return process
 
 
@@ -166,33 +149,3 @@ def _failure(stage: str, returncode: int, lines: list[str]) -> str:
     return "\n".join(
         [f"{stage}: {cause}", *(f"    {line}" for line in lines), f"Run it by hand: {command_by_hand(stage)}"]
     )
-
-
-def blocking_pids(lines: list[str]) -> set[int]:
-    """Processes that DVC names as holding a path of the stage."""
-    text = "\n".join(lines)
-    if "it is being blocked by" not in text:
-        return set()
-    return {int(pid) for pid in re.findall(r"\(PID (\d+)\)", text)}
-
-
-def is_dvc(pid: int) -> bool:
-    """False for a pid that something else has got since its DVC process was killed: then DVC's advice is right."""
-    try:
-        return "dvc" in " ".join(psutil.Process(pid).cmdline()[:4])
-    except psutil.Error:
-        return True  # gone since: DVC forgets it at the next try
-
-
-def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _group_is_alive(process: subprocess.Popen[str]) -> bool:
-    """A stage may outlive the DVC process that started it, e.g. while it saves a checkpoint."""
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

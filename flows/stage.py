@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 
 from flows import repro
 from flows.graph import Resource
@@ -41,7 +41,7 @@ def reproduce_stage(
     parent: the pipeline run in MLflow, None where tracking is off.
     began_with: params.yaml when the flow run began; a stage does not start under other values.
     No process is started for a stage in which DVC saw no change and whose upstreams gave it nothing new.
-    Raises PipelineError when the stage fails.
+    Cancelled when the flow was stopped. Raises PipelineError when the stage fails.
     """
     log = get_run_logger()
     if not row.differs and all(result.state == "fresh" for result in upstream if result.stage in row.inputs_from):
@@ -61,7 +61,7 @@ def reproduce_stage(
             state = repro.reproduce(row.stage, on_line=log.info, env=env)
         except repro.StageStopped:
             log.warning("stopped")
-            raise
+            return Cancelled(message="The flow was stopped.")
         except PipelineError:
             log.error("failed. Run it by hand: %s", repro.command_by_hand(row.stage))
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -81,22 +80,6 @@ def show_only_stages() -> None:
     logging.getLogger("dvc").propagate = False  # it has a handler of its own
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_ours)
-
-
-def start_server_out_of_reach_of_ctrl_c() -> None:
-    """Start Prefect's temporary server, where none is configured, with SIGINT blocked: a child inherits that.
-
-    Ctrl-C in a terminal goes to every process of its group. Without its server, the flow would try for minutes to tell
-    it that it was interrupted.
-    """
-    from prefect import get_client
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with get_client(sync_client=True):
-            pass  # one server a process: the flow finds it running
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

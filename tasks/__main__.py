@@ -25,6 +25,7 @@ except ModuleNotFoundError:  # a machine that only predicts: onnxruntime, numpy 
 
 from tasks.core import environment
 from tasks.core.error_lines import one_line
+from tasks.core.names import escaped
 
 # Threads that spin while they wait bring training to a crawl as soon as anything else wants a core. Read by OpenMP when
 # torch is loaded.
@@ -70,7 +71,10 @@ def run(stage: str) -> None:
 
 def main() -> None:
     """Entry point: turn errors into exit codes."""
-    logging.basicConfig(level=environment.log_level(), format="%(levelname).1s %(name)s: %(message)s")
+    # Names from strangers' files are printed and logged: a terminal must not obey them.
+    sys.stdout = escaped(sys.stdout)
+    layout = "%(levelname).1s %(name)s: %(message)s"
+    logging.basicConfig(level=environment.log_level(), format=layout, stream=escaped(sys.stderr))
     for name in NOISY.split():
         logging.getLogger(name).setLevel(logging.WARNING)
     wanted = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")

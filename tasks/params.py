@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import ParamsError, did_you_mean
+from tasks.core.names import unfit
 from tasks.core.registry import Choice
 
 PARAMS_FILE = Path("params.yaml")
@@ -21,6 +22,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _check_source_name(name: str) -> str:
+    if wrong := unfit(name) or ("holds one of / \\ @" if set(name) & set("/\\@") else ""):
+        raise ValueError(f"the name {wrong}, but names a folder and a stage. Rename the source")
+    return name
+
+
+SourceName = Annotated[str, Field(min_length=1), AfterValidator(_check_source_name)]
 
 
 class Section(BaseModel):
@@ -296,7 +306,7 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's older generators take no more
     paths: Paths
-    sources: dict[str, Source]
+    sources: dict[SourceName, Source]
     download: dict[str, Download]
     make_demo: MakeDemo
     ingest: Ingest

@@ -66,6 +66,14 @@ def test_a_wrong_value_names_the_key_and_what_is_expected(raw, path, value, mess
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", "a/b", "a\\b", "a@b", "a\x1b[2J", ""])
+def test_a_source_whose_name_is_no_name_of_a_folder_is_refused(raw, name):
+    raw["sources"][name] = raw["sources"].pop("digits_coco")
+    with pytest.raises(ParamsError, match=r"sources\.") as error:
+        parse_params(raw)
+    assert "\n" not in str(error.value)
+
+
 def test_params_cannot_be_changed_after_reading(root):
     params = load_params(root / "params.yaml")
     with pytest.raises(Exception, match="frozen"):

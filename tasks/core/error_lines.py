@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core.errors import TagwrightError
+from tasks.core.names import printable
 
 AGAIN = "and run the same command again"
 REFUSALS = {
@@ -49,6 +50,10 @@ SPOKEN = (  # what libraries say in words of their own, without an errno
         f"no shared memory is left. Make /dev/shm larger, or set TAGWRIGHT_WORKERS=1, {AGAIN}",
     ),
     (r"Too many open files", REFUSALS[errno.EMFILE]),
+    (
+        r"DataLoader worker .*(killed|exited)",
+        f"a process that loads images was killed, most often for lack of memory. Set TAGWRIGHT_WORKERS lower {AGAIN}",
+    ),
     (r"CUDA out of memory", f"the GPU is out of memory. Set the batch size lower {AGAIN}"),
     (r"can't allocate memory|[Uu]nable to allocate", REFUSALS[errno.ENOMEM]),
 )
@@ -92,12 +97,6 @@ def line_of(error: BaseException) -> str | None:
         return line_of(error.__cause__) if error.__cause__ is not None else None
     place = _place(error)
     return f"{place}: {reason}." if place else f"{reason}."
-
-
-def printable(text: str) -> str:
-    """The text on one line, without what a terminal would obey: control characters and halves of characters."""
-    joined = " ".join(text.split())
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
 
 
 def _reason(error: BaseException) -> str | None:

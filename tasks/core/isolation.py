@@ -8,13 +8,15 @@ and a row that fails again is handed to `guilty` with the reason. Results are in
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import math
 import multiprocessing
 import os
-import pickle
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tasks.core import errors
 from tasks.core.errors import TagwrightError
 
 MB = 2**20
@@ -32,6 +35,8 @@ OUT_OF_MEMORY = 77
 TOO_LONG = (-signal.SIGXCPU, -signal.SIGALRM)
 """Exit statuses of a worker that the kernel ended for its time."""
 WALL = 20
+READY, ROW, ERROR = b"+", b"=", b"!"
+"""What a message of a worker begins with."""
 AHEAD = 2
 """Batches begun per worker beyond the one awaited."""
 
@@ -125,7 +130,7 @@ class _Worker:
     def attend(self, guilty: Guilty, what: str) -> None:
         """Take in what the process says, or see to its end."""
         try:
-            kind, content = self.connection.recv()
+            message = self.connection.recv_bytes()
         except (EOFError, OSError) as error:
             self.process.join()
             if not self.ready:
@@ -137,18 +142,24 @@ class _Worker:
                 self.job.suspect = len(self.job.done)  # it would need as much again
                 self._failed(f"needs more than {self.limits.memory_mb:,} MB", guilty)
             elif self.process.exitcode in TOO_LONG:
+                self.job.suspect = len(self.job.done)  # it would take as long again
                 self._failed(f"took longer than {self.limits.seconds} s", guilty)
             else:
                 self._failed("crashed the decoder", guilty)
             return
-        if kind == "error":
-            raise pickle.loads(content)
-        if kind == "ready":
+        kind, content = message[:1], message[1:]
+        if kind == ERROR:
+            raise _error_of(content)
+        if kind == READY:
             self.ready = True
             if self.job is not None:
                 self._send()
             return
-        self.job.done.append(pa.ipc.open_stream(content).read_all())
+        try:
+            self.job.done.append(_row_of(content))
+        except pa.ArrowException:  # overwritten in a worker that still runs
+            self._failed("crashed the decoder", guilty)
+            return
         if not self.job.rows_left:
             self.job = None
 
@@ -181,7 +192,7 @@ def _work(connection: Connection, function: Callable[[pa.Table], pa.Table], limi
     if os.path.exists("/proc/self/statm"):
         begin = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (begin + limits.memory_mb * MB,) * 2)
-    connection.send(("ready", b""))
+    connection.send_bytes(READY)
     while True:
         try:
             batch = pa.ipc.open_stream(connection.recv_bytes()).read_all()
@@ -192,13 +203,13 @@ def _work(connection: Connection, function: Callable[[pa.Table], pa.Table], limi
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
             signal.alarm(WALL * limits.seconds)
             try:
-                connection.send(("row", _packed(function(batch.slice(row, 1)))))
+                connection.send_bytes(ROW + _packed(function(batch.slice(row, 1))))
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
             except BrokenPipeError:
                 return
             except Exception as error:
-                connection.send(("error", pickle.dumps(error)))
+                connection.send_bytes(ERROR + _described(error))
         signal.alarm(0)
 
 
@@ -207,6 +218,36 @@ def _packed(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
+
+
+def _row_of(content: bytes) -> pa.Table:
+    table = pa.ipc.open_stream(content).read_all()
+    table.validate(full=True)
+    return table
+
+
+def _described(error: Exception) -> bytes:
+    """What the parent needs to raise it anew, as JSON."""
+    number, path = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+    description = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "errno": number,
+        "path": None if path is None else os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    return json.dumps(description).encode()
+
+
+def _error_of(content: bytes) -> Exception:
+    """The error that a worker met: one of ours, one of the machine's, or a mistake of this program."""
+    described = json.loads(content)
+    kind = getattr(errors, described["type"], None)
+    if isinstance(kind, type) and issubclass(kind, TagwrightError):
+        return kind(described["message"])
+    if described["errno"] in errno.errorcode:
+        return OSError(described["errno"], os.strerror(described["errno"]), described["path"])
+    return RuntimeError(f"in a worker process:\n{described['traceback']}")
 
 
 def _module_of(function: Callable) -> str:

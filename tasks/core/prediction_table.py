@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.errors import TableError
+from tasks.core.seals import seal_of
 from tasks.core.tables import read_table, write_table
 
 
@@ -62,15 +63,19 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             "weights_kind": predictions.weights_kind,
         }
     )
-    write_table(path, table)
+    write_table(path, table, sealed=True)
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote. Raises TableError when the metadata or the width does not fit."""
+    """Read what `write_predictions` wrote. Raises TableError when the file, its metadata or the width do not fit."""
     table = read_table(path)
+    if (state := seal_of(path)) == "broken":
+        raise TableError(f"{path}: not as it was written (its checksum is broken). Delete it and run its stage again.")
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     if "labels" not in metadata or "scores" not in table.column_names:
         raise TableError(f"{path}: not a predictions table (no 'labels' metadata or no 'scores' column).")
+    if state == "missing":
+        raise TableError(f"{path}: has no checksum: an older version wrote it. Run its stage again.")
     labels = json.loads(metadata["labels"])
     scores = _matrix(table["scores"], len(labels), where=f"{path}: scores")
     embeddings = None

@@ -21,10 +21,12 @@ old file or the new one.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.errors import TableError
+from tasks.core.seals import SEAL, seal
 
 PRESENT, ABSENT = 1, 0
 UNKNOWN_STATE = -1  # only where a table must say "before" or "given"; in `labels`, unknown is the absence of a row
@@ -178,11 +181,16 @@ LOCK_TIMEOUT_S = 60
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well, and is removed when it does not.
 
-    Of several processes of one torchrun only the first one's file is kept.
+    What processes of this machine have left that were killed while they wrote `path` is removed first. Of several
+    processes of one torchrun only the first one's file is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    prefix = f".{path.name}.{socket.gethostname()}-"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        if not _is_alive(leftover.name.removeprefix(prefix).partition(".")[0]):
+            leftover.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{prefix}{os.getpid()}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -250,21 +258,36 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
             os.close(folder)
 
 
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def write_table(path: Path, table: pa.Table, schema: pa.Schema | None = None) -> None:
+def write_table(path: Path, table: pa.Table, schema: pa.Schema | None = None, *, sealed: bool = False) -> None:
     """Write Parquet (zstd) atomically after casting to `schema`; the table's own metadata is kept.
 
+    Each page has a checksum. sealed: the whole file too, metadata included (tasks/core/seals.py).
     Raises TableError when a column is missing, has the wrong type, or is null where that is not allowed.
     """
     if schema is not None:
         table = conform(table, schema, where=str(path))
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        if sealed:
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), "seal": SEAL})
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        if sealed:
+            seal(temporary)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -309,10 +332,13 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
     if not path.exists():
         raise TableError(f"{path}: no such table. Run `dvc repro`, or the stage that writes it, first.")
     try:
-        table = pq.read_table(path, columns=list(columns) if columns else None, memory_map=True)
+        table = pq.read_table(
+            path, columns=list(columns) if columns else None, memory_map=True, page_checksum_verification=True
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(
-            f"{path}: not a readable Parquet file ({error}). If a stage wrote it, delete it and run that stage again."
+            f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}). If a stage wrote it, delete it and "
+            "run that stage again."
         ) from error
     if schema is None:
         return table

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from tasks.core.seals import seal
 from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
 
@@ -31,3 +32,4 @@ def write_variant(model: onnx.ModelProto, out_path: Path, manifest: Manifest, *,
     onnx.helper.set_model_props(model, marked.as_metadata())
     with atomic_path(out_path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
+        seal(temporary)

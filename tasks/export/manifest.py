@@ -5,6 +5,7 @@
     implications            [child, ancestor] columns, all of them, not only direct ones
     preprocessing           short_side_px, image_px [height, width], resize: what happens to pixels before the network
     probabilities           one calibration map a label, see export/probabilities.py; only where scores are calibrated
+    seal                    checksum of the file, see core/seals.py
     provenance              hashes of model and taxonomy, weights kind, …
 
 Where a list has one entry a label, the order is that of the output's columns.
@@ -17,6 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+from tasks.core.seals import SEAL
 
 FORMAT = "tagwright/1"
 """Raised when an older reader would misunderstand a newer file."""
@@ -60,6 +63,7 @@ class Manifest:
                 "resize": self.preprocessing.resize,
             },
             "provenance": dict(self.provenance),
+            "seal": SEAL,
         }
         if self.probabilities:
             values["probabilities"] = list(self.probabilities)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.core.errors import ModelError
+from tasks.core.seals import seal
 from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
 from tasks.export.probabilities import Calibrated, calibrated
@@ -88,6 +89,7 @@ def export_onnx(model: Tagger, path: Path, manifest: Manifest, *, opset: int) ->
     onnx.helper.set_model_props(graph, manifest.as_metadata())
     with atomic_path(path) as temporary:
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        seal(temporary)
 
 
 def _to_onnx(exported: nn.Module, image_px: tuple[int, int], *, opset: int) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from tasks.core.errors import ModelError
+from tasks.core.seals import seal_of
 from tasks.export.manifest import Manifest
 from tasks.nn.geometry import fit_to
 
@@ -32,6 +33,8 @@ def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.Infer
     """
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such file. Run `dvc repro export`, or give the path of an exported model.")
+    if (state := seal_of(Path(path))) == "broken":
+        raise ModelError(f"{path}: not as it was written (its checksum is broken). Copy it anew, or export it again.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3  # errors; what it says at load about its own optimisations helps nobody
@@ -41,6 +44,8 @@ def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.Infer
     except Exception as error:  # onnxruntime's errors share no public base class
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: not an exported model ({reason}). Run `dvc repro export` again.") from error
+    if state == "missing":
+        raise ModelError(f"{path}: has no checksum: an older version wrote it. Run `dvc repro export` again.")
     return session, manifest
 
 

@@ -10,36 +10,47 @@ An entry is {"name", "labels": {label: score}} or {"name", "error", "status"}. O
 disturb the rest; when none could be used, the response has the status of the first.
 
     400 no image in the request, or a body that cannot be parsed    415 not an image of a known format
-    408 the body did not arrive in time                             422 truncated or damaged
-    413 more bytes, files or pixels than allowed                    503 too many requests at once: try again
+    401 the API key is missing or wrong                             422 truncated or damaged
+    408 the body came too slowly                                    503 too many requests at once: try again
+    413 more bytes, files or pixels than allowed
+
+Nothing is answered before a first prediction was made. With TAGWRIGHT_API_KEY set, whoever asks for anything but
+/health must send `Authorization: Bearer KEY`. bodies.py and connections.py say how slow and how many clients may be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import io
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from PIL import Image, UnidentifiedImageError
-from starlette.datastructures import UploadFile
-from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
+from tasks.core import environment
 from tasks.core.image_header import claimed_size
 from tasks.core.listening import listening
 from tasks.export.batching import MicroBatcher
+from tasks.export.bodies import CLOSE, Bodies, BodyLimits
 from tasks.export.runtime import Predictor, Read, reason
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger(__name__)
 
 Image.init()
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN)
@@ -48,19 +59,21 @@ FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "
 
 @dataclass(frozen=True)
 class Limits:
-    """max_body_bytes: of a request.  max_files: in it.  max_pixels: of one image, width x height.  max_side_px: of it.
+    """bodies: see bodies.py.  max_pixels: of one image, width x height.  max_side_px: of it.
 
-    max_open: requests whose bodies are in memory at once; others wait their turn.  max_waiting: requests that may wait;
-    beyond it 503.  body_timeout_s: for a body to arrive.
+    max_requests: answered at once; beyond it 503.  The others: see connections.py.
     """
 
-    max_body_bytes: int = 32 * 2**20
-    max_files: int = 64
+    bodies: BodyLimits = field(default_factory=BodyLimits)
     max_pixels: int = 50_000_000
     max_side_px: int = 65_535  # JPEG's own; resampling needs 16 bytes for each px of a side
-    max_open: int = 32
-    max_waiting: int = 1024
-    body_timeout_s: float = 30.0
+    max_requests: int = 1024
+    max_connections: int = 900  # below the 1,024 files that a process may often open
+    header_timeout_s: float = 5.0
+    answer_timeout_s: float = 30.0
+
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Refused(Exception):
@@ -89,18 +102,25 @@ def check_header(data: bytes, limits: Limits) -> None:
         raise Refused(413, f"{width} x {height} px; at most {allowed} are accepted")
 
 
-def create_app(predictor: Predictor, *, read: Read, limits: Limits = Limits()) -> FastAPI:
+def create_app(predictor: Predictor, *, read: Read, limits: Limits = Limits(), api_key: str = "") -> FastAPI:
     """The application; see the module docstring.
 
-    read: tasks.images.stored_pixels.stored_pixels.
+    read: tasks.images.stored_pixels.stored_pixels.  api_key: '' = none is asked for.
     """
     service = _Service(predictor, read, limits)
     app = FastAPI(title="Tagwright", lifespan=service.lifespan, docs_url=None, redoc_url=None)
-    app.post("/predict", response_model=None, openapi_extra=REQUEST_BODY)(service.predict)
-    app.get("/labels")(service.labels)
+    with_key = [Depends(partial(_check_key, api_key))] if api_key else []
+    app.post("/predict", response_model=None, openapi_extra=REQUEST_BODY, dependencies=with_key)(service.predict)
+    app.get("/labels", dependencies=with_key)(service.labels)
     app.get("/health")(service.health)
-    app.get("/metrics", response_class=PlainTextResponse)(service.metrics)
+    app.get("/metrics", response_class=PlainTextResponse, dependencies=with_key)(service.metrics)
     return app
+
+
+async def _check_key(api_key: str, request: Request) -> None:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode(), api_key.encode()):
+        raise HTTPException(401, "send the API key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"} | CLOSE)
 
 
 REQUEST_BODY: dict[str, Any] = {
@@ -125,7 +145,7 @@ class _Service:
     def __init__(self, predictor: Predictor, read: Read, limits: Limits) -> None:
         self.predictor, self.read, self.limits = predictor, read, limits
         self.batcher = MicroBatcher(predictor)
-        self.slots = asyncio.Semaphore(limits.max_open)
+        self.bodies = Bodies(limits.bodies)
         self.decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
         self.num_requests = 0
         self.responses: Counter[int] = Counter()
@@ -134,18 +154,19 @@ class _Service:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with self.batcher:
+            await self.batcher(np.zeros((*self.predictor.manifest.preprocessing.image_px, 3), np.uint8))
+            self.batcher.num_batches = self.batcher.num_images = 0
             yield
         self.decoders.shutdown()
 
     async def predict(self, request: Request) -> JSONResponse:
         """Labels of one image (the body) or of several (multipart/form-data)."""
-        if self.num_requests >= self.limits.max_open + self.limits.max_waiting:
+        if self.num_requests >= self.limits.max_requests:
             self.responses[503] += 1
-            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"})
+            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"} | CLOSE)
         self.num_requests += 1
         try:
-            async with self.slots:
-                images = await self._receive(request)
+            async with self.bodies.images(request) as images:
                 pixels = await asyncio.gather(*(self._pixels(data) for _, data in images))
             entries = await asyncio.gather(*map(self._entry, (name for name, _ in images), pixels))
         except HTTPException as error:
@@ -156,33 +177,6 @@ class _Service:
         status = 200 if any("labels" in entry for entry in entries) else entries[0]["status"]
         self.responses[status] += 1
         return JSONResponse({"predictions": entries}, status)
-
-    async def _receive(self, request: Request) -> list[tuple[str, bytes]]:
-        """(name, bytes) of each image in the body. Raises HTTPException."""
-        limit = self.limits.max_body_bytes
-        too_large = HTTPException(413, f"more than {limit:,} bytes")
-        declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        request = Request(request.scope, _counted(request.receive, limit, too_large))  # chunks declare no length
-        try:
-            async with asyncio.timeout(self.limits.body_timeout_s):
-                if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-                    images = [("", await request.body())]
-                else:
-                    images = await self._files(request)
-        except TimeoutError as error:
-            raise HTTPException(408, "the body did not arrive in time") from error
-        except (ClientDisconnect, ValueError) as error:
-            raise HTTPException(400, "the body broke off, or is not what its content-type says") from error
-        if not any(data for _, data in images):
-            raise HTTPException(400, "no image: send one as the body, or several as multipart/form-data")
-        return images
-
-    async def _files(self, request: Request) -> list[tuple[str, bytes]]:
-        async with request.form(max_files=self.limits.max_files, max_fields=self.limits.max_files) as form:
-            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-            return [(file.filename or "", await file.read()) for file in files]
 
     async def _pixels(self, data: bytes) -> np.ndarray | Refused:
         return await asyncio.get_running_loop().run_in_executor(self.decoders, self._decode, data)
@@ -243,29 +237,31 @@ def _series(name: str, kind: str, text: str, samples: Sequence[tuple[str, int]])
     return "\n".join([*lines, *(f"tagwright_{name}{labels} {value}" for labels, value in samples)]) + "\n"
 
 
-def _counted(receive: Callable, limit: int, too_large: HTTPException) -> Callable:
-    """`receive` that raises once more than `limit` bytes of body have come."""
-    num_bytes = 0
-
-    async def counted() -> Message:
-        nonlocal num_bytes
-        message = await receive()
-        num_bytes += len(message.get("body", b""))
-        if num_bytes > limit:
-            raise too_large
-        return message
-
-    return counted
-
-
 def serve(model_path: Path, *, read: Read, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered first, for at most 30 s.
 
     Raises ModelError when the model cannot be opened, ServiceError when the address cannot be used.
     """
+    api_key = environment.api_key()
+    if not api_key and host not in LOOPBACK:
+        log.warning("whoever reaches %s may ask: set TAGWRIGHT_API_KEY, and put TLS in front", host)
+    limits = Limits()
+    app = create_app(Predictor(model_path), read=read, limits=limits, api_key=api_key)
+    with listening(host, port) as listener:
+        server_of(app, limits).run(sockets=[listener])
+
+
+def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """uvicorn with our limits on connections."""
     import uvicorn
 
-    app = create_app(Predictor(model_path), read=read)
+    from tasks.export.connections import GuardedProtocol
+
+    protocol = partial(
+        GuardedProtocol,
+        max_connections=limits.max_connections,
+        header_timeout_s=limits.header_timeout_s,
+        answer_timeout_s=limits.answer_timeout_s,
+    )
     options = {"log_level": "info", "access_log": False, "server_header": False, "timeout_graceful_shutdown": 30}
-    with listening(host, port) as listener:
-        uvicorn.Server(uvicorn.Config(app, host=host, port=port, **options)).run(sockets=[listener])
+    return uvicorn.Server(uvicorn.Config(app, http=protocol, **options))

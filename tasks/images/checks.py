@@ -35,6 +35,7 @@ from tasks.images.decode import (
     read_bytes,
     resolve,
 )
+from tasks.images.decoder_warnings import collected
 from tasks.images.hashing import phash
 
 CHECKED = ("sha256", "phash", "width", "height", "status", "reason")
@@ -42,7 +43,7 @@ CACHE = pa.schema(
     [pa.field("location", pa.string(), nullable=False), pa.field("fingerprint", pa.string())]
     + [IMAGES.field(name) for name in CHECKED]
 )
-CACHE_VERSION = "2"
+CACHE_VERSION = "3"
 """Raise it when the meaning of a checked column changes: earlier caches are then ignored."""
 
 BATCH_ROWS = 64
@@ -140,13 +141,14 @@ def _check(location: str, max_pixels: int, animated: Animated) -> dict:
         return row | {"reason": f"cannot be read ({type(error).__name__})"}
     row["sha256"] = hashlib.sha256(data).hexdigest()
     try:
-        decoded = decode(data, max_pixels=max_pixels, animated=animated)
+        with collected() as warned:
+            decoded = decode(data, max_pixels=max_pixels, animated=animated)
     except Unusable as error:
         row["width"], row["height"] = map(_sane, error.size or (None, None))
         return row | {"reason": str(error)}
     image = decoded.image
     row |= {"phash": phash(image), "width": image.width, "height": image.height, "status": "ok"}
-    return row | {"reason": "; ".join([*decoded.notes, *_misnamed(location, decoded)]) or None}
+    return row | {"reason": "; ".join([*decoded.notes, *_misnamed(location, decoded), *warned]) or None}
 
 
 def _sane(side: object) -> int | None:

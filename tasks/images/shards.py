@@ -1,13 +1,15 @@
 """Training-size images packed in a few Arrow files: decoded once, memory-mapped, read without a copy.
 
-    shards/shard-00000.arrow    uncompressed Arrow IPC: image_id, height, width, pixels (H * W * 3 bytes, rows first);
-                                in the schema's metadata short_side_px, to which larger images were reduced
+    shards/shard-00000.arrow    uncompressed Arrow IPC: image_id, height, width, pixels (H * W * 3 bytes, rows first),
+                                crc32 of these; in the schema's metadata short_side_px, to which larger images were
+                                reduced
 
 Thousands of small files become a handful, which is what DVC and network disks like.
 """
 
 from __future__ import annotations
 
+import zlib
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import islice
@@ -28,6 +30,7 @@ SHARD = pa.schema(
         pa.field("height", pa.int32(), nullable=False),  # px
         pa.field("width", pa.int32(), nullable=False),
         pa.field("pixels", pa.large_binary(), nullable=False),  # uint8 RGB
+        pa.field("crc32", pa.uint32(), nullable=False),  # of all of the above: checked whenever an image is read
     ]
 )
 SHORT_SIDE_PX = b"short_side_px"
@@ -77,8 +80,13 @@ def _pack(batch: pa.Table, *, root: Path, short_side_px: int) -> pa.Table:
         training_pixels(*image, short_side_px=short_side_px, max_pixels=limit)
         for *image, limit in zip(ids, locations, limits, strict=True)
     ]
-    columns = [ids, [p.shape[0] for p in pixels], [p.shape[1] for p in pixels], [p.tobytes() for p in pixels]]
-    return pa.table(columns, schema=SHARD)
+    heights, widths = ([p.shape[axis] for p in pixels] for axis in (0, 1))
+    checks = [_crc32(short_side_px, *image) for image in zip(ids, heights, widths, pixels, strict=True)]
+    return pa.table([ids, heights, widths, [p.tobytes() for p in pixels], checks], schema=SHARD)
+
+
+def _crc32(short_side_px: int, image_id: str, height: int, width: int, pixels: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels), zlib.crc32(f"{short_side_px} {image_id} {height} {width}".encode()))
 
 
 def training_pixels(image_id: str, location: str, short_side_px: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -114,18 +122,20 @@ class ShardReader:
         if len(sizes) > 1:
             raise TableError(f"{folder}: shards of several sizes, {sorted(sizes)} px. Run `dvc repro -f shard`.")
         self.short_side_px = sizes.pop()
-        self._places = np.concatenate(places)  # int64 (N, 4): buffer, offset in it, height, width
+        self._places = np.concatenate(places)  # int64 (N, 5): buffer, offset in it, height, width, crc32
 
     def _map(self, path: Path) -> tuple[list[str], np.ndarray, int]:
         try:
             source = pa.memory_map(str(path))
             file = pa.ipc.open_file(source)
             batches = [file.get_batch(i) for i in range(file.num_record_batches)]
-        except (pa.ArrowInvalid, OSError) as error:
+            short_side_px = int((file.schema.metadata or {})[SHORT_SIDE_PX])
+            if file.schema.remove_metadata() != SHARD:
+                raise ValueError("other columns than this version writes")
+            for batch in batches:
+                batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise TableError(f"{path}: not a readable shard ({error}). Delete it and run `dvc repro shard`.") from error
-        short_side_px = (file.schema.metadata or {}).get(SHORT_SIDE_PX)
-        if short_side_px is None:
-            raise TableError(f"{path}: does not say at which size it was packed. Run `dvc repro -f shard`.")
         ids, places = [], []
         for batch in batches:
             pixels = batch["pixels"]
@@ -133,9 +143,10 @@ class ShardReader:
             starts = np.frombuffer(offsets, np.int64)[pixels.offset : pixels.offset + len(pixels)]
             ids += batch["image_id"].to_pylist()
             number = np.full(len(pixels), len(self._buffers))
-            places.append(np.stack([number, starts, batch["height"].to_numpy(), batch["width"].to_numpy()], axis=1))
+            columns = [batch[name].to_numpy().astype(np.int64) for name in ("height", "width", "crc32")]
+            places.append(np.stack([number, starts, *columns], axis=1))
             self._buffers.append(data)
-        return ids, np.concatenate(places) if places else np.zeros((0, 4), np.int64), int(short_side_px)
+        return ids, np.concatenate(places) if places else np.zeros((0, 5), np.int64), short_side_px
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -146,8 +157,18 @@ class ShardReader:
         return len(self.image_ids)
 
     def __getitem__(self, position: int) -> np.ndarray:
-        buffer, start, height, width = self._places[position]
-        flat = np.frombuffer(self._buffers[buffer], np.uint8, count=height * width * 3, offset=start)
+        """Raises TableError when a bit of the image, or of what is said of it, has changed since it was packed."""
+        buffer, start, height, width, check = self._places[position].tolist()
+        image_id = self.image_ids[position]
+        try:
+            flat = np.frombuffer(self._buffers[buffer], np.uint8, count=height * width * 3, offset=start)
+        except ValueError:
+            check = -1  # beyond the file
+        if check < 0 or check != _crc32(self.short_side_px, image_id, height, width, flat):
+            raise TableError(
+                f"{self.folder}: image '{image_id}' is not as it was packed (its checksum is broken). "
+                "Delete the folder and run `dvc repro shard`."
+            )
         return flat.reshape(height, width, 3)
 
     def __reduce__(self) -> tuple:

@@ -15,10 +15,13 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
+from tasks.core.names import short
+
 INK = "#7d8590"  # axes and text; the page's style sheet replaces it by its own text colour
 BLUE, ORANGE, GREEN, RED = "#3b82f6", "#f59e0b", "#10b981", "#ef4444"
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a label may hold dollar signs
     "svg.hashsalt": "tagwright",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -64,7 +67,9 @@ def precision_recall(curves: dict[str, dict], overall: dict, average_precision: 
     for _, label in known[:MOST_CURVES]:
         axes.plot(curves[label]["recall"], curves[label]["precision"], color=INK, alpha=0.45, linewidth=0.8)
     for ap, label in known[:3]:
-        axes.plot(curves[label]["recall"], curves[label]["precision"], linewidth=1.3, label=f"{label}  AP {ap:.3f}")
+        axes.plot(
+            curves[label]["recall"], curves[label]["precision"], linewidth=1.3, label=f"AP {ap:.3f}  {short(label)}"
+        )
     axes.plot(overall["recall"], overall["precision"], color=BLUE, linewidth=2.4, label="all labels together")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(True)
@@ -123,7 +128,7 @@ def resampling(rows: Sequence[dict]) -> str:
         y = np.arange(len(rows))
         axes.barh(y - 0.2, [r["before"] for r in rows], 0.4, color=INK, alpha=0.55, label="before")
         axes.barh(y + 0.2, [r["after"] for r in rows], 0.4, color=BLUE, label="after r(I)")
-        axes.set_yticks(y, [r["label"] for r in rows])
+        axes.set_yticks(y, [short(r["label"]) for r in rows])
         axes.invert_yaxis()
         axes.set_xlabel("share of training images")
         axes.grid(True, axis="x")
@@ -147,7 +152,7 @@ def cooccurrence(labels: Sequence[str], conditional_CC: np.ndarray, *, most: int
     side = max(3.0, 0.22 * len(kept) + 1.2)
     figure, axes = _figure(side + 0.6, side)
     image = axes.imshow(np.ma.masked_equal(matrix[np.ix_(kept, kept)], 0), cmap="Blues", vmin=0, vmax=1)
-    names = [labels[i] for i in kept]
+    names = [short(labels[i]) for i in kept]
     axes.set_xticks(range(len(kept)), names, rotation=90)
     axes.set_yticks(range(len(kept)), names)
     axes.set(xlabel="also present", ylabel="given")

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.core.errors import VerdictError, did_you_mean
+from tasks.core.names import unfit
 from tasks.core.tables import append_lines, locked
 from tasks.taxonomy.taxonomy import Taxonomy
 
@@ -105,6 +106,8 @@ def check_verdict(raw: Mapping[str, object], known: Mapping[str, str] | None, *,
             raise VerdictError(f"{where}: {name}: {value!a} holds half a character (lone surrogate). Type it anew.")
         if name in REQUIRED and not value.strip():
             raise VerdictError(f"{where}: {name}: must not be empty.")
+    if wrong := unfit(str(raw["who"])):
+        raise VerdictError(f"{where}: who: {raw['who']!a} {wrong}. Write the person's name.")
     verdict = Verdict(**raw)
     if verdict.verdict not in VERDICTS:
         raise VerdictError(f"{where}: verdict: '{verdict.verdict}' is none. {did_you_mean(verdict.verdict, VERDICTS)}")

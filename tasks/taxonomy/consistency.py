@@ -6,6 +6,7 @@ from graphlib import CycleError
 from itertools import combinations
 
 from tasks.core.errors import TaxonomyError, did_you_mean
+from tasks.core.names import unfit
 from tasks.taxonomy.taxonomy import Taxonomy
 
 
@@ -25,6 +26,8 @@ def _check_ids(taxonomy: Taxonomy, where: str) -> None:
             f"{where}: label '{twice}' is defined twice. Ids are unique: merge the two entries or rename one."
         )
     for label in taxonomy.labels:
+        if wrong := unfit(label.id):
+            raise TaxonomyError(f"{where}: label {label.id!r}: its id {wrong}. Take another id, and keep it as `name`.")
         for key in ("implies", "excludes"):
             for other in getattr(label, key):
                 if other not in taxonomy.index:

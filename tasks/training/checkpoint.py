@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tasks.core.seals import SEAL, seal, seal_of
 from tasks.core.tables import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,16 @@ def write(path: Path, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[
         for name, tensor in named.items()
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        save_file(tensors, temporary, metadata={"state": json.dumps(state), "seal": SEAL})
+        seal(temporary)
 
 
 def read(path: Path) -> Checkpoint | None:
     """What `write` wrote; None, with a log line, when the file is missing or damaged."""
     if not path.exists():
+        return None
+    if (state := seal_of(path)) != "whole":
+        logger.warning("%s is not as it was written (checksum %s) and is ignored", path, state)
         return None
     try:
         with safe_open(path, "pt") as file:

@@ -122,8 +122,8 @@ class Run:
         if saved is None:
             return
         self.now = RunState(**saved.state["now"])
-        if self.now.history and not self._best_path().exists():
-            logger.warning("%s is missing beside its checkpoint; training starts anew", self._best_path())
+        if self.now.history and checkpoint.read(self._best_path()) is None:
+            logger.warning("%s is missing or damaged beside its checkpoint; training starts anew", self._best_path())
             self.now = RunState()
             return
         stepper, state = self.stepper, saved.state

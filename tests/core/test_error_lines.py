@@ -76,6 +76,7 @@ def test_too_many_open_files_is_told_with_what_was_opened(tmp_path, capsys):
         (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "no shared memory"),
         (MemoryError(), "out of memory"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "loads images was killed"),
     ],
 )
 def test_libraries_that_say_it_in_words_of_their_own_are_understood(error, part, capsys):

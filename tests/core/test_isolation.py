@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ import signal
 import pyarrow as pa
 import pytest
 
+from tasks.core.error_lines import line_of
 from tasks.core.errors import SourceError
 from tasks.core.isolation import RowLimits, map_rows
 
@@ -31,6 +33,25 @@ def treacherous(batch: pa.Table) -> pa.Table:
 
 def refuse(batch: pa.Table) -> pa.Table:
     raise SourceError("seven.jpg: truncated")
+
+
+def no_space(batch: pa.Table) -> pa.Table:
+    raise OSError(errno.ENOSPC, "No space left on device", "/data/cache")
+
+
+def mistaken(batch: pa.Table) -> pa.Table:
+    return {}["no such key"]
+
+
+class Exploit(Exception):
+    """Unpickled, it would run a command in the parent."""
+
+    def __reduce__(self):
+        return os._exit, (66,)
+
+
+def exploited(batch: pa.Table) -> pa.Table:
+    raise Exploit("harmless as words")
 
 
 def blamed(row: pa.Table, reason: str) -> pa.Table:
@@ -57,3 +78,19 @@ def test_what_the_function_raises_comes_through():
     with pytest.raises(SourceError, match=r"^seven\.jpg: truncated$"):
         mapped(refuse, workers=1)
     assert multiprocessing.active_children() == []
+
+
+def test_what_the_machine_refuses_in_a_worker_is_one_line_with_its_place():
+    with pytest.raises(OSError, match="No space left") as caught:
+        mapped(no_space, workers=1)
+    assert line_of(caught.value).startswith("/data/cache: no space is left on the disk.")
+
+
+@pytest.mark.parametrize(
+    ("function", "says"), [(mistaken, "KeyError: 'no such key'"), (exploited, "harmless as words")]
+)
+def test_a_mistake_in_a_worker_comes_with_its_traceback_and_nothing_of_a_worker_is_unpickled(function, says):
+    with pytest.raises(RuntimeError, match=says) as caught:
+        mapped(function, workers=1)
+    assert "test_isolation.py" in str(caught.value)
+    assert line_of(caught.value) is None, "a bug of ours"

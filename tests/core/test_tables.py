@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +65,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         temporary.write_text(str(1 / 0))
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_one_keeps_its_own(tmp_path):
+    path = tmp_path / "x.json"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, own = (tmp_path / f".x.json.{socket.gethostname()}-{pid}.abc.json" for pid in (dead.pid, os.getpid()))
+    elsewhere = tmp_path / f".x.json.another-{dead.pid}.abc.json"
+    for file in (left, own, elsewhere):
+        file.touch()
+    tables.write_json(path, {"a": 1})
+    assert sorted(tmp_path.iterdir()) == sorted([path, own, elsewhere])
 
 
 def test_json_is_sorted_rounded_and_free_of_nan(tmp_path):

@@ -140,6 +140,14 @@ def test_an_onnx_file_of_somebody_else_is_refused(plain, tmp_path):
         open_session(tmp_path / "bare.onnx")
 
 
+def test_a_flipped_bit_of_the_file_is_refused(plain, tmp_path):
+    data = bytearray(plain.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.onnx").write_bytes(data)
+    with pytest.raises(ModelError, match="its checksum is broken"):
+        open_session(tmp_path / "flipped.onnx")
+
+
 def test_a_missing_file_says_how_to_make_it(tmp_path):
     with pytest.raises(ModelError, match=r"no such file\. Run `dvc repro export`"):
         open_session(tmp_path / "absent.onnx")

@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tasks.core.errors import ServiceError
+from tasks.export.bodies import BodyLimits
 from tasks.export.runtime import Predictor, predict_files
 from tasks.export.service import Limits, create_app, serve
 from tasks.images.stored_pixels import stored_pixels
@@ -20,7 +21,7 @@ from tests.export import toy
 from tests.images import pictures
 
 JPEG = pictures.encode(pictures.scene(90, 70), "JPEG")
-SMALL = Limits(max_body_bytes=60_000, max_files=4, max_pixels=100_000)
+SMALL = Limits(BodyLimits(max_body_bytes=60_000, max_files=4), max_pixels=100_000)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_more_files_than_allowed_are_refused(client):
 
 
 def test_more_requests_than_may_wait_get_503_and_are_told_to_try_again(model):
-    with TestClient(create_app(Predictor(model), read=stored_pixels, limits=Limits(max_open=0, max_waiting=0))) as busy:
+    with TestClient(create_app(Predictor(model), read=stored_pixels, limits=Limits(max_requests=0))) as busy:
         response = busy.post("/predict", content=JPEG)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
@@ -134,6 +135,33 @@ def test_labels_say_what_each_column_is(client):
 
 def test_health_names_the_model_that_answers(client):
     assert client.get("/health").json() == {"status": "ok", "num_labels": 5, "provenance": toy.manifest().provenance}
+
+
+def test_bodies_take_no_more_memory_together_than_allowed_and_give_it_back(model):
+    limits = Limits(BodyLimits(max_bytes_open=len(JPEG) + 100))
+    with TestClient(create_app(Predictor(model), read=stored_pixels, limits=limits)) as client:
+        statuses = [client.post("/predict", content=body).status_code for body in (JPEG, JPEG + b"x" * 200, JPEG)]
+    assert statuses == [200, 503, 200]
+
+
+def test_with_a_key_only_its_owners_are_answered_and_health_needs_none(model):
+    with TestClient(create_app(Predictor(model), read=stored_pixels, api_key="some key")) as client:
+        for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer söme key".encode()}):
+            assert client.post("/predict", content=JPEG, headers=header).status_code == 401
+            assert client.get("/labels", headers=header).status_code == 401
+        key = {"authorization": "Bearer some key"}
+        assert client.post("/predict", content=JPEG, headers=key).status_code == 200
+        assert client.get("/health").status_code == 200
+
+
+def test_nothing_is_answered_before_a_first_prediction(model):
+    predictor = Predictor(model)
+    scored = []
+    score, predictor._score = predictor._score, lambda images: scored.append(len(images)) or score(images)
+    with TestClient(create_app(predictor, read=stored_pixels)) as client:
+        assert scored == [1]
+        assert client.get("/health").json()["status"] == "ok"
+        assert "tagwright_scored_images_total 0\n" in client.get("/metrics").text
 
 
 def test_metrics_count_refusals_by_status(client):

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import repro
+from flows import dvc_locks, repro
 from tasks.core.errors import PipelineError
 from tests.flows.conftest import copy_stage
 
@@ -133,7 +133,7 @@ def test_a_stage_that_saves_its_state_on_sigterm_is_given_the_time(toy):
 
 
 def test_a_path_that_another_dvc_process_works_on_is_waited_for(toy, monkeypatch):
-    monkeypatch.setattr(repro, "BLOCKED_RETRY_S", 0.2)
+    monkeypatch.setattr(dvc_locks, "RETRY_S", 0.2)
     toy({"a": {"cmd": "touch started; while [ ! -e go ]; do sleep 0.1; done; touch a", "outs": ["a"]}})
     lines: list[str] = []
 
@@ -156,5 +156,5 @@ def test_a_lock_whose_pid_belongs_to_something_else_now_is_left_to_dvcs_advice(m
         "ERROR: failed to reproduce 'a': 'x' is busy, it is being blocked by:",
         f"  (PID {os.getpid()}): dvc repro",
     ]
-    assert repro.blocking_pids(lines) == {os.getpid()}
-    assert not repro.is_dvc(os.getpid())
+    assert dvc_locks.blocking_pids("\n".join(lines)) == {os.getpid()}
+    assert not dvc_locks.is_dvc(os.getpid())

@@ -122,6 +122,17 @@ def test_no_shards_and_a_damaged_one_say_what_to_run(listed, tmp_path):
         ShardReader(folder)
 
 
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_of_the_pixels_names_the_image_when_it_is_read(listed, tmp_path, at):
+    path = packed(listed.slice(1, 1), tmp_path) / "shard-00000.arrow"
+    data, pixels = bytearray(path.read_bytes()), np.asarray(open_rgb(tmp_path / "b.png")).tobytes()
+    data[data.index(pixels) + int(at * len(pixels))] ^= 4
+    path.write_bytes(data)
+    reader = ShardReader(path.parent)
+    with pytest.raises(TableError, match=r"image 'web/b' is not as it was packed"):
+        reader[0]
+
+
 def test_no_image_writes_no_shard(listed, tmp_path):
     folder = packed(listed.slice(0, 0), tmp_path)
     assert list(folder.iterdir()) == []
@@ -144,7 +155,10 @@ def test_shards_of_two_sizes_or_of_none_say_what_to_run(listed, tmp_path):
     path = folder / "shard-00001.arrow"
     with pa.ipc.open_file(pa.memory_map(str(path))) as file:
         table = file.read_all()
-    for metadata, message in (({"short_side_px": "512"}, r"several sizes, \[64, 512\]"), (None, "at which size")):
+    for metadata, message in (
+        ({"short_side_px": "512"}, r"several sizes, \[64, 512\]"),
+        (None, "not a readable shard"),
+    ):
         schema = table.schema.with_metadata(metadata)
         with pa.ipc.new_file(tmp_path / "other", schema) as writer:
             writer.write_table(table.replace_schema_metadata(metadata))

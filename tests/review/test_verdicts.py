@@ -228,6 +228,12 @@ def test_half_a_character_is_refused_by_the_field_that_holds_it(field, tmp_path)
         parse_verdicts(line(**{field: "a\udfff"}), where="verdicts")
 
 
+@pytest.mark.parametrize("who", ["../../x", "ann\x1b[2J", "ann\nbob"])
+def test_a_reviewer_whose_name_is_a_path_or_commands_a_terminal_is_refused(who):
+    with pytest.raises(VerdictError, match=r"^verdicts:1: who: "):
+        parse_verdicts(line(who=who), where="verdicts")
+
+
 def test_a_line_nested_a_hundred_thousand_deep_is_no_json():
     with pytest.raises(VerdictError, match=r"^verdicts:1: not JSON"):
         parse_verdicts("[" * 100_000)

@@ -148,6 +148,8 @@ REFUSED = {
         "step 2 retires 'x' a second time",
     ),
     "a merge into one of its parts": (with_labels(A, migrations=[{"merge": {"a": ["a", "x"]}}]), "brings back 'a'"),
+    "an id that is a path": (with_labels({"id": "../../x"}), "leads to another folder"),
+    "an id that a terminal obeys": (with_labels({"id": "a\x1b[2J"}), "U+001B"),
     "a retired id brought back": (
         with_labels(A, B, migrations=[{"rename": {"x": "a"}}, {"rename": {"b": "x"}}]),
         "brings back 'x'",
@@ -187,8 +189,8 @@ def test_an_unusable_file_is_named_with_its_fault(tmp_path, name, content, messa
 
 def test_a_byte_order_mark_and_crlf_do_no_harm(tmp_path):
     path = tmp_path / "taxonomy.yaml"
-    path.write_bytes("\ufefflabels:\r\n  - id: “Ünï, 👍”\r\n  - id: ../x\r\n  - id: __proto__\r\n".encode())
-    assert read_taxonomy(path).ids == ["“Ünï, 👍”", "../x", "__proto__"]
+    path.write_bytes("\ufefflabels:\r\n  - id: “Ünï, 👍”\r\n  - id: a/x\r\n  - id: __proto__\r\n".encode())
+    assert read_taxonomy(path).ids == ["“Ünï, 👍”", "a/x", "__proto__"]
 
 
 def test_a_class_that_the_source_lacks_is_refused_with_the_nearest():

@@ -32,6 +32,16 @@ def test_a_checkpoint_is_no_pickle(tmp_path):
     assert b"torch._utils" not in content
 
 
+def test_a_flipped_bit_makes_a_checkpoint_none(tmp_path, caplog):
+    path = tmp_path / "c.safetensors"
+    checkpoint.write(path, {"model": {"a": torch.ones(2)}}, {"x": 1})
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert checkpoint.read(path) is None
+    assert "checksum broken" in caplog.text
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "c.safetensors"
     checkpoint.write(path, {"model": {"a": torch.ones(2)}}, {"x": 1})

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
+import msgspec
+
 from tasks.core.engine import progress
 from tasks.core.errors import SourceError
 from tasks.core.tables import write_text
@@ -102,14 +104,14 @@ def read_journal(path: Path) -> dict[str, Result]:
     """
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     results = {}
     for number, line in enumerate(lines, start=1):
         try:
             if line:
-                result = Result(**json.loads(line))
+                result = msgspec.json.decode(line, type=Result)
                 results[shown(result.url)] = replace(result, url=shown(result.url))
-        except (ValueError, TypeError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             if number < len(lines):  # a whole line ends with a line break, so only the last one can be a torn one
                 raise SourceError(f"{path}:{number}: not a download record ({error}). Remove the line.") from error
     return results

@@ -1,0 +1,240 @@
+"""Stages and commands killed at random moments: run again, they leave every byte as if nothing had happened.
+
+    python -m tests.faults --kills 200
+
+A stage runs in a child that was forked after all imports, so that the moment falls into its work. It gets SIGKILL,
+SIGTERM or SIGINT, alone or with all that it has started. Then the same stage runs to its end, and the folder is held
+against that of an undisturbed run, file by file: nothing missing, no temporary file. No process may be left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tasks.core import checked
+from tasks.evaluation.accepted import accept
+from tasks.params import load_params
+from tasks.review.verdicts import Verdict, append_verdicts
+from tasks.stages import run_stage
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+PATIENCE_S = 60
+CHEAP = ("ingest", "map_labels", "deduplicate", "split", "shard", "verdicts")
+STAGES = (
+    *("make_demo", "ingest", "map_labels", "deduplicate", "split", "shard", "pretrain", "out_of_fold", "clean"),
+    *("resample", "finetune", "predict", "calibrate", "evaluate", "export", "report", "gate", "verdicts", "accept"),
+)
+COMPARED = ("data", "params.yaml", "verdicts.jsonl")
+
+Tree = dict[str, str]
+"""{path: sha256}"""
+
+
+@dataclass
+class Job:
+    """What is killed. wrote: files of its undisturbed run.  seconds: that it took."""
+
+    name: str
+    run: Callable[[], object]
+    wrote: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """kills: by job and signal.  failures: what differed, in words."""
+
+    kills: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+def tree(folder: Path = Path()) -> Tree:
+    """What a person or a later stage reads, and anything that lies beside it; lock files stay, and say nothing."""
+    paths = [p for top in COMPARED for p in ([folder / top] if (folder / top).is_file() else (folder / top).rglob("*"))]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+        if path.is_file() and not (path.name.startswith(".") and path.name.endswith(".lock"))
+    }
+
+
+def jobs_of(names: Sequence[str]) -> list[Job]:
+    """The stages of these names, `ingest` for every source, and the writing commands among them."""
+    params, jobs = load_params(), []
+    for name in names:
+        if name == "ingest":
+            jobs += [Job(f"ingest@{s}", lambda s=s: run_stage(f"ingest@{s}")) for s in params.sources]
+        elif name == "verdicts":
+            jobs.append(Job(name, _write_verdicts))
+        elif name == "accept":
+            paths = params.paths
+            jobs.append(Job(name, lambda p=paths: accept(p.metrics, p.evaluation, p.accepted)))
+        else:
+            jobs.append(Job(name, lambda name=name: run_stage(name)))
+        if name not in ("verdicts", "accept"):
+            importlib.import_module(f"tasks.stages.{name}")
+    return jobs
+
+
+def _write_verdicts() -> None:
+    for n in range(40):
+        when = f"2026-05-01T09:{n:02}:00+00:00"
+        append_verdicts(Path("verdicts.jsonl"), [Verdict(f"coco/{n}", "cat", "present", "ann", when)])
+
+
+def run_undisturbed(jobs: Sequence[Job]) -> Tree:
+    """Run all once, each in a child; returns the folder that they leave, and notes what each wrote."""
+    before = tree()
+    for job in jobs:
+        begin = time.monotonic()
+        with child_of(job) as child:
+            assert child.wait() == 0, f"{job.name}, undisturbed: {log_of(job)}"
+        job.seconds = time.monotonic() - begin
+        after = tree()
+        job.wrote = [path for path in after if after[path] != before.get(path)]
+        before = after
+    return before
+
+
+def kill_at_random(jobs: Sequence[Job], wanted: Tree, num_kills: int, *, seed: int = 0) -> Tally:
+    """So many kills, spread over the jobs in turn."""
+    tally, rng = Tally(), random.Random(seed)
+    for number in range(num_kills):
+        job, signal_number = jobs[number % len(jobs)], rng.choice(SIGNALS)
+        alone, removed = rng.random() < 0.5, rng.random() < 0.5
+        shutil.rmtree(".cache/images", ignore_errors=True)  # or ingest would open none again
+        if removed:  # as DVC does before it runs a stage
+            for path in job.wrote:
+                Path(path).unlink(missing_ok=True)
+        with child_of(job) as child:
+            time.sleep(rng.random() * 1.1 * job.seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal_number) if alone else os.killpg(child.pid, signal_number)
+            what = f"kill {number}: {job.name}, {signal_number.name}{' to it alone' if alone else ''}"
+            try:
+                child.wait(PATIENCE_S)
+            except psutil.TimeoutExpired:
+                tally.failures.append(f"{what}: goes on")
+                child.kill()
+            if left := _left(child.pid):
+                tally.failures.append(f"{what}: {len(left)} processes left, e.g. {left[0]}")
+        with child_of(job) as child:
+            if child.wait() != 0:
+                tally.failures.append(f"{what}: fails when run again: {log_of(job)}")
+        if now := differences(tree(), wanted):
+            tally.failures.append(f"{what}: {'; '.join(now[:3])}")
+            break  # what follows would differ with it
+        tally.kills[job.name, signal_number.name] += 1
+    return tally
+
+
+@contextlib.contextmanager
+def child_of(job: Job) -> Iterator[psutil.Process]:
+    """A forked process, leader of a session of its own, that does the job; its output goes to a file."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            log = os.open(_log_path(job), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
+            result = job.run()
+            status = result if isinstance(result, int) else 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    process = psutil.Process(pid)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+            process.wait()
+
+
+def _left(session: int) -> list[str]:
+    """Processes of a session whose leader is gone, that do not end by themselves."""
+    deadline = time.monotonic() + 10
+    while left := [p for p in psutil.process_iter() if p.pid != session and _session_of(p) == session]:
+        if time.monotonic() > deadline:
+            return [" ".join(p.cmdline()[:4]) for p in left]
+        time.sleep(0.05)
+    return []
+
+
+def _session_of(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error, OSError):
+        return os.getsid(process.pid) if process.status() != psutil.STATUS_ZOMBIE else None
+    return None
+
+
+def differences(now: Tree, wanted: Tree) -> list[str]:
+    return [
+        *(f"{path} is left over" for path in now.keys() - wanted.keys()),
+        *(f"{path} is missing" for path in wanted.keys() - now.keys()),
+        *(f"{path} differs" for path in now.keys() & wanted.keys() if now[path] != wanted[path]),
+    ]
+
+
+def _log_path(job: Job) -> Path:
+    return Path(f"{job.name}.log")
+
+
+def log_of(job: Job) -> str:
+    return _log_path(job).read_text(encoding="utf-8", errors="replace")[-600:]
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in the folder, untracked, on one core."""
+    variables = {"TAGWRIGHT_TRACKING": "off", "OMP_NUM_THREADS": "1", "TAGWRIGHT_WORKERS": "2"}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        with contextlib.chdir(folder):
+            checked.mark_valid(checked.state())  # the check imports what trains
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def run(folder: Path, names: Sequence[str], num_kills: int, *, seed: int = 0) -> Tally:
+    """In a home (tests/homes.py): run the jobs once undisturbed, then kill them."""
+    with inside(folder):
+        jobs = jobs_of(names)
+        wanted = run_undisturbed(jobs)
+        return kill_at_random(jobs, wanted, num_kills, seed=seed)
+
+
+def show(tally: Tally) -> int:
+    """Print kills by job and signal, and each failure; returns how many."""
+    names = list(dict.fromkeys(name for name, _ in tally.kills))
+    print(f"{'killed':<28}" + "".join(f"{number.name:>10}" for number in SIGNALS))
+    for name in names:
+        print(f"{name:<28}" + "".join(f"{tally.kills[name, number.name]:>10}" for number in SIGNALS))
+    print(f"{tally.kills.total()} kills, {len(tally.failures)} failures")
+    for failure in tally.failures:
+        print(f"  {failure}")
+    return len(tally.failures)
