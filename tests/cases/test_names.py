@@ -73,8 +73,8 @@ def test_a_vendor_s_file_names_with_folders_are_matched(project):
     assert case.report("v")["dropped"] == {}
 
 
-def vendor(project, tmp_path, *rows: tuple) -> object:
-    case = project("vendor_ids_are_file_names")
+def vendor(project, tmp_path, *rows: tuple, **overlay: dict) -> object:
+    case = project("vendor_ids_are_file_names", **overlay)
     write_csv(tmp_path / "vend/p.csv", ("image", "label", "score"), *rows)
     case.run("ingest", "map_labels")
     return case
@@ -90,7 +90,8 @@ def test_a_vendor_s_spelling_of_a_name_is_matched(project, tmp_path, name, found
 
 
 def test_predictions_that_match_nothing_or_several_are_counted_in_report_and_ledger(project, tmp_path):
-    case = vendor(project, tmp_path, ("0002.jpg", "cat", 0.5), ("0001.jpg", "cat", 0.5), ("nope.jpg", "cat", 0.5))
+    rows = [(name, "cat", 0.5) for name in ("0002.jpg", "0001.jpg", "nope.jpg")]
+    case = vendor(project, tmp_path, *rows, ingest={"min_usable_share": 0.3})
     reasons = {
         "prediction on a name that several images answer to": 1,
         "prediction on an image that no source lists": 1,
