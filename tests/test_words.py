@@ -36,6 +36,7 @@ ALLOWED = {
 }
 QUOTATIONS = (
     "--ladder",
+    "benchmarks ladder",
     "ladder: Annotated",
     "if ladder is",
     "rows[0].cells",
@@ -45,7 +46,7 @@ QUOTATIONS = (
     ".cells[",
     "cell phone",
 )
-"""Old names that a message gives the new one for, the browser's own words, and a class of COCO."""
+"""Old names that a message gives the new one for, a benchmark's, the browser's own words, and a class of COCO."""
 
 
 def tracked(*patterns: str) -> list[Path]:
