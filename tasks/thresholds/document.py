@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from tasks.core import tables
 from tasks.core.errors import TableError, did_you_mean
 from tasks.thresholds.fit import FittedThresholds
 from tasks.thresholds.fusion import Blend, fuse
-from tasks.thresholds.probability_calibration import Calibration, map_from_dict, uncalibrated
+from tasks.thresholds.probability_calibration import Calibration, Map, map_from_dict, uncalibrated
 from tasks.thresholds.rules import Target, six_digits
 
 
@@ -112,35 +113,71 @@ def write_thresholds(
     tables.write_text(path, text + "\n")
 
 
+class _Entry(msgspec.Struct):
+    threshold: float | None
+
+
+class _Map(msgspec.Struct):
+    slope: float | None = None
+    intercept: float = 0.0
+    scores: list[float] = []
+    probabilities: list[float] = []
+
+
+class _Probabilities(msgspec.Struct):
+    method: str
+    labels: dict[str, _Map | None]
+
+
+class _Fusion(msgspec.Struct):
+    origin: str
+    model: float
+    detector: float
+    intercept: float
+    threshold: float | None
+
+
+class _Document(msgspec.Struct):
+    labels: dict[str, _Entry]
+    rule: str = ""
+    fit_on: str = ""
+    probabilities: _Probabilities | None = None
+    fusion: dict[str, _Fusion] = {}
+
+
 def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
-    """Thresholds in the order of `labels`. Raises TableError when the file is missing or lacks a label."""
-    document = tables.read_json(path)
-    if "labels" not in document:
-        raise TableError(f"{path}: not a thresholds.json (no 'labels'). Run `calibrate` again.")
-    entries = document["labels"]
+    """Thresholds in the order of `labels`. Raises TableError when the file is missing, damaged, or lacks a label."""
+    try:
+        saved = msgspec.convert(tables.read_json(path), _Document)
+    except msgspec.ValidationError as error:
+        raise TableError(f"{path}: not a thresholds.json ({error}). Run `calibrate` again.") from error
     for label in labels:
-        if label not in entries:
-            near = did_you_mean(label, entries)
+        if label not in saved.labels or (saved.probabilities and label not in saved.probabilities.labels):
+            near = did_you_mean(label, saved.labels)
             raise TableError(f"{path}: no threshold for label '{label}'. {near} Run `dvc repro calibrate`.")
-    values = [entries[label]["threshold"] for label in labels]
-    values_C = np.array([np.inf if value is None else value for value in values], np.float64)
     calibration = uncalibrated(len(labels))
-    if saved := document.get("probabilities"):
-        calibration = Calibration([map_from_dict(saved["labels"][label]) for label in labels], saved["method"])
-    return SavedThresholds(
-        values_C, document.get("rule", ""), document.get("fit_on", ""), calibration, _fusion(document, labels)
-    )
+    if saved.probabilities:
+        maps = [_map_of(saved.probabilities.labels[label], where=f"{path}: probabilities: {label}") for label in labels]
+        calibration = Calibration(maps, saved.probabilities.method)
+    fusion = {
+        c: Fused(fused.origin, Blend(fused.model, fused.detector, fused.intercept), _infinite(fused.threshold))
+        for c, label in enumerate(labels)
+        if (fused := saved.fusion.get(label))
+    }
+    values_C = np.array([_infinite(saved.labels[label].threshold) for label in labels], np.float64)
+    return SavedThresholds(values_C, saved.rule, saved.fit_on, calibration, fusion)
 
 
-def _fusion(document: dict, labels: Sequence[str]) -> dict[int, Fused]:
-    saved = document.get("fusion", {})
-    fusion = {}
-    for c, label in enumerate(labels):
-        if label in saved:
-            entry = dict(saved[label])
-            origin, threshold = entry.pop("origin"), entry.pop("threshold")
-            fusion[c] = Fused(origin, Blend(**entry), np.inf if threshold is None else threshold)
-    return fusion
+def _map_of(saved: _Map | None, *, where: str) -> Map | None:
+    if saved is not None and saved.slope is None and not 0 < len(saved.scores) == len(saved.probabilities):
+        raise TableError(f"{where}: neither a slope nor as many scores as probabilities. Run `dvc repro calibrate`.")
+    # One of the two forms of map_from_dict.
+    value = msgspec.to_builtins(saved)
+    return map_from_dict({k: v for k, v in value.items() if k != "slope" or v is not None} if value else None)
+
+
+def _infinite(threshold: float | None) -> float:
+    return np.inf if threshold is None else threshold
 
 
 def _finite(value: float) -> float | None:

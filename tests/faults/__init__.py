@@ -2,6 +2,10 @@
 
     mutants.py   files of every reader, changed at random: used or refused in one line, within seconds
     targets.py   one valid file of every reader
+    kills.py     stages and commands killed at random moments, and run again
+    machine.py   what a machine does to a run: full disks, dead workers and servers, …
+    clients.py   honest clients beside slow ones
+    hostile_source.py    bombs, liars, loops and crashers among good pictures
 
-The short forms are part of the suite; docs/reliability.md has the figures of the long ones.
+Short forms of mutants, clients and the hostile source are part of the suite; docs/reliability.md has figures.
 """
