@@ -149,7 +149,7 @@ def test_text_columns_of_any_arrow_text_type_are_read():
         )
 
 
-@pytest.mark.parametrize("name", ["__proto__", "../x", 'a,b "c"', "👍🏽", " padded ", "null", "é", "e\u0301"])
+@pytest.mark.parametrize("name", ["__proto__", "a/x", 'a,b "c"', "👍🏽", " padded ", "null", "é", "e\u0301"])
 def test_odd_names_of_labels_and_images_pass_unchanged(name):
     taxonomy = parse_taxonomy({"labels": [{"id": name, "from": {"v": [name]}}]})
     assert states(map_rows(label_rows([(f"s/{name}/1", name, 1)]), taxonomy, "v").labels) == {(f"s/{name}/1", name): 1}
