@@ -72,7 +72,8 @@ def run(stage: str) -> None:
 def main() -> None:
     """Entry point: turn errors into exit codes."""
     # Names from strangers' files are printed and logged: a terminal must not obey them.
-    sys.stdout = escaped(sys.stdout)
+    if sys.stdout.isatty():  # a file or a pipe obeys nothing
+        sys.stdout = escaped(sys.stdout)
     layout = "%(levelname).1s %(name)s: %(message)s"
     logging.basicConfig(level=environment.log_level(), format=layout, stream=escaped(sys.stderr))
     for name in NOISY.split():
