@@ -75,7 +75,9 @@ def main() -> None:
     if sys.stdout.isatty():  # a file or a pipe obeys nothing
         sys.stdout = escaped(sys.stdout)
     layout = "%(levelname).1s %(name)s: %(message)s"
-    logging.basicConfig(level=environment.log_level(), format=layout, stream=escaped(sys.stderr))
+    logging.basicConfig(
+        level=environment.log_level(), format=layout, stream=escaped(sys.stderr) if sys.stderr.isatty() else sys.stderr
+    )
     for name in NOISY.split():
         logging.getLogger(name).setLevel(logging.WARNING)
     wanted = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
