@@ -92,9 +92,9 @@ def settings_of(base: Mapping[str, Any], steps: Sequence[AblationStep], *, where
 
     where: the file, for messages. Raises ParamsError naming the step whose changes do not make valid params.
     """
-    settings, raw = [], copy.deepcopy(dict(base))
+    settings, raw = [], dict(base)
     for step in steps:
-        raw = merge(raw, copy.deepcopy(step.changes))
+        raw = merge(raw, step.changes)
         params = parse_params(copy.deepcopy(raw), where=f"{where}: step '{step.name}'")
         settings.append(Setting(step.name, step.what, params))
     return settings

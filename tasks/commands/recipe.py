@@ -7,6 +7,7 @@ replaced.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import io
 from pathlib import Path
@@ -49,12 +50,16 @@ def read_recipe(name: str, folder: Path = RECIPES, seen: tuple[str, ...] = ()) -
 REPLACED_WHOLE = {("sources",), ("make_demo", "sets"), ("model", "backbone", "options")}
 
 
-def merge(base: Any, overlay: Any, at: tuple[str, ...] = ()) -> Any:
-    """`base` with the values of `overlay` put in, key by key; lists and REPLACED_WHOLE mappings are replaced."""
+def merge(base: Any, overlay: Any) -> Any:
+    """A copy of `base` with the values of `overlay`, key by key; lists and REPLACED_WHOLE mappings are replaced."""
+    return _put_in(copy.deepcopy(base), copy.deepcopy(overlay), ())
+
+
+def _put_in(base: Any, overlay: Any, at: tuple[str, ...]) -> Any:
     if not (isinstance(base, dict) and isinstance(overlay, dict)) or at in REPLACED_WHOLE:
         return overlay
     for key, value in overlay.items():
-        base[key] = merge(base[key], value, (*at, key)) if key in base else value
+        base[key] = _put_in(base[key], value, (*at, key)) if key in base else value
     return base
 
 

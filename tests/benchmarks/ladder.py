@@ -16,7 +16,6 @@ JSON in --out is written after each seed; the intervals are those of `ablate` (d
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import platform
@@ -75,7 +74,7 @@ def steps_of(changes: dict[str, Any]) -> list[Step]:
     """The steps of the ablation file, each with what those before it changed, and the OTX recipe."""
     steps, raw = [], merge(COMMON, changes)
     for step in read_steps(ABLATION):
-        raw = merge(raw, copy.deepcopy(step.changes))
+        raw = merge(raw, step.changes)
         steps.append(Step(step.name, step.what, raw))
     otx, first = read_recipe("otx_multilabel", ROOT / "recipes"), steps[0].changes
     same = {"finetune": {k: v for k, v in first["finetune"].items() if k in SHARED_WITH_OTX}, "model": changes["model"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tasks.training import SCHEDULES
 from tasks.training.augment import Policy
 from tasks.training.fitting import Network, build_model, build_semi
 from tasks.training.semi.base import Assisted
+from tests.benchmarks.ladder import steps_of
 from tests.imports import ROOT
 
 
@@ -51,6 +53,21 @@ def test_a_recipe_extends_another(home):
 
 def test_sources_of_a_recipe_replace_the_others():
     assert merge({"sources": {"a": 1}}, {"sources": {"b": 2}}) == {"sources": {"b": 2}}
+
+
+def test_merging_leaves_both_as_they_were():
+    base, overlay = (
+        {"model": {"head": {"name": "linear"}}},
+        {"model": {"head": {"name": "ml_decoder"}}, "new": {"a": 1}},
+    )
+    merged = merge(base, overlay)
+    merged["new"]["a"] = 2
+    assert base == {"model": {"head": {"name": "linear"}}}
+    assert overlay == {"model": {"head": {"name": "ml_decoder"}}, "new": {"a": 1}}
+
+
+def test_every_step_of_the_benchmark_of_components_trains_under_params_of_its_own():
+    assert len({json.dumps(step.changes, sort_keys=True) for step in steps_of({"model": {"image_px": [64, 64]}})}) == 8
 
 
 @pytest.mark.parametrize(
