@@ -328,7 +328,7 @@ def test_a_damaged_checkpoint_is_ignored_with_a_log_line(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:100])
     with caplog.at_level("WARNING"):
         assert len(fit(tmp_path, epochs=1).speed) == 1
-    assert "not a readable checkpoint" in caplog.text
+    assert "latest.safetensors is not as it was written (checksum missing) and is ignored" in caplog.text
 
 
 def test_a_checkpoint_without_its_best_weights_is_ignored_with_a_log_line(tmp_path, caplog):
