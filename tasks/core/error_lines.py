@@ -4,8 +4,8 @@
         app()
 
 Ours (TagwrightError) speak for themselves. What the machine refuses (a full disk, too many open files, no memory, …)
-becomes where, what and what to do. All else is a mistake in this program: its traceback, and that it is one. Exit 1;
-130 on Ctrl-C.
+and a source file that does not parse become where, what and what to do. All else is a mistake in this program: its
+traceback, and that it is one. Exit 1; 130 on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ def line_of(error: BaseException) -> str | None:
 def _reason(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return REFUSALS[errno.ENOMEM]
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno} is not valid Python: {error.msg}. Correct it {AGAIN}"
     if isinstance(error, RecursionError):
         frames = traceback.extract_tb(error.__traceback__)
         parsers = any(reader in Path(frame.filename).parts for frame in frames[-8:] for reader in READERS)
@@ -123,7 +125,7 @@ def _reason(error: BaseException) -> str | None:
 
 def _place(error: BaseException) -> str:
     """The file that the error names, else the nearest variable that says where the work was; '' where none does."""
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, (OSError, SyntaxError)) and error.filename is not None:
         return os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = str(Path(__file__).parents[2])

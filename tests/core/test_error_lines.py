@@ -107,6 +107,16 @@ def test_a_document_nested_a_hundred_thousand_deep_is_the_files_fault(tmp_path):
     assert "nested too deep" in line_of(caught.value)
 
 
+def test_a_source_file_that_does_not_parse_is_told_with_its_line(tmp_path, capsys):
+    loss = tmp_path / "focal.py"
+    loss.write_text("import torch\ndef (:\n", encoding="utf-8")
+    with pytest.raises(SyntaxError) as broken:
+        compile(loss.read_text(encoding="utf-8"), loss, "exec")
+    assert said(capsys, broken.value) == (
+        f"error: {loss}: line 2 is not valid Python: invalid syntax. Correct it and run the same command again.\n"
+    )
+
+
 def test_ctrl_c_ends_with_130(capsys):
     with pytest.raises(SystemExit) as ended, one_line():
         raise KeyboardInterrupt
