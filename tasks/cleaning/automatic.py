@@ -173,6 +173,8 @@ def messages_of(model: NoiseModel, bounds: LabelBounds) -> list[str]:
         )
     elif all(bounds.why):
         messages.append(f"changes nothing without a person: {_commonest(bounds.why)}; the queue asks by its ranking")
+    if model.slips is not None:
+        messages.append(f"about {model.slips.share:.0%} of the missed labels have another label's name in their place")
     if any(model.repeats):
         messages.append(f"{sum(model.repeats)} of {len(model.repeats)} sources repeat the annotations and do not count")
     return messages

@@ -43,9 +43,11 @@ def test_false_annotations_are_found_by_what_is_missed_beside_them():
     known_NC, errors_NC = everything_known(given_NC), given_NC != true_NC
     false_NC = errors_NC & (given_NC == 1)
     scores = scores_of(*sources)
-    decisions = Consensus().fit(scores, given_NC, known_NC)(scores, given_NC, known_NC)
+    fitted = Consensus().fit(scores, given_NC, known_NC)
+    decisions = fitted(scores, given_NC, known_NC)
     removed_NC, changed_NC = decisions.action_NC == TO_ABSENT, np.isin(decisions.action_NC, (TO_PRESENT, TO_ABSENT))
     assert removed_NC[false_NC].mean() > 0.5
+    assert "another label's name in their place" in fitted.messages[0]
     assert errors_NC[changed_NC].mean() > 0.9
 
 
