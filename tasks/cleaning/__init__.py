@@ -2,6 +2,7 @@
 
     weak_sources.py   scores of whoever says something about a pair: model, vendors, detectors, keywords, neighbours
     noise.py          P(present) from those scores and the annotation, with the annotators' error rates
+    slips.py          names given in place of others: errors of an image that come in pairs
     decisions.py      a policy over all images, a batch at a time
     changes.py        assertions of policy and people, applied to the label tables
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from tasks.cleaning.base import Answered
-from tasks.cleaning.noise import NoiseModel, annotation_log_odds
-from tasks.cleaning.rates import LARGEST_USED, LEAST_RATES, Interval
+from tasks.cleaning.noise import NoiseModel
+from tasks.cleaning.rates import LARGEST_USED, LEAST_RATES, Interval, annotation_log_odds
 
 SHARED_SD = 1.0  # of the shift that all labels share, in log odds
 LEAST_SD = 0.3  # of a label's own shift, however narrow its interval
@@ -34,14 +34,15 @@ class _Shift:
 
 def with_answers(model: NoiseModel, answered: Answered) -> NoiseModel:
     """The model with the rates that the answers suggest; unchanged without an answer."""
-    log_odds_VC = model.log_odds(answered.source_scores.all_NC, answered.labels_NC.shape)
+    p_present_VC = model.p_present(answered.source_scores.all_NC, answered.labels_NC, answered.known_NC)
+    log_odds_VC = logit(np.clip(p_present_VC, 1e-12, 1 - 1e-12))
     usable_VC = answered.known_NC & (answered.states_NC >= 0)
     if model.false_negative is None or model.false_positive is None or not usable_VC.any():
         return model
     annotated_VC, present_VC = answered.labels_NC == 1, answered.states_NC == 1
     if_annotated_C, if_not_C = annotation_log_odds(model.rates)
-    shift_1 = _shift(log_odds_VC + if_annotated_C, present_VC, usable_VC & annotated_VC, _sd(model.false_positive))
-    shift_0 = _shift(log_odds_VC + if_not_C, present_VC, usable_VC & ~annotated_VC, _sd(model.false_negative))
+    shift_1 = _shift(log_odds_VC, present_VC, usable_VC & annotated_VC, _sd(model.false_positive))
+    shift_0 = _shift(log_odds_VC, present_VC, usable_VC & ~annotated_VC, _sd(model.false_negative))
     # fn / (1 - fp) = missed and (1 - fn) / fp = trusted, solved for the two rates.
     missed_C = np.minimum(np.exp(if_not_C + shift_0.mean), 0.99)
     trusted_C = np.maximum(np.exp(if_annotated_C + shift_1.mean), 1.01)

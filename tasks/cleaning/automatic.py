@@ -7,7 +7,7 @@ the reason that stands in the report:
     the label has enough positives, and its rate of missed ones is below the largest that is believed
     the sources know the label (skill.py), at the lower end of the interval
     of the changes, the expected share that is right is high enough, and not much lower at the lower ends of the rates
-    no label loses more than a share of its positives
+    no label loses more than a share of its positives, a larger one where the rates say that more are false
 
 The expected share needs no truth: it is the mean of P(annotation wrong) by the model. At the lower ends of the rates,
 with a few anchors taken for impure, annotators who make no errors give none to find, whatever a source says.
@@ -31,6 +31,7 @@ from tasks.cleaning.weak_sources import SourceScores
 
 NEVER = np.inf
 LEARNED_SKILL = 0.5  # least skill where all sources have learned from the annotations
+USUAL_LOSS = 0.25  # of a label's positives; more only where the rates say that more are false, up to `max_loss`
 LEARNED_IMPURITY = 0.3  # of the anchors then, for a source without skill; none for a perfect one
 STATES = ("missing", "mistaken")
 """What an annotation is when it is wrong, by its state."""
@@ -79,17 +80,18 @@ def bounds_of(
     more_impure_C = LEARNED_IMPURITY * learned_C * (1 - np.clip(model.skill.mean, 0, 1))
     least = lowest(model.false_negative, model.false_positive, more_impure_C)
     p_error_NC, p_least_NC = (
-        error_probability(model.p_present(scores, labels_NC, known_NC, rates=rates), labels_NC, known_NC)
+        error_probability(model.p_present(scores, labels_NC, known_NC, least=rates), labels_NC, known_NC)
         for rates in (None, least)
     )
     change_2C, unknown_2C = np.full((2, 2, num_labels), NEVER)
+    loss_C = _most_lost(model, limits, learned_C)
     num_2C, expected_2C, least_2C = np.zeros((2, num_labels), np.int64), *np.full((2, 2, num_labels), np.nan)
     for c in (c for c in range(num_labels) if not why[c]):
         for state in (0, 1):
             asked_N = known_NC[:, c] & (labels_NC[:, c] == state)
             order = np.argsort(-p_error_NC[asked_N, c], kind="stable")
             p_error_K, p_least_K = p_error_NC[asked_N, c][order], p_least_NC[asked_N, c][order]
-            most = len(p_error_K) if state == 0 else int(limits.max_loss * len(p_error_K))
+            most = len(p_error_K) if state == 0 else int(loss_C[c] * len(p_error_K))
             beyond = np.nextafter(p_error_K[most], NEVER) if most < len(p_error_K) else 0.0
             unknown_2C[state, c] = max(limits.unknown_from, beyond)
             change_2C[state, c] = max(_precise_from(p_error_K, p_least_K, limits), beyond)
@@ -98,6 +100,17 @@ def bounds_of(
             if changed_K.any():
                 expected_2C[state, c], least_2C[state, c] = p_error_K[changed_K].mean(), p_least_K[changed_K].mean()
     return LabelBounds(change_2C, unknown_2C, num_2C, expected_2C, least_2C, why)
+
+
+def _most_lost(model: NoiseModel, limits: Limits, learned_C: np.ndarray) -> np.ndarray:
+    """Share of each label's positives that may become absent or unknown; float (C,).
+
+    More than USUAL_LOSS where the upper end of the rate says that more of them are false. Sources that have learned
+    from the annotations do not measure that.
+    """
+    anchors = model.anchors
+    false_C = model.false_positive.high * (anchors.pairs - anchors.positives) / np.maximum(anchors.positives, 1)
+    return np.minimum(limits.max_loss, np.where(learned_C, USUAL_LOSS, np.maximum(USUAL_LOSS, false_C)))
 
 
 def _precise_from(p_error_K: np.ndarray, p_least_K: np.ndarray, limits: Limits) -> float:
@@ -160,6 +173,8 @@ def messages_of(model: NoiseModel, bounds: LabelBounds) -> list[str]:
         )
     elif all(bounds.why):
         messages.append(f"changes nothing without a person: {_commonest(bounds.why)}; the queue asks by its ranking")
+    if model.slips is not None:
+        messages.append(f"about {model.slips.share:.0%} of the missed labels have another label's name in their place")
     if any(model.repeats):
         messages.append(f"{sum(model.repeats)} of {len(model.repeats)} sources repeat the annotations and do not count")
     return messages

@@ -30,7 +30,7 @@ from tasks.taxonomy.taxonomy import Taxonomy
 logger = logging.getLogger(__name__)
 
 TURNED_OFF = "turned off in params.yaml; only people's verdicts change annotations"
-BATCH_ENTRIES = 10_000_000  # (image, label) pairs held in memory at a time
+BATCH_ENTRIES = 5_000_000  # (image, label) pairs held in memory at a time
 
 
 def labels_to_clean(taxonomy: Taxonomy) -> list[str]:
@@ -53,7 +53,8 @@ class PolicyOverImages:
 
     def decide(self, rows: np.ndarray) -> Decisions:
         """About the images at these positions, int64 (B,)."""
-        labels_BC, known_BC = self.states.targets_NC[rows], self.states.known_NC[rows]
+        states = self.states.take(rows)
+        labels_BC, known_BC = states.targets_NC, states.known_NC
         decisions = self.fitted(self.sources.scores(rows), labels_BC, known_BC)
         decisions = keep_implied_parents(decisions, labels_BC, known_BC, self._descendants())
         return without_actions(decisions, self.only_asked_N[rows], labels_BC, known_BC)
@@ -111,7 +112,7 @@ def keep_implied_parents(
     action_NC = decisions.action_NC.copy()
     kept_NC = (action_NC == KEEP) & known_NC & (labels_NC == 1)
     present_after_NC = kept_NC | (action_NC == TO_PRESENT)
-    for parent, descendants in enumerate(descendants_C):
+    for parent, descendants in ((p, d) for p, d in enumerate(descendants_C) if d):
         removed_N = np.isin(action_NC[:, parent], (TO_ABSENT, TO_UNKNOWN))
         action_NC[removed_N & present_after_NC[:, list(descendants)].any(axis=1), parent] = KEEP
     return replace(decisions, action_NC=action_NC)
@@ -121,6 +122,8 @@ def without_actions(
     decisions: Decisions, images_N: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray
 ) -> Decisions:
     """The decisions, but nothing is changed on these images; what would have been is asked. images_N: bool."""
+    if not images_N.any():
+        return decisions
     undone_NC = images_N[:, None] & (decisions.action_NC != KEEP)
     p_error_NC = error_probability(decisions.p_present_NC, labels_NC, known_NC)
     return replace(

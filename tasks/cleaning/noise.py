@@ -24,12 +24,15 @@ from tasks.cleaning.rates import (
     Anchors,
     AnnotationRates,
     Interval,
+    annotation_log_odds,
     count_anchors,
+    lowest,
     pooled_shares,
     too_weak,
     usable,
 )
 from tasks.cleaning.skill import skill_of
+from tasks.cleaning.slips import Slips, find_slips
 
 ROUNDS = 2  # of estimating the error rates and fitting again; later rounds drift upwards
 NEWTON_STEPS = 12
@@ -65,6 +68,7 @@ class NoiseModel:
     rates: by which annotations are weighed; at most LARGEST_RATE where the sources are too `weak` a measure.
     false_negative, false_positive: of each label, as the anchors show them.  skill: of the sources, on each label.
     repeats: of each source, whether it repeats the annotations; one that does has no weight.
+    slips: names given in place of others, None where the errors of an image look independent.
     """
 
     calibrators: tuple[Calibrator, ...]
@@ -77,6 +81,7 @@ class NoiseModel:
     anchors: Anchors | None = None
     weak: bool = False
     repeats: tuple[bool, ...] = ()
+    slips: Slips | None = None
 
     def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int], *, own: bool = True) -> np.ndarray:
         """Log odds of presence by the sources alone; float64 (N, C). own: with each label's own weights."""
@@ -93,26 +98,24 @@ class NoiseModel:
         labels_NC: np.ndarray,
         known_NC: np.ndarray,
         *,
-        rates: AnnotationRates | None = None,
+        least: AnnotationRates | None = None,
     ) -> np.ndarray:
         """P(present) of every pair, its own annotation being one of the sources; float64 (N, C).
 
         Arguments as for `fit_noise`; other images than it saw, but the same labels and sources.
-        rates: instead of its own.
+        least: what the rates are at least, instead of them; then slips count at their lower end as well.
         By Bayes' rule: the annotation adds its log likelihood ratio. One that no source has a score for is believed.
         """
-        if_annotated, if_not = annotation_log_odds(rates or self.rates)
+        rates = least or self.rates
+        if_annotated, if_not = annotation_log_odds(rates)
         log_odds_NC = self.log_odds(source_scores, known_NC.shape)
-        log_odds_NC += np.where(known_NC, np.where(labels_NC == 1, if_annotated, if_not), 0.0)
-        return np.where(
-            known_NC & ~has_score(_without(source_scores, self.repeats), known_NC.shape), labels_NC, expit(log_odds_NC)
-        )
-
-
-def annotation_log_odds(rates: AnnotationRates) -> tuple[np.ndarray, np.ndarray]:
-    """What an annotation and its absence add to the log odds of presence."""
-    if_annotated = np.log((1 - rates.false_negative) / rates.false_positive)
-    return if_annotated, np.log(rates.false_negative / (1 - rates.false_positive))
+        scored_NC, annotated_NC = has_score(_without(source_scores, self.repeats), known_NC.shape), labels_NC == 1
+        added_NC = np.where(annotated_NC, if_annotated, if_not)
+        if self.slips is not None:
+            evidence = self.slips.least_evidence if least else self.slips.evidence
+            added_NC += evidence(log_odds_NC, annotated_NC, known_NC & scored_NC, rates)
+        log_odds_NC += np.where(known_NC, added_NC, 0.0)
+        return np.where(known_NC & ~scored_NC, labels_NC, expit(log_odds_NC))
 
 
 def error_probability(p_present_NC: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
@@ -163,6 +166,7 @@ def fit_noise(source_scores: Sequence[np.ndarray], labels_NC: np.ndarray, known_
         anchors=anchors,
         weak=weak,
         repeats=tuple(repeats),
+        slips=None if weak else find_slips(own_NC, annotated_NC, fit_NC, rates, lowest(false_negative, false_positive)),
     )
 
 

@@ -56,6 +56,12 @@ class AnnotationRates:
         return 1 - self.false_negative - self.false_positive
 
 
+def annotation_log_odds(rates: AnnotationRates) -> tuple[np.ndarray, np.ndarray]:
+    """What an annotation and its absence add to the log odds of presence."""
+    if_annotated = np.log((1 - rates.false_negative) / rates.false_positive)
+    return if_annotated, np.log(rates.false_negative / (1 - rates.false_positive))
+
+
 @dataclass(frozen=True)
 class Anchors:
     """Counts of each label, int64 (C,).

@@ -41,7 +41,8 @@ class States:
         cls, image_ids: Sequence[str], labels: Sequence[str], targets_NC: np.ndarray, known_NC: np.ndarray
     ) -> States:
         """From targets {0, 1}, meaningless where not known, and the mask of what is known; both (N, C)."""
-        states_NC = np.where(known_NC, np.asarray(targets_NC) != 0, UNKNOWN_STATE).astype(np.int8)
+        states_NC = (np.asarray(targets_NC) != 0).astype(np.int8)
+        states_NC[~np.asarray(known_NC, bool)] = UNKNOWN_STATE
         return cls(list(image_ids), list(labels), states_NC)
 
     @cached_property

@@ -21,7 +21,7 @@ from sklearn.metrics import cohen_kappa_score
 from tasks.core.states import States
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 from tasks.review.agreement import STATE_OF, Pair, ResolvedVerdicts
-from tasks.review.queue import AUDIT, LEAST_YIELD, audit_keys, expected_errors, mask_of
+from tasks.review.queue import AUDIT, LEAST_YIELD, audit_keys, columns_by_image, expected_errors, positions_of
 from tasks.review.verdicts import Verdict
 
 CONFIDENCE = 0.95
@@ -150,7 +150,8 @@ def answered_pairs(states: States, verdicts: ResolvedVerdicts) -> tuple[np.ndarr
     states_VC = np.full(part.states_NC.shape, UNKNOWN_STATE, np.int8)
     rows = zip(*(verdicts.assertions[name].to_pylist() for name in ("image_id", "label", "state")), strict=True)
     for state, pairs in groupby(sorted(rows, key=itemgetter(2)), key=itemgetter(2)):
-        states_VC[mask_of(part, [(image_id, label) for image_id, label, _ in pairs])] = state
+        columns = columns_by_image(part, [(image_id, label) for image_id, label, _ in pairs])
+        states_VC[positions_of(columns, part.image_ids)] = state
     return rows_V, states_VC
 
 
@@ -207,14 +208,15 @@ def audit_cutoffs(states: States, answered: Collection[Pair], *, seed: int) -> d
     whether the audit drew them or the queue. The audit's own answers are not: what looks wrong was asked before, and
     a later audit draws from the rest.
     """
-    unanswered_NC = ~mask_of(states, answered)
+    columns = columns_by_image(states, answered)
     cutoff_of = {PRESENT: 0.0, ABSENT: 0.0}
     for start in range(0, len(states.image_ids), BATCH_IMAGES):
         rows = slice(start, start + BATCH_IMAGES)
-        key_BC = audit_keys(states.image_ids[rows], states.labels, seed=seed)
+        image_ids = states.image_ids[rows]
+        key_BC = audit_keys(image_ids, states.labels, seed=seed)
+        key_BC[positions_of(columns, image_ids)] = 0.0
         for state, cutoff in cutoff_of.items():
-            open_BC = unanswered_NC[rows] & (states.states_NC[rows] == state)
-            cutoff_of[state] = float(key_BC.max(where=open_BC, initial=cutoff))
+            cutoff_of[state] = float(key_BC.max(where=states.states_NC[rows] == state, initial=cutoff))
     return cutoff_of
 
 

@@ -55,9 +55,8 @@ class QuestionQueue:
         seed: int,
     ) -> None:
         self.states = states
-        self.askable_NC = ~mask_of(states, resolved)
-        self.trusted_NC = ~mask_of(states, needs_review)
-        self.weight_C = label_weights((states.known_NC & (states.targets_NC == 1)).sum(axis=0))
+        self.resolved, self.needs_review = columns_by_image(states, resolved), columns_by_image(states, needs_review)
+        self.weight_C = label_weights(np.count_nonzero(states.states_NC == PRESENT, axis=0))
         ids, labels = set(states.image_ids), set(states.labels)
         self.elsewhere = sorted((h, i) for i, h in needs_review if i not in ids or h not in labels)[:budget]
         self.questions = RankedQuestions(
@@ -70,16 +69,14 @@ class QuestionQueue:
         rows: int64 (B,), positions in `states`.  p_present_BC: probability that the label is present.
         p_wrong_BC: probability that a person's verdict differs from the cleaned state.
         """
-        askable_BC, trusted_BC = self.askable_NC[rows], self.trusted_NC[rows]
-        known_BC = self.states.known_NC[rows] & trusted_BC
-        p_wrong_BC = np.where(trusted_BC, p_wrong_BC, 0.5)
-        candidates = Candidates(
-            image_ids=[self.states.image_ids[n] for n in rows],
-            given_BC=np.where(known_BC, self.states.targets_NC[rows], UNKNOWN_STATE).astype(np.int8),
-            p_present_BC=np.where(trusted_BC, p_present_BC, 0.5),
-            priority_BC=np.where(askable_BC & (p_wrong_BC >= LEAST_YIELD), p_wrong_BC * self.weight_C, 0.0),
-            auditable_BC=askable_BC & known_BC,
-        )
+        states = self.states.take(rows)
+        resolved, needs_review = (positions_of(pairs, states.image_ids) for pairs in (self.resolved, self.needs_review))
+        given_BC, p_wrong_BC, p_present_BC = states.states_NC, p_wrong_BC.copy(), p_present_BC.copy()
+        given_BC[needs_review], p_wrong_BC[needs_review], p_present_BC[needs_review] = UNKNOWN_STATE, 0.5, 0.5
+        priority_BC = np.where(p_wrong_BC >= LEAST_YIELD, p_wrong_BC * self.weight_C, 0.0)
+        auditable_BC = given_BC != UNKNOWN_STATE
+        priority_BC[resolved], auditable_BC[resolved] = 0.0, False
+        candidates = Candidates(states.image_ids, given_BC, p_present_BC, priority_BC, auditable_BC)
         self.questions.add(candidates)
 
     def ranked(self) -> pa.Table:
@@ -98,14 +95,20 @@ def label_weights(num_positives_C: np.ndarray) -> np.ndarray:
     return np.clip((np.median(positives_C) / positives_C) ** RARITY, *WEIGHT_RANGE)
 
 
-def mask_of(states: States, pairs: Collection[tuple[str, str]]) -> np.ndarray:
-    """bool (N, C): True at the (image_id, label) pairs; those that `states` lacks are left out."""
-    row_of = {image_id: n for n, image_id in enumerate(states.image_ids)}
+def columns_by_image(states: States, pairs: Collection[tuple[str, str]]) -> dict[str, list[int]]:
+    """Columns of each image's labels among the (image_id, label) pairs; labels that `states` lacks are left out."""
     column_of = {label: c for c, label in enumerate(states.labels)}
-    entries = [(row_of[i], column_of[h]) for i, h in pairs if i in row_of and h in column_of]
-    mask_NC = np.zeros(states.states_NC.shape, bool)
-    mask_NC[tuple(np.asarray(entries, np.int64).reshape(-1, 2).T)] = True
-    return mask_NC
+    columns: dict[str, list[int]] = {}
+    for image_id, label in pairs:
+        if label in column_of:
+            columns.setdefault(image_id, []).append(column_of[label])
+    return columns
+
+
+def positions_of(columns: dict[str, list[int]], image_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (rows, columns) of the pairs in a batch of images; int64 (K,) each."""
+    pairs = [(b, c) for b, image_id in enumerate(image_ids) for c in columns.get(image_id, ())]
+    return tuple(np.asarray(pairs, np.int64).reshape(-1, 2).T)
 
 
 # ---------------------------------------------------------------- ranking

@@ -30,7 +30,8 @@ from sklearn.model_selection import GroupKFold
 from tasks.cleaning.album import Album
 from tasks.cleaning.changes import apply_changes
 from tasks.cleaning.consensus import Consensus
-from tasks.cleaning.noise import error_probability, fit_noise, rows_to_fit
+from tasks.cleaning.decisions import batches, fit_policy
+from tasks.cleaning.noise import error_probability, fit_noise
 from tasks.cleaning.weak_sources import SourceScores, WeakSources
 from tasks.core import tables
 from tasks.core.prediction_table import Predictions
@@ -247,18 +248,16 @@ def queue_of_many(path: str, num_images: int) -> int:
     scores = np.lib.format.open_memmap(path, "r", np.float32, (num_images, NUM_LABELS))
     labels = [f"label {c}" for c in range(NUM_LABELS)]
     ids = [f"images/{n}" for n in range(num_images)]
-    targets_NC, rng = np.zeros(scores.shape, np.uint8), np.random.default_rng(0)
-    batches = [np.arange(start, min(start + BATCH_IMAGES, num_images)) for start in range(0, num_images, BATCH_IMAGES)]
-    for rows in batches:
-        targets_NC[rows] = scores[rows] > rng.random((len(rows), NUM_LABELS), np.float32)
-    states = States.of(ids, labels, targets_NC, np.ones(scores.shape, bool))
+    states, rng = States(ids, labels, np.zeros(scores.shape, np.int8)), np.random.default_rng(1)
+    for rows in batches(states):
+        states.states_NC[rows] = scores[rows] > rng.random((len(rows), NUM_LABELS), np.float32)
     out_of_fold = Predictions(ids, ["train"] * num_images, labels, scores, "", "raw")
     sources = WeakSources(states, out_of_fold, tables.empty(tables.LABELS), tables.empty(tables.COVERAGE))
-    some = rows_to_fit(*scores.shape)
-    decide = Consensus().fit(sources.scores(some), targets_NC[some], states.known_NC[some])
+    taxonomy = parse_taxonomy({"labels": [{"id": label} for label in labels]})
+    fitted = fit_policy(Consensus(), sources, states, taxonomy)
     queue = QuestionQueue(states, budget=200, audit_share=0.1, seed=0)
-    for rows in batches:
-        decisions = decide(sources.scores(rows), targets_NC[rows], states.known_NC[rows])
+    for rows in batches(states):
+        decisions = fitted.decide(rows)
         queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC)
     return queue.ranked().num_rows
 

@@ -1,6 +1,6 @@
 """Finding annotation errors of several shapes by real sources, against peers: docs/cleaning.md.
 
-    python -m tests.benchmarks.noise_shapes [--seeds 3] [--only person]
+    python -m tests.benchmarks.noise_shapes [--seeds 3] [--first-seed 0] [--only person]
 
 The data of `cleaning`: a real detector's scores and a real vision-language model's label lists on 2,000 VOC 2007 test
 images x 20 labels, difficult objects left out. Errors are planted as in SHAPES; of each shape stand the share of them
@@ -164,11 +164,11 @@ def found(rank_NC: np.ndarray, errors_NC: np.ndarray, known_NC: np.ndarray) -> l
     return [*shares, num_found[VERDICTS - 1]]
 
 
-def row(name: str, shape: Shape, real: RealScores, num_seeds: int) -> str:
+def row(name: str, shape: Shape, real: RealScores, seeds: Sequence[int]) -> str:
     """A row of the table, the mean of the seeds."""
     ranked: dict[str, list[list[float]]] = {}
     changes = []
-    for seed in range(num_seeds):
+    for seed in seeds:
         noisy = shape(real, seed)
         errors_NC = (noisy.given_NC != real.true_NC) & real.known_NC
         decisions = decide(real, noisy)
@@ -194,16 +194,17 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(prog="noise_shapes", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a shape's name")
     options = parser.parse_args(argv)
-    real = read_scores()
+    real, seeds = read_scores(), range(options.first_seed, options.first_seed + options.seeds)
     print(
         f"errors found at {' / '.join(f'{b:g} x' for b in BUDGETS)} / in {VERDICTS} verdicts; {options.seeds} seeds\n"
     )
     print(f"| errors | planted | changed / right | consensus | {' | '.join(PEERS)} |\n|---|{'---|' * (len(PEERS) + 3)}")
     for name, shape in SHAPES.items():
         if options.only in name:
-            print(row(name, shape, real, options.seeds), flush=True)
+            print(row(name, shape, real, seeds), flush=True)
 
 
 if __name__ == "__main__":
