@@ -12,7 +12,8 @@
     dead_runs.py   marks Crashed what killed flows left Running
     survivor.py    ends what a killed flow leaves
     dvc_locks.py   waits for other DVC processes
-    terminal.py    what a person sees of it
+    board.py       the stages as a table while they run, at a terminal
+    terminal.py    what a person sees of it afterwards
 
 Nothing here imports torch, timm or a domain module. A setting below is a default: the environment wins.
 """

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import alerts, dead_runs, repro, terminal
+from flows import alerts, board, dead_runs, repro, terminal
 from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -50,7 +50,8 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
         apply_recipe(recipe)
     rows = plan(until=until)
     with tracking.pipeline_run(flow_run.name, {"prefect.flow_run": str(flow_run.id)}) as parent:
-        results = run_stages(rows, parent)
+        with board.shown({row.stage: row.last_s for row in rows}):
+            results = run_stages(rows, parent)
         report(results)
         raise_if_failed(results)
         raise_if_refused(results)

@@ -68,7 +68,7 @@ def screen_elsewhere() -> Iterator[None]:
 def wait_for_the_person() -> None:
     """Raises PipelineError when there is neither a server to resume the run nor a terminal to press Enter at."""
     if PREFECT_API_URL.value():
-        alerts.tell_of_review(f"then resume the run: prefect flow-run resume {flow_run.id}")
+        alerts.tell_of_review(f"python -m tasks review open; afterwards: prefect flow-run resume {flow_run.id}")
         get_run_logger().info("then resume this run on its page, or: prefect flow-run resume %s", flow_run.id)
         pause_flow_run(timeout=PATIENCE_S)
         return

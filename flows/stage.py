@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, State
 
-from flows import repro
+from flows import board, repro
 from flows.graph import Resource
 from flows.plan import PlanRow, read_params
 from flows.repro import StageResult
@@ -46,6 +46,7 @@ def reproduce_stage(
     log = get_run_logger()
     if not row.differs and all(result.state == "fresh" for result in upstream if result.stage in row.inputs_from):
         log.info("fresh")
+        board.ends(row.stage, "fresh")
         tracking.link_cached(row.stage, parent)
         return Completed(name="Fresh", data=StageResult(row.stage, "fresh"))
     with SLOTS[row.node.meta.resource]:
@@ -55,17 +56,25 @@ def reproduce_stage(
                 "Run again: what is done stays done. Set the value back first, or run on with the new one."
             )
         log.info("%s: %s", "starts" if task_run.run_count == 1 else f"starts again ({task_run.run_count})", row.reason)
+        board.begins(row.stage)
         started = time.perf_counter()
+
+        def on_line(line: str) -> None:
+            log.info(line)
+            board.says(row.stage, line)
+
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}
         try:
-            state = repro.reproduce(row.stage, on_line=log.info, env=env)
+            state = repro.reproduce(row.stage, on_line=on_line, env=env)
         except repro.StageStopped:
             log.warning("stopped")
             return Cancelled(message="The flow was stopped.")
         except PipelineError:
             log.error("failed. Run it by hand: %s", repro.command_by_hand(row.stage))
+            board.ends(row.stage, "failed")
             raise
         seconds = time.perf_counter() - started
+    board.ends(row.stage, state)
     if state != "ran":
         tracking.link_cached(row.stage, parent)
     return Completed(name=state.capitalize(), data=StageResult(row.stage, state, row.reason, seconds))

@@ -10,18 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import board
+from flows.board import COLOURS, duration
 from flows.plan import PlanRow
 from flows.repro import StageResult
-
-COLOURS = {
-    **{"ran": "green", "restored": "green", "fresh": "dim", "failed": "bold red", "skipped": "yellow"},
-    **{"will run": "green", "may run": "yellow"},
-}
 
 
 def show_results(results: Iterable[StageResult]) -> None:
     """The summary of a run: stage, state, seconds, reason."""
-    rows = [(r.stage, r.state, _duration(r.seconds or None), r.reason) for r in results]
+    rows = [(r.stage, r.state, duration(r.seconds or None), r.reason) for r in results]
     _show(("stage", "state", "took", "why"), rows)
 
 
@@ -48,7 +45,7 @@ def show_outcome(figures: Mapping[str, float], page: str) -> None:
 
 def show_plan(plan: Iterable[PlanRow]) -> None:
     """The plan: stage, forecast, seconds of the last run, what changed."""
-    rows = [(r.stage, r.forecast, _duration(r.last_s), r.reason) for r in plan]
+    rows = [(r.stage, r.forecast, duration(r.last_s), r.reason) for r in plan]
     _show(("stage", "forecast", "last took", "why"), rows)
 
 
@@ -62,16 +59,6 @@ def _show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _duration(seconds: float | None) -> str:
-    """'3 s', '4 min 05 s', '2 h 10 min'; '' for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{seconds:.1f} s"
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def show_only_stages() -> None:
     """Leave Prefect's own messages about states, and the tracebacks of failed stages, to the server's page.
 
@@ -83,5 +70,7 @@ def show_only_stages() -> None:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
+    if record.name.startswith("prefect.task_runs") and board.is_shown():
+        return False  # the table says it
     of_a_run = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
     return not of_a_run or Path(record.pathname).parent == Path(__file__).parent

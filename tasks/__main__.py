@@ -58,7 +58,8 @@ def command_line(wanted: str) -> typer.Typer:
             )
     for name, line in modules(STAGES).items():
         if name not in commands:  # `predict` is both: without arguments, the stage
-            app.command(name, help=line, rich_help_panel="Stages")(lambda name=name: run(name))
+            text = f"{line}\n\nExample: python -m dvc repro --single-item {name}"
+            app.command(name, help=text, short_help=line, rich_help_panel="Stages")(lambda name=name: run(name))
     return app
 
 

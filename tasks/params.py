@@ -66,6 +66,7 @@ class Paths(Section):
     learning_curves: Path
     predictions: Path
     thresholds: Path
+    headline: Path
     metrics: Path
     evaluation: Path
     exported: Path

@@ -287,7 +287,10 @@ def command(
     bootstrap: Annotated[int, typer.Option(min=1, help="resamples for 95 % intervals")] = 2000,
     ladder: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs."""
+    """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs.
+
+    Example: python -m tasks ablate photos --ablation photographs --lr 0.003 --lr 0.01
+    """
     if ladder is not None:
         raise ParamsError(f"ablate: --ladder is now called --ablation. Write --ablation {ladder}.")
     typer.echo(

@@ -12,7 +12,10 @@ from tasks.params import load_params
 
 
 def command() -> None:
-    """Accept the last evaluation: the gate holds later runs against it. Commit the folder it writes."""
+    """Accept the last evaluation: the gate holds later runs against it. Commit the folder it writes.
+
+    Example: python -m tasks accept
+    """
     params = load_params()
     paths = params.paths
     accepted = accept(paths.metrics, paths.evaluation, paths.accepted)

@@ -70,6 +70,9 @@ def check_params() -> None:
 
 
 def command() -> None:
-    """Is params.yaml valid? Every section, and every name and option that is chosen from a registry."""
+    """Is params.yaml valid? Every section, and every name and option that is chosen from a registry.
+
+    Example: python -m tasks check
+    """
     check_params()
     typer.echo("params.yaml is valid.")

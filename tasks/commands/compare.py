@@ -17,5 +17,8 @@ def command(
     b: Annotated[Path, typer.Argument(help="scored run; the difference is B - A")],
     bootstrap: Annotated[int, typer.Option(min=1)] = 1000,
 ) -> None:
-    """Is B better than A? Paired bootstrap on the same images; unlike protocols are refused."""
+    """Is B better than A? Paired bootstrap on the same images; unlike protocols are refused.
+
+    Example: python -m tasks compare before.parquet after.parquet
+    """
     print_json(compare(read_scored_run(a), read_scored_run(b), bootstrap=bootstrap))

@@ -16,6 +16,9 @@ def command(
     target_format: Annotated[str, typer.Argument(help="datumaro or reid")],
     target: Path,
 ) -> None:
-    """Rewrite an annotation file in another tool's format."""
+    """Rewrite an annotation file in another tool's format.
+
+    Example: python -m tasks convert coco instances_train.json datumaro train.json
+    """
     convert(source_format, source, target_format, target)
     typer.echo(f"{target} written")

@@ -11,6 +11,9 @@ from tasks.params import load_params
 
 
 def command() -> None:
-    """Multiply-accumulates and parameters of the last run's model, for one image."""
+    """Multiply-accumulates and parameters of the last run's model, for one image.
+
+    Example: python -m tasks cost
+    """
     folder = load_params().paths.finetuned
     print_json(asdict(count_cost(load_model(folder), tuple(load_config(folder)["image_px"]))))

@@ -112,7 +112,10 @@ def command(
     network: Annotated[str, typer.Option(help="a detection model of torchvision")] = "fasterrcnn_resnet50_fpn_v2",
     categories: Annotated[Path | None, typer.Option(help="names by class index, one a line, background first")] = None,
 ) -> None:
-    """A torchvision detector's scores of whole images, to be fused with the model's."""
+    """A torchvision detector's scores of whole images, to be fused with the model's.
+
+    Example: python -m tasks detect images --weights net.safetensors --out found.parquet
+    """
     names = read_lines(categories) if categories else None
     num_images = detect(network, weights, list_images(paths), out, open_image=open_rgb, categories=names)
     typer.echo(f"{out} written from {num_images} images")

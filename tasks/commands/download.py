@@ -13,7 +13,10 @@ from tasks.sources.transfer import DOWNLOADERS
 
 
 def command(name: Annotated[str, typer.Argument(help="an entry of `download:` in params.yaml")]) -> None:
-    """Fetch a public data set; run again, it goes on where it stopped."""
+    """Fetch a public data set; run again, it goes on where it stopped.
+
+    Example: python -m tasks download coco
+    """
     entries = load_params().download
     if name not in entries:
         raise ParamsError(f"params.yaml: download: no entry '{name}'. {did_you_mean(name, entries)}")

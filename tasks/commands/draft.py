@@ -50,7 +50,10 @@ def command(
     every: Annotated[bool, typer.Option("--all", help="every class that the source declares, present or not")] = False,
     out: Annotated[Path | None, typer.Option(help="file to write, replaced only when the draft is whole")] = None,
 ) -> None:
-    """A first taxonomy.yaml from the classes that occur in a source, to be edited by a person."""
+    """A first taxonomy.yaml from the classes that occur in a source, to be edited by a person.
+
+    Example: python -m tasks draft digits_coco --out data/taxonomy/mine.yaml
+    """
     text = draft(load_params(), source, hierarchy, every=every)
     if out is None:
         typer.echo(text, nl=False)

@@ -46,5 +46,8 @@ def explain(params: Params, image_id: str) -> RenderableType:
 
 
 def command(image_id: Annotated[str, typer.Argument(help="as in the images table, e.g. digits_coco/12")]) -> None:
-    """Where each label of an image came from."""
+    """Where each label of an image came from.
+
+    Example: python -m tasks explain digits_coco/12
+    """
     Console().print(explain(load_params(), image_id))

@@ -59,7 +59,10 @@ def command(
     max_lr: Annotated[float, typer.Option(min=0, help="highest rate")] = 0.1,
     trials: Annotated[int, typer.Option(min=0, help="runs of finetune to try; 0: one sweep")] = 0,
 ) -> None:
-    """A learning rate for `finetune`: by a range test in one sweep, or by Optuna over whole runs."""
+    """A learning rate for `finetune`: by a range test in one sweep, or by Optuna over whole runs.
+
+    Example: python -m tasks find-lr --min-lr 1e-4 --max-lr 0.1
+    """
     if not 0 < min_lr < max_lr:
         raise typer.BadParameter(f"0 < min-lr < max-lr does not hold for {min_lr:g} and {max_lr:g}")
     print_json(find_lr(load_params(), min_lr=min_lr, max_lr=max_lr, num_trials=trials))

@@ -105,7 +105,10 @@ def command(
     dry_run: Annotated[bool, typer.Option(help="show what would change and write nothing")] = False,
     all_classes: Annotated[bool, typer.Option(help="a label for every declared class, present or not")] = False,
 ) -> None:
-    """A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml."""
+    """A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml.
+
+    Example: python -m tasks init ~/pictures/birds --dry-run
+    """
     before = PARAMS_FILE.read_text(encoding="utf-8")
     project = plan_project(path, before, name=name, every=all_classes)
     typer.echo("\n".join(project.summary))

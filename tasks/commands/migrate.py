@@ -130,5 +130,8 @@ def as_csv(table: pa.Table) -> str:
 
 
 def command(folder: Annotated[Path, typer.Argument(help="folder to write the migrated model to")]) -> None:
-    """The last run's model under today's taxonomy: labels renamed, merged, split and added without training."""
+    """The last run's model under today's taxonomy: labels renamed, merged, split and added without training.
+
+    Example: python -m tasks migrate data/models/migrated
+    """
     print_json(migrate(load_params(), folder))

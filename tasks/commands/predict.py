@@ -90,7 +90,10 @@ def command(
     model: Annotated[Path | None, typer.Argument(help="exported ONNX file")] = None,
     paths: Annotated[list[str] | None, typer.Argument(help="files, folders, globs, or - for paths on stdin")] = None,
 ) -> None:
-    """Labels of image files by an exported model, without torch; without arguments, the stage."""
+    """Labels of image files by an exported model, without torch; without arguments, the stage.
+
+    Example: python -m tasks predict data/models/model.onnx pictures/
+    """
     if model is None:
         from tasks.stages import run_stage
 

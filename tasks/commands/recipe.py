@@ -103,5 +103,8 @@ def difference(before: str, after: str, path: Path, what: str) -> str:
 
 
 def command(name: Annotated[str | None, typer.Argument(help="file name under recipes/, without .yaml")] = None) -> None:
-    """Apply a recipe to params.yaml and print what changed; without a name, list the recipes."""
+    """Apply a recipe to params.yaml and print what changed; without a name, list the recipes.
+
+    Example: python -m tasks recipe photos
+    """
     typer.echo(apply_recipe(name) if name else list_recipes())

@@ -1,4 +1,4 @@
-"""The review queue before a person, and back as verdicts: web, push, open, pull, status, import, mine, guidelines.
+"""The review queue before a person, and back as verdicts: web, push, open, pull, status, export, import, mine, …
 
 Heavy imports happen inside the commands.
 """
@@ -48,7 +48,10 @@ def web(
 
 @app.command()
 def push(who: Who = None) -> None:
-    """Put the questions of the last run on the screen; brings in first what was decided there."""
+    """Put the questions of the last run on the screen; brings in first what was decided there.
+
+    Example: python -m tasks review push --who ann
+    """
     from tasks.core.workspace import Workspace
     from tasks.params import load_params
     from tasks.review.recording import default_reviewer
@@ -63,7 +66,10 @@ def push(who: Who = None) -> None:
 def open_screen(
     browser: Annotated[bool, typer.Option(help="also open a browser window")] = True,
 ) -> None:
-    """Show the screen in the browser until Ctrl-C."""
+    """Show the screen in the browser until Ctrl-C.
+
+    Example: python -m tasks review open
+    """
     from tasks.params import load_params
     from tasks.review.screen import exchange
 
@@ -73,7 +79,10 @@ def open_screen(
 
 @app.command()
 def pull(who: Who = None) -> None:
-    """Append what was decided on the screen to the verdicts' file."""
+    """Append what was decided on the screen to the verdicts' file.
+
+    Example: python -m tasks review pull --who ann
+    """
     from tasks.core.workspace import Workspace
     from tasks.params import load_params
     from tasks.review.recording import default_reviewer
@@ -86,7 +95,10 @@ def pull(who: Who = None) -> None:
 
 @app.command()
 def status() -> None:
-    """How much of the queue is decided, by label."""
+    """How much of the queue is decided, by label.
+
+    Example: python -m tasks review status
+    """
     from rich.console import Console
 
     from tasks.core.workspace import Workspace
@@ -94,6 +106,22 @@ def status() -> None:
     from tasks.review.status import review_status
 
     Console(highlight=False).print(review_status(Workspace(load_params().paths)))
+
+
+@app.command("export")
+def export_questions(
+    file: Annotated[Path, typer.Argument(help="to write: .csv, .json for Label Studio, .xml for CVAT")],
+) -> None:
+    """Write the open questions for another tool; `review import` reads its answers.
+
+    Example: python -m tasks review export questions.csv
+    """
+    from tasks.core.workspace import Workspace
+    from tasks.params import load_params
+    from tasks.review import exports
+
+    for line in exports.export_questions(Workspace(load_params().paths), file):
+        typer.echo(line)
 
 
 @app.command("import")
@@ -104,7 +132,10 @@ def import_verdicts(
     ] = None,
     who: Annotated[str | None, typer.Option(help="author of verdicts without one; git's user.name")] = None,
 ) -> None:
-    """Append the verdicts of another tool's export; importing it again changes nothing."""
+    """Append the verdicts of another tool's export; importing it again changes nothing.
+
+    Example: python -m tasks review import answers.csv --who ann
+    """
     from tasks.core.workspace import Workspace
     from tasks.params import load_params
     from tasks.review import recording
@@ -118,7 +149,10 @@ def mine(
     label: Annotated[str, typer.Argument(help="label id of the taxonomy")],
     most: Annotated[int, typer.Option(min=1, help="questions to add")] = 20,
 ) -> None:
-    """Ask about pool images that resemble a label's positives."""
+    """Ask about pool images that resemble a label's positives.
+
+    Example: python -m tasks review mine seven --most 20
+    """
     from tasks.core.workspace import Workspace
     from tasks.params import load_params
     from tasks.review.mining import mine_label
@@ -129,7 +163,10 @@ def mine(
 
 @app.command()
 def guidelines() -> None:
-    """Write one page a label that says how to judge it."""
+    """Write one page a label that says how to judge it.
+
+    Example: python -m tasks review guidelines
+    """
     import numpy as np
 
     from tasks.core.workspace import Workspace

@@ -128,7 +128,10 @@ def command(
     bootstrap: Annotated[int, typer.Option(min=0, help="resamples for 95 % intervals")] = 0,
     save: Annotated[Path | None, typer.Option(help="write the scored run here, for `compare`")] = None,
 ) -> None:
-    """Metrics of any scores against any labels, as one JSON object."""
+    """Metrics of any scores against any labels, as one JSON object.
+
+    Example: python -m tasks score --predictions scores.parquet --labels labels.csv
+    """
     result, run = score_run(
         read_long_scores(predictions),
         read_long_labels(labels),

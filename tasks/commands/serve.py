@@ -16,5 +16,8 @@ def command(
     host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
 ) -> None:
-    """The exported model over HTTP; loopback unless --host says otherwise."""
+    """The exported model over HTTP; loopback unless --host says otherwise.
+
+    Example: python -m tasks serve data/models/model.onnx --port 8000
+    """
     serve(model, read=stored_pixels, host=host, port=port)

@@ -39,5 +39,8 @@ def summarise(params: Params) -> Table:
 
 
 def command() -> None:
-    """What the last run achieved, and where its report is."""
+    """What the last run achieved, and where its report is.
+
+    Example: python -m tasks summary
+    """
     Console(highlight=False).print(summarise(load_params()))

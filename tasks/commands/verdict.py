@@ -17,6 +17,9 @@ def command(
     answer: Annotated[str, typer.Argument(help="present, absent or unsure")],
     who: Annotated[str | None, typer.Option(help="reviewer; git's user.name when left out")] = None,
 ) -> None:
-    """Record a person's verdict without any screen."""
+    """Record a person's verdict without any screen.
+
+    Example: python -m tasks verdict digits_coco/12 seven absent --who ann
+    """
     workspace = Workspace(load_params().paths)
     typer.echo(record_verdict(workspace, image_id, label, answer, who or default_reviewer()))

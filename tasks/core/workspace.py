@@ -91,6 +91,7 @@ CATALOGUE: dict[str, Table | Json] = {
     "replication": Table("replication", "", tables.REPLICATION),
     "resampling_report": Json("resampling_report"),
     "thresholds": Json("thresholds"),
+    "headline": Json("headline"),
     "metrics": Json("metrics"),
     "evaluation.result": Json("evaluation", "result.json"),
     "evaluation.findings": Json("evaluation", "findings.json"),

@@ -1,7 +1,8 @@
-"""The headline figures of an evaluation: what metrics.json, MLflow and the model registry hold of it."""
+"""The headline figures of an evaluation: what metrics.json, DVC, MLflow and the model registry hold of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.tables import read_json, sha256_of
@@ -9,10 +10,12 @@ from tasks.core.tables import read_json, sha256_of
 HEADLINE = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "image_F1", "exact_match", "ROC_AUC", "ECE")
 TRACKED = ("mAP", "OF1", "CF1", "image_F1")
 """Logged as metrics of the run."""
+FEW = TRACKED[:3]
+"""headline.json, which DVC compares: beside an experiment's name and what it varies there is room for three."""
 
 
 def headline(result: dict, findings: dict, cleaning: dict) -> dict:
-    """metrics.json: what `dvc metrics diff` should show.
+    """metrics.json: all that is known of the result as a whole.
 
     result: of `measure.evaluate`, with "untuned_metrics" at 0.5.  findings: findings.json.
     cleaning: of `cleaning_score.score_cleaning`.
@@ -34,9 +37,9 @@ def headline(result: dict, findings: dict, cleaning: dict) -> dict:
     }
 
 
-def tracked(metrics: dict) -> dict[str, float]:
-    """The figures of metrics.json to log, those that are defined."""
-    return {name: metrics["test"][name] for name in TRACKED if metrics["test"][name] is not None}
+def figures(metrics: dict, names: Sequence[str]) -> dict[str, float]:
+    """Those of `names` that are defined in metrics.json."""
+    return {name: metrics["test"][name] for name in names if metrics["test"][name] is not None}
 
 
 def measured(metrics_path: Path, model_folder: Path) -> dict[str, float | str | None]:
@@ -47,4 +50,4 @@ def measured(metrics_path: Path, model_folder: Path) -> dict[str, float | str | 
     metrics = read_json(metrics_path)
     if metrics["protocol"]["model_sha256"] != sha256_of(model):  # as nn.model.model_sha256, without torch
         return {}
-    return {**{name: metrics["test"][name] for name in ("mAP", "OF1", "CF1")}, "protocol": metrics["protocol"]["name"]}
+    return {**{name: metrics["test"][name] for name in FEW}, "protocol": metrics["protocol"]["name"]}

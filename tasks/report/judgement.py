@@ -70,7 +70,7 @@ def change_message(change: Mapping) -> str:
 
 def change_tables(change: Mapping, names: Mapping[str, str]) -> list[dict]:
     """Headline metrics before and now, the labels that moved most, and the settings that differ."""
-    columns = ["", "accepted", "now", "difference", "95 %"]
+    columns = ["accepted", "now", "difference", "95 %"]
     by_difference = sorted(
         (row["difference"], label) for label, row in change["labels"].items() if row["difference"] not in (None, 0)
     )
@@ -83,16 +83,16 @@ def change_tables(change: Mapping, names: Mapping[str, str]) -> list[dict]:
     return [
         table(
             "Headline",
-            columns,
+            ["metric", *columns],
             [_changed(METRIC_NAMES[name], change["metrics"][name]) for name in in_order(change["metrics"])],
         ),
         table(
             "Labels that moved most",
-            columns,
+            ["label", *columns],
             labels,
             note="Average precision. Of many labels some 5 % look different by chance.",
         ),
-        table("What differs in the making", ["", "accepted", "now"], settings),
+        table("What differs in the making", ["setting", "accepted", "now"], settings),
     ]
 
 
@@ -103,8 +103,7 @@ def _changed(name: str, row: Mapping) -> list[dict]:
     tone = ("good" if better else "bad") if sure else ""
     return [
         td(name),
-        td(number(row["before"])),
-        td(number(row["now"])),
+        *(td(number(row[side]), bar=row[side]) for side in ("before", "now")),
         td(signed(row["difference"]), tone=tone),
         td("" if low is None else f"{signed(low)} to {signed(high)}"),
     ]
@@ -165,7 +164,7 @@ def protocol_table(under_protocols: Mapping[str, Mapping], chosen: str) -> dict:
         ]
         for metric in metrics
     ]
-    return table("", ["", *heads], rows)
+    return table("", ["metric", *heads], rows)
 
 
 def drift_message(drift: Mapping[str, Mapping], reference: str, partition: str) -> str:
@@ -208,7 +207,7 @@ def switch_tables(findings: Mapping) -> list[dict]:
         effect = findings[key]
         metrics = in_order(effect[states[0]]) if effect else []
         rows = [[td(state), *(td(number(effect[state][m], 4)) for m in metrics)] for state in states if effect]
-        tables.append(table(title, ["", *(METRIC_NAMES[m] for m in metrics)], rows, note=note))
+        tables.append(table(title, ["scores", *(METRIC_NAMES[m] for m in metrics)], rows, note=note))
     return tables
 
 

@@ -22,13 +22,20 @@ for (const header of document.querySelectorAll("thead th")) {
 }
 document.documentElement.classList.add("scripted");
 document.getElementById("filter").addEventListener("input", event => {
-  const wanted = event.target.value.toLowerCase();
-  for (const row of document.querySelectorAll("#label-table tbody tr")) row.hidden = !row.cells[0].dataset.value.toLowerCase().includes(wanted);
+  const wanted = event.target.value.toLowerCase(), rows = [...document.querySelectorAll("#label-table tbody tr")];
+  for (const row of rows) row.hidden = !row.cells[0].dataset.value.toLowerCase().includes(wanted);
+  const left = rows.filter(row => !row.hidden).length;
+  document.getElementById("in-sight").textContent = left === rows.length ? `${left} labels` : `${left} of ${rows.length} labels`;
 });
 // A label's part opens from the table and from its address.
 function openPart() {
   const part = location.hash.startsWith("#label-") && document.getElementById(location.hash.slice(1));
-  if (part) { part.open = true; part.scrollIntoView(); part.querySelector("summary").focus({ preventScroll: true }); }
+  if (part) {
+    for (const other of document.querySelectorAll(".part[open]")) other.open = other === part;  // one at a time, of hundreds
+    part.open = true; 
+    part.scrollIntoView();
+    part.querySelector("summary").focus({ preventScroll: true });
+  }
 }
 addEventListener("hashchange", openPart);
 for (const link of document.querySelectorAll("#label-table a")) link.addEventListener("click", () => setTimeout(openPart));

@@ -6,6 +6,7 @@ queue.py         the questions with the highest expected gain, and a random audi
 audit.py         what the answers say about the annotations, and how far people agree
 last_run.py      questions, verdicts and names under today's taxonomy
 recording.py     verdicts given at the terminal or exported by another tool (imports.py)
+exports.py       the open questions for Label Studio, CVAT or a spreadsheet
 status.py        how much is decided
 mining.py        pool images that resemble a label's positives, as questions; the plane of the embeddings plot
 guidelines.py    one page a label: definition, sure and hard examples as pictures

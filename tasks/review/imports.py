@@ -38,6 +38,10 @@ from tasks.taxonomy.taxonomy import Taxonomy
 Json = TypeVar("Json", dict, list, str)
 TYPE_NAMES = {dict: "an object {…}", list: "a list […]", str: "text"}
 CSV_IMAGE_COLUMNS = ("image", "image_id", "sha256")
+SHOWN_COLUMNS = ("name", "given", "score", "uri")
+"""Columns of `review export` that a person reads and nobody reads back."""
+OPEN = "open"
+"""CVAT's attribute `verdict` of a question that `review export` asked and nobody has answered."""
 
 
 @dataclass
@@ -104,7 +108,10 @@ class Importer:
 
 
 def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
-    """Columns: one of image, image_id, sha256; label; verdict; and any other field of a verdict."""
+    """Columns: one of image, image_id, sha256; label; verdict; and any other field of a verdict.
+
+    A line without a verdict is a question that nobody has answered.
+    """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:
         columns = reader.fieldnames or []
@@ -118,7 +125,7 @@ def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
         if name not in columns:
             raise VerdictError(f"{where}:1: no column '{name}'; found {', '.join(columns) or 'none'}.")
     for name in columns:
-        if name not in {*FIELDS, "image"}:
+        if name not in {*FIELDS, "image", *SHOWN_COLUMNS}:
             raise VerdictError(f"{where}:1: unknown column '{name}'. {did_you_mean(name, [*FIELDS, 'image'])}")
     verdicts = []
     for line, row in rows:
@@ -128,8 +135,8 @@ def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
         more = {
             name: value.strip() for name, value in row.items() if name in ("who", "when", "reason", "model", "queue")
         }
-        verdict = row["verdict"].strip().lower()
-        verdicts.append(make.verdict(row[image_column].strip(), row["label"].strip(), verdict, where=at, **more))
+        if verdict := row["verdict"].strip().lower():
+            verdicts.append(make.verdict(row[image_column].strip(), row["label"].strip(), verdict, where=at, **more))
     return verdicts
 
 
@@ -208,7 +215,8 @@ def _person(completed_by: object) -> str:
 def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
     """Image tags of a "CVAT for images 1.1" export; boxes and other shapes say nothing here.
 
-    A tag means that its label is present, unless its attribute `verdict` says otherwise; an attribute `reason` is kept.
+    A tag means that its label is present, unless its attribute `verdict` says otherwise, or that the question is still
+    open; an attribute `reason` is kept.
     The file says when it was exported, not when somebody tagged.
     """
     try:
@@ -225,6 +233,8 @@ def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
         for tag in image.iter("tag"):
             attributes = {attribute.get("name"): (attribute.text or "").strip() for attribute in tag.iter("attribute")}
             verdict = (attributes.get("verdict") or "present").lower()
+            if verdict == OPEN:
+                continue
             more = {"who": who, "exported": exported, "reason": attributes.get("reason", "")}
             verdicts.append(make.verdict(name, tag.get("label", ""), verdict, where=f"{where}: image '{name}'", **more))
     return verdicts

@@ -13,10 +13,17 @@ import pyarrow as pa
 from tasks.core import tables
 from tasks.core.workspace import Workspace
 from tasks.review.agreement import ResolvedVerdicts, resolve
+from tasks.review.screen.cards import queue_id
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.migrations import todays_labels
 from tasks.taxonomy.reading import read_taxonomy
 from tasks.taxonomy.taxonomy import Taxonomy
+
+GIVEN = {
+    tables.PRESENT: "annotated as present",
+    tables.ABSENT: "annotated as absent",
+    tables.UNKNOWN_STATE: "not annotated",
+}
 
 
 class LastRun:
@@ -62,6 +69,29 @@ class LastRun:
             if label not in self.retired:
                 questions.setdefault((row["image_id"], label), {**row, "label": label})
         return pa.Table.from_pylist(list(questions.values()), schema=tables.QUEUE)
+
+    def open_questions(self) -> list[dict]:
+        """What nobody has decided yet, in the queue's order, as a person is asked.
+
+        Rows of QUEUE with `given` in words and `score` rounded; and the label's name shown, the picture's uri, width
+        and height, and the queue's id.
+        """
+        queue, resolved, names = self.questions(), self.resolved_verdicts().resolved, self.display_names()
+        columns = ["image_id", "uri", "width", "height"]
+        images = {row["image_id"]: row for row in self.workspace.read("mapped.images", columns).to_pylist()}
+        asked = {"queue": queue_id(queue)}
+        return [
+            {
+                **row,
+                **images[row["image_id"]],
+                **asked,
+                "name": names.get(row["label"], row["label"]),
+                "given": GIVEN[row["given"]],
+                "score": round(row["score"], 3),
+            }
+            for row in queue.to_pylist()
+            if (row["image_id"], row["label"]) not in resolved and row["image_id"] in images
+        ]
 
     # ------------------------------------------------------------ questions beside those of cleaning
 

@@ -23,15 +23,12 @@ from pydantic import BaseModel
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tasks.core.errors import SourceError
-from tasks.core.tables import ABSENT, PRESENT
 from tasks.core.workspace import Workspace
 from tasks.review.imports import Importer
 from tasks.review.last_run import LastRun
-from tasks.review.screen.cards import queue_id
 from tasks.review.verdicts import append_verdicts
 
 HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-GIVEN = {PRESENT: "annotated as present", ABSENT: "annotated as absent"}
 
 
 class Answer(BaseModel):
@@ -45,57 +42,40 @@ class Answer(BaseModel):
 class ReviewPage:
     """The open questions of the last run, and where answers go.
 
-    questions: rows of QUEUE.  picture: path or address of an image -> JPEG.
+    questions: of LastRun.open_questions.  picture: path or address of an image -> JPEG.
     """
 
     questions: list[dict]
-    names: dict[str, str]
     importer: Importer
     verdicts: Path
-    queue: str
     picture: Callable[[str], bytes]
 
     @classmethod
     def of_last_run(cls, workspace: Workspace, who: str, picture: Callable[[str], bytes]) -> ReviewPage:
         """Questions that nobody has decided yet. Raises what reading the last run raises."""
         last_run = LastRun(workspace)
-        queue, resolved = last_run.questions(), last_run.resolved_verdicts().resolved
-        images = workspace.read("mapped.images")
-        known = set(images["image_id"].to_pylist())
-        questions = [
-            row
-            for row in queue.to_pylist()
-            if (row["image_id"], row["label"]) not in resolved and row["image_id"] in known
-        ]
-        importer = Importer(images, last_run.taxonomy, who, "")
-        return cls(questions, last_run.display_names(), importer, workspace.paths.verdicts, queue_id(queue), picture)
+        importer = Importer(workspace.read("mapped.images"), last_run.taxonomy, who, "")
+        return cls(last_run.open_questions(), importer, workspace.paths.verdicts, picture)
 
     def shown(self) -> list[dict]:
         """The questions as the page shows them."""
-        return [
-            {
-                "name": self.names.get(row["label"], row["label"]),
-                "image_id": row["image_id"],
-                "reason": row["reason"],
-                "given": GIVEN.get(row["given"], "not annotated"),
-                "score": round(row["score"], 3),
-            }
-            for row in self.questions
-        ]
+        return [{key: row[key] for key in ("name", "image_id", "reason", "given", "score")} for row in self.questions]
 
     def answer(self, answer: Answer) -> int:
         """Append the verdict; returns how many lines that added, 0 where it says nothing new."""
         row = self._question(answer.position)
-        asked = {"reason": row["reason"], "queue": self.queue, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        asked = {
+            "reason": row["reason"],
+            "queue": row["queue"],
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         verdict = self.importer.verdict(row["image_id"], row["label"], answer.verdict, where="review web", **asked)
         return append_verdicts(self.verdicts, [verdict])
 
     def picture_of(self, position: int) -> bytes:
         """The picture of a question. Raises HTTPException 404 where its file cannot be read."""
-        images = self.importer.images
-        place = images["image_id"].index(self._question(position)["image_id"]).as_py()
         try:
-            return self.picture(images["uri"][place].as_py())
+            return self.picture(self._question(position)["uri"])
         except SourceError as error:
             raise HTTPException(404, str(error)) from error
 

@@ -13,7 +13,7 @@ from tasks.evaluation.curves import as_csv, curves_of
 from tasks.evaluation.diagnosis import mistakes_of
 from tasks.evaluation.drift import score_drift
 from tasks.evaluation.findings import find, fusion_effect, slices_of
-from tasks.evaluation.headline import headline, tracked
+from tasks.evaluation.headline import FEW, TRACKED, figures, headline
 from tasks.evaluation.measure import measure_run, per_label_table
 from tasks.evaluation.scored_run import write_scored_run
 from tasks.evaluation.scored_set import Postprocessing, scored_partition
@@ -68,10 +68,11 @@ def run(params: Params) -> None:
     for name, document in documents.items():
         workspace.write(f"evaluation.{name}", document)
     workspace.write("metrics", metrics)
+    workspace.write("headline", figures(metrics, FEW))
     per_label, folder = per_label_table(result), params.paths.evaluation
     write_scored_run(folder / "scored_run.parquet", scored_run)
     tables.write_table(folder / "per_label.parquet", per_label)
     tables.write_text(folder / "precision_recall.csv", as_csv(curves["overall"]))
     workspace.book(tested.ledger("evaluate"))
-    tracking.log_headline(tracked(workspace.read("metrics")))  # as rounded in the file
+    tracking.log_headline(figures(workspace.read("metrics"), TRACKED))  # as rounded in the file
     tracking.log_table("per_label", per_label)

@@ -9,7 +9,7 @@ import time
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY_S = 30.0
+LOG_EVERY_S = 10.0
 
 
 class Progress:
@@ -22,7 +22,8 @@ class Progress:
     def __init__(self, num_steps: int, *, done: int = 0, shown: bool = True) -> None:
         self.num_steps, self.done = num_steps, done
         self._shown, self._bar, self._task = shown, None, None
-        self._images, self._since, self._logged = 0, time.monotonic(), time.monotonic()
+        self._images, self._before = 0, done
+        self._since = self._logged = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._shown and sys.stderr.isatty():
@@ -54,9 +55,10 @@ class Progress:
             )
         elif self._shown and now - self._logged >= LOG_EVERY_S:
             self._logged = now
-            logger.info(
-                "step %d of %d (epoch %d)%s, %.1f images/s", self.done, self.num_steps, epoch, shown_loss, speed
-            )
+            left_s = (now - self._since) * (self.num_steps - self.done) / (self.done - self._before)
+            left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} min"
+            steps = f"step {self.done} of {self.num_steps} (epoch {epoch}){shown_loss}"
+            logger.info("%s, %.1f images/s, %s left", steps, speed, left)
 
     def say(self, text: str) -> None:
         """A line above the bar, or in the log."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prefect.states import Crashed, Failed
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed, Failed, State, exception_to_failed_state
 
 from flows import alerts
-from flows.pipeline import pipeline
+from flows.pipeline import pipeline, raise_if_failed, raise_if_refused
+from flows.repro import StageResult
+from tasks.core.errors import GateError, PipelineError
+from tasks.params import load_params
 
 
 @pytest.fixture
@@ -66,6 +73,49 @@ def test_a_run_that_ends_badly_is_told_with_its_cause(received, state, told):
 def test_the_pipeline_tells_when_it_fails_and_when_it_crashes():
     assert pipeline.on_failure_hooks == [alerts.tell_of_failure]
     assert pipeline.on_crashed_hooks == [alerts.tell_of_failure]
+
+
+def ended_with(error: Exception) -> State:
+    """The state that Prefect makes of a flow run's exception."""
+    return asyncio.run(exception_to_failed_state(error, message="Flow run encountered an exception:"))
+
+
+def test_a_stage_that_failed_reaches_the_webhook_with_its_cause_and_what_to_type(received):
+    results = [StageResult("bad", "failed", "error: raw.json: truncated"), StageResult("last", "skipped", "needs bad")]
+    with pytest.raises(PipelineError) as raised:
+        raise_if_failed(results)
+    alerts.tell_of_failure(pipeline, RUN, ended_with(raised.value))
+    (body,) = received
+    assert body["text"].startswith("tagwright, run nightly 12: failed. ")
+    assert "1 of 2 stages failed. bad: error: raw.json: truncated. 1 that need them did not run (last)" in body["text"]
+    assert body["text"].endswith("Run it by hand: python -m dvc repro --single-item bad")
+
+
+def test_a_result_that_the_gate_refused_reaches_the_webhook_with_the_reason(received, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((root / "params.yaml").read_bytes())
+    gate = load_params().paths.gate
+    gate.parent.mkdir(parents=True)
+    gate.write_text(json.dumps({"passed": False, "why": "gate: mAP is worse by 0.1000"}))
+    with pytest.raises(GateError) as raised:
+        raise_if_refused([StageResult("gate", "ran")])
+    alerts.tell_of_failure(pipeline, RUN, ended_with(raised.value))
+    (body,) = received
+    assert body["text"].startswith("tagwright, run nightly 12: failed. ")
+    assert body["text"].endswith("gate: mAP is worse by 0.1000")
+
+
+def test_a_review_that_pauses_reaches_the_webhook_with_how_to_go_on(received, monkeypatch):
+    from flows import review
+
+    monkeypatch.setattr(review, "pause_flow_run", lambda timeout: None)
+    monkeypatch.setattr(review, "flow_run", SimpleNamespace(id="7d0c"))
+    monkeypatch.setattr(review, "get_run_logger", lambda: logging.getLogger("test"))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        review.wait_for_the_person()
+    (body,) = received
+    waits = "questions wait for a person: python -m tasks review open; afterwards: prefect flow-run resume 7d0c"
+    assert body["text"] == f"tagwright: {waits}"
 
 
 def test_a_review_that_waits_is_told(received):

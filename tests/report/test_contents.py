@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tasks.core import tables
@@ -84,6 +85,31 @@ def test_the_page_says_from_which_commit_and_network_it_was_made(findings):
     provenance = page[page.index('id="provenance"') :]
     assert '<td>made from</td><td class="text"><code>0a4af71 of 2026-11-27</code>' in provenance
     assert "resnet &lt;small&gt;" in provenance
+
+
+def test_a_page_of_600_labels_and_300_pictures_stays_under_10_mb(findings):
+    ids = [f"{label} {n}" for n in range(150) for label in LABELS]
+
+    def for_each(given: dict) -> dict:
+        return {name: given[name.rpartition(" ")[0]] for name in ids}
+
+    curve = {"threshold": np.linspace(1, 0, 200).tolist(), "precision": [0.5] * 200, "recall": [0.7] * 200}
+    examples = {name: {"false negative": [{"image_id": "i", "score": 0.1}]} for name in ids[:300]}
+    page = render_report(
+        replace(
+            findings,
+            result={**findings.result, "labels": for_each(findings.result["labels"])},
+            thresholds={**findings.thresholds, "labels": for_each(findings.thresholds["labels"])},
+            curves={**findings.curves, "labels": dict.fromkeys(ids, curve)},
+            examples=examples,
+            pictures={"i": "data:image/jpeg;base64," + "A" * 12_000},  # 9 KB before it became text
+            worst=[],
+            origins={},
+            changes={},
+        )
+    )
+    assert page.count('class="part"') == 600
+    assert 300 * 12_000 < len(page) < 10_000_000
 
 
 def stamp(protocol: str) -> dict:

@@ -46,6 +46,12 @@ def test_the_headline_starts_with_map_whatever_order_the_file_has():
     ]
 
 
+def test_before_and_now_have_bars_of_one_scale_side_by_side():
+    headline, _, _ = change_tables(a_change(metrics={"mAP": ROW}), {})
+    assert headline["columns"][:3] == ["metric", "accepted", "now"]
+    assert [td["bar"] for td in headline["rows"][0]] == [None, 0.5, 0.75, None, None]
+
+
 def test_only_a_difference_whose_interval_leaves_out_zero_is_coloured():
     worse = {"before": 0.75, "now": 0.5, "difference": -0.25, "low": -0.4, "high": -0.1}
     tables = change_tables(a_change(metrics={"mAP": ROW, "OF1": UNSURE, "CF1": worse, "OP": {**ROW, "low": None}}), {})
@@ -85,7 +91,7 @@ def test_a_property_that_divides_nothing_is_no_slice():
 
 def test_ours_stands_beside_the_chosen_protocol():
     table = protocol_table({name: {"mAP": 0.5} for name in ("asl", "mlgcn", "otx", "tagwright", "voc07")}, "otx")
-    assert table["columns"] == ["", "tagwright", "otx (chosen)", "asl", "mlgcn", "voc07"]
+    assert table["columns"] == ["metric", "tagwright", "otx (chosen)", "asl", "mlgcn", "voc07"]
     assert [td["tone"] for td in table["rows"][0]] == ["", "", "strong", "", "", ""]
 
 

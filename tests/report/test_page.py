@@ -32,9 +32,12 @@ def test_a_label_opens_and_its_slider_reads_what_the_scores_give(home):
         page = browser.new_page()
         page.goto((home / "data/reports/report.html").as_uri())
         assert page.locator(".part[open]").count() == 0
+        assert page.locator("#in-sight").inner_text() == "12 labels"
+        page.locator("#label-table tbody a").first.click()
         page.fill("#filter", "seven")
+        assert page.locator("#in-sight").inner_text() == "1 of 12 labels"
         page.locator("#label-table tbody tr:visible a").click()
-        part = page.locator(".part[open]")
+        part = page.locator(".part[open]")  # the one that was open before has closed
         assert part.locator("summary b").inner_text() == "Seven"
         slider, answers = part.locator("input[type=range]"), {}
         for step in (0, int(slider.get_attribute("max")) // 2, int(slider.get_attribute("max"))):
