@@ -202,6 +202,8 @@ def test_a_pipelines_run_bears_the_headline_figures_the_report_and_a_description
     assert parent.data.metrics == {"recall": 0.75}
     assert [a.path for a in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert [a.path for a in client.list_artifacts(children["report"].info.run_id)] == ["report.html"]
+    experiment = client.get_experiment(parent.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     note = parent.data.tags["mlflow.note.content"]
     commit = parent.data.tags["mlflow.source.git.commit"]
     for said in ("**recall 0.7500**", "Ran: `clean`", f"Commit `{commit[:12]}`", "flow run `f-1`", "`report.html`"):
