@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 QUIET  := DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 
-.PHONY: demo test bench lint lock clean help
+.PHONY: demo test bench docs lint lock clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ test: $(STAMP)  ## Lint and run every test
 
 bench: $(STAMP)  ## Ours beside a peer, as ratios of one run
 	$(PY) -m tests.benchmarks
+
+docs: $(STAMP)  ## Build docs/ as a site in .cache/site; a link that leads nowhere is an error
+	$(VENV)/bin/zensical build --strict -f mkdocs.yml
 
 lint: $(STAMP)  ## Fix what ruff can fix
 	$(PY) -m ruff check --fix .

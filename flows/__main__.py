@@ -25,6 +25,9 @@ app.add_typer(review_app, name="review")
 def run(
     recipe: Annotated[str | None, typer.Option(help="apply recipes/NAME.yaml to params.yaml first")] = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage; run only what it needs")] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="take results from the DVC remote, and push this run's")
+    ] = False,
 ) -> None:
     """Bring the pipeline up to date; a stage that is fresh says so and runs nothing.
 
@@ -36,7 +39,7 @@ def run(
 
     terminal.show_only_stages()
     reach_server()
-    pipeline(until=until, recipe=recipe)
+    pipeline(until=until, recipe=recipe, share=share)
 
 
 @app.command()

@@ -37,10 +37,11 @@ FIGURES = ("mAP", "OF1", "CF1")
     on_failure=[alerts.tell_of_failure],
     on_crashed=[alerts.tell_of_failure],
 )
-def pipeline(until: str | None = None, recipe: str | None = None) -> None:
+def pipeline(until: str | None = None, recipe: str | None = None, share: bool = False) -> None:
     """Bring the pipeline up to date.
 
     until: stop after this stage; run only what it needs.  recipe: apply recipes/NAME.yaml to params.yaml first.
+    share: take what other clones have done from the DVC remote, and push what this one does, failed or not.
     Raises, after all results are reported, PipelineError if a stage failed; the message names each. GateError if the
     gate refused the result.
     """
@@ -48,11 +49,15 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     dead_runs.sign(flow_run.id)
     if recipe:
         apply_recipe(recipe)
+    if share:
+        repro.share("fetch")
     rows = plan(until=until)
     with tracking.pipeline_run(flow_run.name, {"prefect.flow_run": str(flow_run.id)}) as parent:
         with board.shown({row.stage: row.last_s for row in rows}):
-            results = run_stages(rows, parent)
+            results = run_stages(rows, parent, pull=share)
         report(results)
+        if share:
+            repro.share("push")
         raise_if_failed(results)
         raise_if_refused(results)
 
@@ -65,7 +70,7 @@ def apply_recipe(name: str) -> None:
     print(process.stdout.rstrip())
 
 
-def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]:
+def run_stages(rows: Sequence[PlanRow], parent: str | None, *, pull: bool = False) -> list[StageResult]:
     """Run the plan to its end, whatever fails on the way; on Ctrl-C or a cancellation stop every stage."""
     futures: dict[str, PrefectConcurrentFuture[StageResult]] = {}
     began_with = read_params()
@@ -79,7 +84,7 @@ def run_stages(rows: Sequence[PlanRow], parent: str | None) -> list[StageResult]
                 retries=row.node.meta.retries,
                 retry_delay_seconds=RETRY_DELAY_S,
             )
-            futures[row.stage] = stage.submit(row, upstream, parent, began_with, wait_for=upstream)
+            futures[row.stage] = stage.submit(row, upstream, parent, began_with, pull, wait_for=upstream)
         for future in futures.values():
             # In turns: Ctrl-C may reach another thread, and this one learns of it only when it wakes up.
             while not future.wrapped_future.done():

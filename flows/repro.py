@@ -2,7 +2,8 @@
 
     python -m dvc --wait-for-lock repro --single-item STAGE
 
-`--single-item`: the order is the flow's business.  `--wait-for-lock`: stages run in parallel, and DVC holds its lock
+`--single-item`: the order is the flow's business.  `--pull`, where clones share results (`share`): a result that the
+run cache knows is fetched from the DVC remote.  `--wait-for-lock`: stages run in parallel, and DVC holds its lock
 while it hashes. The lock on a *path* is not waited for by DVC; here it is (dvc_locks.py).
 """
 
@@ -57,18 +58,24 @@ def command_by_hand(stage: str) -> str:
 
 
 def reproduce(
-    stage: str, *, on_line: Callable[[str], None], env: Mapping[str, str] | None = None, root: Path = Path()
+    stage: str,
+    *,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    root: Path = Path(),
+    pull: bool = False,
 ) -> StageState:
     """Reproduce `stage` in the DVC repository `root`. Returns what DVC did: ran, restored or fresh.
 
     on_line: called with each line of output, as it comes.  env: added to the environment of the stage.
+    pull: results that only the DVC remote holds are fetched.
     While another DVC process works on one of the stage's paths (an orphan of a killed flow, `dvc repro` in another
     terminal), waits for it. Raises PipelineError: the cause, the last lines, the command to run by hand; StageStopped
     after `stop_all`.
     """
     patience = Patience(on_line)
     while True:
-        returncode, lines, state = _run(stage, on_line, env or {}, root)
+        returncode, lines, state = _run(stage, on_line, env or {}, root, pull)
         if returncode == 0:
             return state
         if _stopping.is_set():
@@ -90,13 +97,26 @@ def allow_starts() -> None:
     _stopping.clear()
 
 
+def share(direction: Literal["fetch", "push"], root: Path = Path()) -> None:
+    """Fetch what other clones have done from the DVC remote, or push what this one has.
+
+    With DVC's run cache, which says what followed from which inputs, so that dvc.lock need not travel. Raises
+    PipelineError with DVC's message.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", direction, "--quiet", "--run-cache"]
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if process.returncode or "o remote provided" in process.stderr:  # fetch only warns of it
+        message = " ".join(process.stderr.removeprefix("ERROR: ").split()).rstrip(".") or "it was killed"
+        raise PipelineError(f"dvc {direction}: {message}. See `dvc remote list`, or run without --share.")
+
+
 def _run(
-    stage: str, on_line: Callable[[str], None], env: Mapping[str, str], root: Path
+    stage: str, on_line: Callable[[str], None], env: Mapping[str, str], root: Path, pull: bool
 ) -> tuple[int, list[str], StageState]:
     """(exit status, last lines, state) of one DVC process."""
     state: StageState = "fresh"
     lines: deque[str] = deque(maxlen=LAST_LINES)
-    with _start(stage, env, root) as process:
+    with _start(stage, env, root, pull) as process:
         try:
             for raw in process.stdout:
                 line = raw.rstrip()
@@ -114,12 +134,12 @@ def _run(
     return process.returncode, list(lines), state
 
 
-def _start(stage: str, env: Mapping[str, str], root: Path) -> subprocess.Popen[str]:
+def _start(stage: str, env: Mapping[str, str], root: Path, pull: bool) -> subprocess.Popen[str]:
     with _starting:
         if _stopping.is_set():
             raise StageStopped(f"{stage}: not started, the flow was stopped.")
         process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *["--pull"] * pull, "--single-item", stage],
             cwd=root,
             env={**os.environ, **_stage_environment(), **env},
             stdin=subprocess.DEVNULL,

@@ -33,13 +33,14 @@ SLOTS: dict[Resource, threading.Semaphore] = {
 # DVC is the only cache, and a result is a line of the summary: Prefect keeps neither.
 @task(cache_policy=NO_CACHE, persist_result=False)
 def reproduce_stage(
-    row: PlanRow, upstream: list[StageResult], parent: str | None, began_with: dict
+    row: PlanRow, upstream: list[StageResult], parent: str | None, began_with: dict, pull: bool
 ) -> State[StageResult]:
     """Bring one stage up to date.
 
     row: the stage and what the plan foresaw.  upstream: results of the stages it reads from.
     parent: the pipeline run in MLflow, None where tracking is off.
     began_with: params.yaml when the flow run began; a stage does not start under other values.
+    pull: a result that another clone has pushed is fetched.
     No process is started for a stage in which DVC saw no change and whose upstreams gave it nothing new.
     Cancelled when the flow was stopped. Raises PipelineError when the stage fails.
     """
@@ -65,7 +66,7 @@ def reproduce_stage(
 
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}
         try:
-            state = repro.reproduce(row.stage, on_line=on_line, env=env)
+            state = repro.reproduce(row.stage, on_line=on_line, env=env, pull=pull)
         except repro.StageStopped:
             log.warning("stopped")
             return Cancelled(message="The flow was stopped.")

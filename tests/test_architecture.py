@@ -176,7 +176,7 @@ def test_the_top_level_holds_only_what_the_design_names():
     allowed = {
         "flows", "tasks", "data", "params.yaml", "dvc.yaml", "tests", "pyproject.toml", "README.md",
         "dvc.lock", "requirements.lock", "Makefile", "prefect.yaml", "LICENSE", "recipes", "docs",
-        "CONTRIBUTING.md", "CHANGELOG.md",
+        "CONTRIBUTING.md", "CHANGELOG.md", "mkdocs.yml",
     }  # fmt: skip
     assert {t for t in top if not t.startswith(".")} <= allowed
 

@@ -26,6 +26,8 @@ from tasks.taxonomy.taxonomy import Taxonomy
 
 logger = logging.getLogger(__name__)
 
+CLEARLY_ABSENT = 0.25
+"""Highest score of an absent label that is no hard case."""
 PICTURES_EACH = 12
 """Of sure positives, of sure negatives and of hard cases on one page."""
 
@@ -140,8 +142,10 @@ def choose_examples(
 
     targets_N: uint8 {0, 1} and known_N: bool, the cleaned state of one label.  scores_N: its probability, NaN unknown.
     verdicts: rows about this label, with image_id, verdict and who.
-    Sure: what all reviewers agree on, then known pairs by how sure the model is of them too. Hard: reviewers who
-    differ or are unsure, then reviewers against the model, then known pairs whose score is nearest to 0.5.
+    Sure: what all reviewers agree on, then known pairs: present ones by how sure the model is of them too, where it is
+    of none the likeliest; absent ones that it takes for absent, first those with the highest score up to
+    `CLEARLY_ABSENT`, since a picture of something else altogether teaches nobody. Hard: reviewers who differ or are
+    unsure, then reviewers against the model, then known pairs whose score is nearest to 0.5.
     """
     answers: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for row in verdicts:
@@ -154,9 +158,13 @@ def choose_examples(
             chosen.append(Example(image_ids[row], f"score {scores_N[row]:.2f}"))
 
     unseen_N = np.asarray([image_id not in answers for image_id in image_ids], bool) & known_N
-    fill(examples.sure_present, unseen_N & (targets_N == PRESENT) & (scores_N >= 0.5), -scores_N)
-    fill(examples.sure_absent, unseen_N & (targets_N == ABSENT) & (scores_N < 0.5), scores_N)
-    fill(examples.hard, unseen_N & (np.abs(scores_N - 0.5) < 0.25), np.abs(scores_N - 0.5))
+    is_hard_N = np.abs(scores_N - 0.5) < 0.5 - CLEARLY_ABSENT
+    present_N = unseen_N & (targets_N == PRESENT)
+    agreed_N = present_N & (scores_N >= 0.5)
+    fill(examples.sure_present, agreed_N if agreed_N.any() else present_N, -scores_N)
+    instructive_N = np.where(scores_N <= CLEARLY_ABSENT, CLEARLY_ABSENT - scores_N, scores_N)
+    fill(examples.sure_absent, unseen_N & (targets_N == ABSENT) & (scores_N < 0.5), instructive_N)
+    fill(examples.hard, unseen_N & is_hard_N, np.abs(scores_N - 0.5))
     return Examples(*(chosen[:most] for chosen in (examples.sure_present, examples.sure_absent, examples.hard)))
 
 

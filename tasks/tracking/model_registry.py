@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 ARTIFACT = "model"
 COMMIT = "mlflow.source.git.commit"
+FIGURES = ("mAP", "OF1", "CF1")
+LABELS_SHOWN = 20
 TAG_LENGTH = 5000  # mlflow.utils.validation.MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH is not part of its interface
 
 
@@ -78,7 +80,25 @@ def _new_version(client: mlflow.MlflowClient, name: str, run: Run, path: Path, t
         f"{run.info.artifact_uri}/{ARTIFACT}",
         run.info.run_id,
         tags={key: value[:TAG_LENGTH] for key, value in tags.items()},
+        description=describe_version(labels, tags, run),
         await_creation_for=0,
+    )
+
+
+def describe_version(labels: Sequence[str], tags: Mapping[str, str], run: Run) -> str:
+    """Markdown for a version's page: its figures, its labels, and where its card and report are."""
+    figures = " · ".join(f"**{name} {float(tags[name]):.4f}**" for name in FIGURES if name in tags)
+    protocol = f" under protocol `{tags['protocol']}`" if "protocol" in tags else ""
+    names = ", ".join(map(str, labels[:LABELS_SHOWN])) + (", …" if len(labels) > LABELS_SHOWN else "")
+    pipeline = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
+    link = f"#/experiments/{run.info.experiment_id}/runs/{pipeline}/artifacts"
+    return "\n\n".join(
+        [
+            *([f"{figures}{protocol}."] if figures else []),
+            f"{len(labels)} labels: {names}.",
+            "The file itself carries labels, thresholds, implications and preprocessing. "
+            f"[The run that made it]({link}) has the report and the model card.",
+        ]
     )
 
 

@@ -14,18 +14,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from filelock import FileLock, Timeout
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.core.tables import write_json
 from tasks.tracking.description import describe
-from tasks.tracking.dvc_lock import dvc_hashes
+from tasks.tracking.dvc_lock import digest_of, dvc_hashes
 from tasks.tracking.journal import FOLDER, Journal, is_alive, now_ms, open_journals
 from tasks.tracking.model_registry import register
 from tasks.tracking.stage_runs import HEADLINE
@@ -47,6 +47,8 @@ NO_REGISTRY = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PER
 BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
 PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 8000, 250
 PARENT = "mlflow.parentRunId"
+SOURCE_STAGE = "ingest@"
+"""Its stages read one source each: the data sets of a pipeline's run."""
 
 
 def record(root: Path = FOLDER) -> None:
@@ -94,7 +96,9 @@ def _experiment_id(client: mlflow.MlflowClient, root: Path) -> str:
     if experiment := client.get_experiment_by_name(name):
         return experiment.experiment_id
     local = None if os.environ.get("MLFLOW_TRACKING_URI") else (root / "artifacts").resolve().as_uri()
-    return client.create_experiment(name, artifact_location=local)
+    # MLflow's page then opens on runs with their metrics; otherwise on traces of language models.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return client.create_experiment(name, artifact_location=local, tags=kind)
 
 
 class Recorder:
@@ -224,7 +228,6 @@ class Recorder:
         if self._search(f"tags.`{PARENT}` = '{pipeline_id}' and tags.stage = '{stage}'", most=1):
             return
         tags = {
-            **dvc_hashes(self._dvc_lock, stage),
             PARENT: pipeline_id,
             "kind": "link",
             "stage": stage,
@@ -240,12 +243,37 @@ class Recorder:
 
     def _made_by(self, stage: str) -> Run | None:
         """The newest finished run of `stage` that wrote what dvc.lock holds now."""
-        hashes = dvc_hashes(self._dvc_lock, stage)
-        wrote = [f"tags.`{mlflow_key(k)}` = '{v}'" for k, v in hashes.items() if k.startswith("wrote.")]
+        wrote = digest_of(dvc_hashes(self._dvc_lock, stage, "outs"))
         if not wrote:
             return None
-        query = ["tags.kind = 'stage'", f"tags.stage = '{stage}'", "attributes.status = 'FINISHED'", *wrote]
-        return next(iter(self._search(" and ".join(query), most=1)), None)
+        query = f"tags.kind = 'stage' and tags.stage = '{stage}' and tags.wrote = '{wrote}'"
+        return next(iter(self._search(f"{query} and attributes.status = 'FINISHED'", most=1)), None)
+
+    def _note_data(self, run: Run) -> None:
+        """What DVC knows of a stage that ran: data sets it read, and a description and a digest of what it wrote."""
+        stage = run.data.tags["stage"]
+        read, wrote = (dvc_hashes(self._dvc_lock, stage, what) for what in ("deps", "outs"))
+        self._log_datasets(run.info.run_id, {path: (path, md5) for path, md5 in read.items()})
+        if wrote:
+            rows = "\n".join(f"| `{path}` | `{md5}` |" for path, md5 in wrote.items())
+            note = f"Wrote, under these names in DVC's cache:\n\n| path | md5 |\n|---|---|\n{rows}"
+            self._log_batches(run.info.run_id, tags={"wrote": digest_of(wrote), "mlflow.note.content": note})
+
+    def _log_datasets(self, run_id: str, data: Mapping[str, tuple[str, str]]) -> None:
+        """data: name -> (path, md5). Harmless to repeat."""
+        sets = [Dataset(name, md5, "local", json.dumps({"uri": path})) for name, (path, md5) in data.items()]
+        if sets:
+            self.client.log_inputs(run_id, datasets=[DatasetInput(dataset) for dataset in sets])
+
+    def _sources(self, stages: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """source -> (path, md5), of those stages that read one; the digest of their code is no source."""
+        return {
+            stage.removeprefix(SOURCE_STAGE): (path, md5)
+            for stage in stages
+            if stage.startswith(SOURCE_STAGE)
+            for path, md5 in dvc_hashes(self._dvc_lock, stage, "deps").items()
+            if not path.endswith(f"/{stage}.json")
+        }
 
     def _has_open_children(self, pipeline: Journal) -> bool:
         journals = open_journals(pipeline.folder.parent.parent)
@@ -254,7 +282,7 @@ class Recorder:
     def _end_pipeline(
         self, run_id: str, header: dict[str, Any], end: dict[str, Any] | None, links: list[dict[str, Any]]
     ) -> None:
-        """DVC has written dvc.lock by now: tag each child with the hashes of what it read and wrote, then close.
+        """DVC has written dvc.lock by now: note with each child what it read and wrote, then close.
 
         links: stages whose result DVC had. Where any stage ran, each gets a child of its own, so that the run has no
         holes; where none did, the run alone says so.
@@ -263,7 +291,7 @@ class Recorder:
         children = [child for child in members if child.data.tags["kind"] == "stage"]
         for child in children:
             if child.info.status == "FINISHED":
-                self._log_batches(child.info.run_id, tags=dvc_hashes(self._dvc_lock, child.data.tags["stage"]))
+                self._note_data(child)
         made_by = {event["stage"]: self._made_by(event["stage"]) for event in links}
         if children:
             for event in links:
@@ -271,6 +299,7 @@ class Recorder:
         # A DVC process writes no end into its journal: its children show how it went.
         statuses = {c.info.status for c in children} if header["tags"]["started_by"] == "dvc" else {"KILLED"}
         status = end["status"] if end else next((s for s in ("KILLED", "FAILED") if s in statuses), "FINISHED")
+        self._log_datasets(run_id, self._sources([*made_by, *(child.data.tags["stage"] for child in children)]))
         self._headline(run_id, header, children, made_by)
         self._end(run_id, status, end)
 

@@ -73,7 +73,7 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
 def log_headline(values: Mapping[str, float]) -> None:
     """Log the numbers by which pipeline runs are compared: of the running stage, and of its pipeline run too."""
     log_metrics(values)
-    set_tags({HEADLINE: json.dumps(sorted(values))})
+    set_tags({HEADLINE: json.dumps(list(values))})
 
 
 def log_files(paths: Sequence[Path]) -> None:

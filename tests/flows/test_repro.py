@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -38,6 +39,26 @@ def test_ran_fresh_and_restored_are_distinguished(toy):
 def test_a_stage_that_quotes_dvc_is_not_mistaken_for_it(toy):
     toy({"a": {"cmd": "echo \"Stage 'b' is cached - skipping run, checking out outputs\" > a; cat a", "outs": ["a"]}})
     assert repro.reproduce("a", on_line=ignore) == "ran"
+
+
+def test_what_one_clone_has_pushed_another_restores_without_running_it(toy, tmp_path_factory):
+    remote = tmp_path_factory.mktemp("remote")
+    first = toy({"a": copy_stage("a", params=["n"])}, {"n": 1})
+    with open(".dvc/config", "a") as config:
+        config.write(f'  remote = store\n[remote "store"]\n  url = {remote}\n')
+    second = tmp_path_factory.mktemp("second") / "clone"
+    shutil.copytree(first, second)
+    assert repro.reproduce("a", on_line=ignore, pull=True) == "ran"
+    repro.share("push")
+    repro.share("fetch", second)
+    assert repro.reproduce("a", on_line=ignore, root=second, pull=True) == "restored"
+    assert (second / "a").read_text() == "a\n"
+
+
+def test_sharing_without_a_remote_is_one_line(toy):
+    toy({"a": copy_stage("a", params=["n"])}, {"n": 1})
+    with pytest.raises(PipelineError, match=r"^dvc fetch: No remote .*run without --share\.$"):
+        repro.share("fetch")
 
 
 def test_lines_come_while_the_stage_runs_and_hints_for_a_terminal_do_not(toy):

@@ -26,6 +26,17 @@ def test_without_verdicts_the_surest_known_pairs_are_shown():
     assert chosen() == {"sure_present": ["b", "a"], "sure_absent": ["c", "d"], "hard": ["d", "e"]}
 
 
+def test_a_label_of_which_the_model_is_never_sure_still_has_examples():
+    examples = choose_examples(IDS, TARGETS, KNOWN, SCORES / 4, [], most=2)
+    assert [example.image_id for example in examples.sure_present] == ["b", "a"]
+
+
+def test_absent_pictures_that_could_be_mistaken_come_before_those_of_something_else():
+    scores = np.asarray([0.9, 0.99, 0.0, 0.2, 0.3, 0.5])
+    examples = choose_examples(IDS, TARGETS, KNOWN, scores, [], most=1)
+    assert [example.image_id for example in examples.sure_absent] == ["d"]
+
+
 def test_an_unknown_pair_is_never_an_example_by_its_score():
     assert all("f" not in examples for examples in chosen().values())
 

@@ -78,6 +78,8 @@ def test_an_export_is_a_version_with_signature_tags_and_alias_that_mlflow_loads_
     assert version.tags["git.commit"] == mlflow_run.data.tags["mlflow.source.git.commit"]
     assert (version.tags["weights_kind"], version.tags["model_sha256"]) == ("ema", "0" * 64)
     assert {len(version.tags[name]) for name in ("sha256", "labels_sha256")} == {64}
+    assert version.description.startswith("**mAP 0.9631** under protocol `tagwright`.\n\n5 labels: ")
+    assert f"runs/{version.run_id}/artifacts" in version.description
 
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}@candidate")
     signature = loaded.metadata.signature

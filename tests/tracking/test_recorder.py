@@ -162,6 +162,11 @@ with pipeline_run(NAME, {"prefect.flow_run": "f-1"}) as parent:
 )
 
 
+def datasets(run) -> dict[str, str]:
+    """Name -> digest."""
+    return {used.dataset.name: used.dataset.digest for used in run.inputs.dataset_inputs}
+
+
 @pytest.fixture
 def night(run, client, repository):
     """Run a pipeline of two stages, those of `ran` and the rest from DVC's cache; returns its run and its children."""
@@ -185,8 +190,8 @@ def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_
     assert {first.info.status, second.info.status} == {"FINISHED"}
     assert set(of_first) == set(of_second) == {"clean", "report"}
     made, linked = of_first["clean"], of_second["clean"]
-    assert made.data.tags["read.a"] == "11"
-    assert made.data.tags["wrote.b"] == "22.dir"
+    assert datasets(made) == {"a": "11"}
+    assert "| `b` | `22.dir` |" in made.data.tags["mlflow.note.content"]
     assert linked.data.tags["cached_from"] == made.info.run_id
     assert linked.data.metrics == {"recall": 0.75, "seconds": 3}
     assert of_second["report"].data.tags["kind"] == "stage"
@@ -197,10 +202,23 @@ def test_a_pipelines_run_bears_the_headline_figures_the_report_and_a_description
     assert parent.data.metrics == {"recall": 0.75}
     assert [a.path for a in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert [a.path for a in client.list_artifacts(children["report"].info.run_id)] == ["report.html"]
+    experiment = client.get_experiment(parent.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     note = parent.data.tags["mlflow.note.content"]
     commit = parent.data.tags["mlflow.source.git.commit"]
     for said in ("**recall 0.7500**", "Ran: `clean`", f"Commit `{commit[:12]}`", "flow run `f-1`", "`report.html`"):
         assert said in note
+
+
+def test_a_pipelines_data_sets_are_its_sources(run, client, repository):
+    deps = [{"path": "data/raw/pets", "md5": "44.dir"}, {"path": "data/interim/code/ingest@pets.json", "md5": "55"}]
+    lock = {"stages": {"ingest@pets": {"cmd": "x", "deps": deps, "outs": [{"path": "i", "md5": "66"}]}}}
+    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
+    code = NIGHT.replace("STAGES = {", "STAGES = {'ingest@pets': 'pass'}; _ = {")
+    assert run("NAME, RAN = 'sources', ('ingest@pets',)\n" + code) == 0
+    recorder.record(ROOT)
+    parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name == "sources")
+    assert datasets(parent) == {"pets": "44.dir"}
 
 
 def test_a_run_in_which_nothing_had_changed_has_its_figures_and_no_children(night, client):
@@ -245,7 +263,7 @@ def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository
     assert parent.info.status == "FINISHED"
     assert parent.info.run_name == "wider-head"
     assert (one.data.tags["stage"], two.data.tags["stage"]) == ("one", "two")
-    assert two.data.tags["read.one.txt"] == one.data.tags["wrote.one.txt"]
+    assert f"| `one.txt` | `{datasets(two)['one.txt']}` |" in one.data.tags["mlflow.note.content"]
 
 
 def test_a_request_that_mlflow_refuses_is_set_aside_and_the_rest_goes_on(run, client):
