@@ -263,7 +263,8 @@ class Recorder:
         children = [child for child in members if child.data.tags["kind"] == "stage"]
         for child in children:
             if child.info.status == "FINISHED":
-                self._log_batches(child.info.run_id, tags=dvc_hashes(self._dvc_lock, child.data.tags["stage"]))
+                hashes = dvc_hashes(Path(header.get("dvc_lock", self._dvc_lock)), child.data.tags["stage"])
+                self._log_batches(child.info.run_id, tags=hashes)
         made_by = {event["stage"]: self._made_by(event["stage"]) for event in links}
         if children:
             for event in links:

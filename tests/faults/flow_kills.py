@@ -271,10 +271,11 @@ def run(num_kills: int, *, seed: int = 0) -> Tally:
             for attempt in range(2 * num_kills):
                 if tally.kills.total() == num_kills:
                     break
-                command = turns[attempt % len(turns)]
+                command, known = turns[attempt % len(turns)], len(tally.failures)
                 what, signal_name, landed = kill(command, home, server, rng)
                 if landed and "Traceback" in said(home):
                     tally.failures.append(f"{what}: a traceback: {said(home)}")
                 tally.failures += [f"{what}: {wrong}" for wrong in after(command, home, server, wanted)]
                 tally.kills[command.name, signal_name] += landed
+                tally.tell(what, known)
     return tally
