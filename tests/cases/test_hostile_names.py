@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from tasks.core import tables
 from tasks.export.runtime import Predictor
 from tests.cases.project import coco_file, picture
+from tests.conftest import ROOT
 
 LABELS = [
     *("$x^2$", "_hidden", "<b>&amp;", "</script><script>alert(1)</script>", "{{ 7 * 7 }}", "{% raw %}"),
@@ -66,6 +68,7 @@ def test_hostile_names_are_shown_as_they_are_and_obeyed_nowhere(project, tmp_pat
         labels=[{"id": label, "name": label, "from": {"coco": [label]}} for label in LABELS],
         **SHORT,
     )
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)  # the order of the ledger
     case.workspace.write("truth", tables.empty(tables.TRUTH))  # no error was planted
     case.run(*STAGES)
     paths = case.params.paths
