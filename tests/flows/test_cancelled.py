@@ -59,9 +59,7 @@ def test_a_cancelled_run_ends_its_training_and_is_cancelled_as_its_stage_is(toy,
             stages = [task for task in client.read_task_runs() if task.flow_run_id == run.id]
             assert client.read_flow_run(run.id).state.type.value == "CANCELLED", Path("serve.log").read_text()
             assert [task.state.type.value for task in stages] == ["CANCELLED"]
-        said = Path("serve.log").read_text()
-        assert "Traceback" not in said
-        assert "in state Running()" not in said
+        assert "Traceback" not in Path("serve.log").read_text()
     finally:
         serving.terminate()
         serving.wait()
