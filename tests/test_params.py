@@ -47,6 +47,7 @@ def test_a_missing_key_is_named(raw):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (("seed",), 2**70, r"seed: .*less than 4294967296"),
         (("finetune", "lr"), -1, r"finetune\.lr: .*greater than 0, found -1"),
         (("finetune", "epochs"), "many", r"finetune\.epochs: .*integer"),
         (("split", "test_folds"), [10], r"split: fold 10 does not exist"),

@@ -26,7 +26,7 @@ from tasks.core.errors import ModelError
 from tasks.core.workspace import Workspace
 from tasks.export.onnx_file import export_onnx
 from tasks.nn.migration import migrated_model
-from tasks.nn.model import load_config, model_sha256, save_model
+from tasks.nn.model import CONFIG_FILE, load_config, model_sha256, save_model
 from tasks.params import Params, load_params
 from tasks.review.last_run import LastRun
 from tasks.stages.export import manifest_of
@@ -52,7 +52,9 @@ def migrate(params: Params, folder: Path) -> dict:
     model, carried = migrated_model(
         params.paths.finetuned, taxonomy.ids, origins, groups=taxonomy.exclusive_groups, seed=params.seed
     )
-    save_model(folder, model, {**config, "migrated_from": model_sha256(params.paths.finetuned)})
+    mark = {"migrated_from": model_sha256(params.paths.finetuned)}
+    tables.write_json(folder / CONFIG_FILE, mark)  # first: what is killed from here on knows its folder again
+    save_model(folder, model, config | mark)
     parts = {
         label: [olds[c] for c in sorted(columns, key=columns.get, reverse=True)]
         for label, columns in zip(taxonomy.ids, origins, strict=True)
@@ -78,9 +80,9 @@ def migrate(params: Params, folder: Path) -> dict:
 
 def refuse_foreign(folder: Path) -> None:
     """Raise ModelError where writing the migrated model would overwrite something else."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):  # locks, temporary files
         return
-    if not (folder / "model.json").exists() or "migrated_from" not in load_config(folder):
+    if not (folder / CONFIG_FILE).exists() or "migrated_from" not in load_config(folder):
         raise ModelError(f"{folder}: holds something else than a migrated model. Name a new folder.")
 
 

@@ -26,6 +26,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -186,11 +187,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.{socket.gethostname()}-"
-    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
-        if not _is_alive(leftover.name.removeprefix(prefix).partition(".")[0]):
-            leftover.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{prefix}{os.getpid()}.", suffix=path.suffix)
+    prefix = own_prefix(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -204,6 +202,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def own_prefix(path: Path) -> str:
+    """How the names of this process's temporary files and folders for `path`, beside it, begin.
+
+    Those of processes of this machine that were killed while they wrote `path` are removed.
+    """
+    prefix = f".{path.name}.{socket.gethostname()}-"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        if not _is_alive(leftover.name.removeprefix(prefix).partition(".")[0]):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return f"{prefix}{os.getpid()}."
 
 
 @contextmanager

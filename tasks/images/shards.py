@@ -66,7 +66,8 @@ def write_shards(
             with atomic_path(path) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 for batch in islice(packed, batches_per_file):
                     writer.write_table(batch)
-    for stale in set(out_dir.glob("shard-*.arrow")) - set(paths):
+    # Those of a killed run too, which had more files to write.
+    for stale in {*out_dir.glob("shard-*.arrow"), *out_dir.glob(".shard-*.arrow")} - set(paths):
         stale.unlink()
 
 

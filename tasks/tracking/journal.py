@@ -4,8 +4,8 @@
     .mlflow/journal/<name>/files/          copies of the tables and models that the lines name
 
 Header: kind (`stage` or `pipeline`), name, time_ms, pid of the process it speaks for and pid_started, its start in
-seconds since the epoch; both together name a process for good. And what MLflow should know from the start: tags,
-params, the pipeline's journal. Then any of
+seconds since the epoch; both together name a process for good. dvc_lock: where DVC keeps what it knows of the stages.
+And what MLflow should know from the start: tags, params, the pipeline's journal. Then any of
 
     metrics   values {name: float}, step
     tags      values {name: text}
@@ -30,7 +30,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(".mlflow")
+
+def lasting(path: Path) -> Path:
+    """The repository of a path in a workspace that `dvc exp run --temp` deletes when it is done; else the path."""
+    for parent in path.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return path
+
+
+FOLDER = Path(".mlflow") if lasting(Path.cwd()) == Path.cwd() else lasting(Path.cwd()) / ".mlflow"
 """Everything tracking writes, relative to the repository root; git and DVC ignore it."""
 
 

@@ -249,10 +249,10 @@ class Recorder:
         query = f"tags.kind = 'stage' and tags.stage = '{stage}' and tags.wrote = '{wrote}'"
         return next(iter(self._search(f"{query} and attributes.status = 'FINISHED'", most=1)), None)
 
-    def _note_data(self, run: Run) -> None:
+    def _note_data(self, run: Run, dvc_lock: Path) -> None:
         """What DVC knows of a stage that ran: data sets it read, and a description and a digest of what it wrote."""
         stage = run.data.tags["stage"]
-        read, wrote = (dvc_hashes(self._dvc_lock, stage, what) for what in ("deps", "outs"))
+        read, wrote = (dvc_hashes(dvc_lock, stage, what) for what in ("deps", "outs"))
         self._log_datasets(run.info.run_id, {path: (path, md5) for path, md5 in read.items()})
         if wrote:
             rows = "\n".join(f"| `{path}` | `{md5}` |" for path, md5 in wrote.items())
@@ -291,7 +291,7 @@ class Recorder:
         children = [child for child in members if child.data.tags["kind"] == "stage"]
         for child in children:
             if child.info.status == "FINISHED":
-                self._note_data(child)
+                self._note_data(child, Path(header.get("dvc_lock", self._dvc_lock)))
         made_by = {event["stage"]: self._made_by(event["stage"]) for event in links}
         if children:
             for event in links:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.tracking.journal import FOLDER, Journal, dvc_ancestor
+from tasks.tracking.journal import FOLDER, Journal, dvc_ancestor, lasting
 
 if TYPE_CHECKING:
     import psutil
@@ -219,7 +219,8 @@ def _start(
 
     process = process or psutil.Process()
     journal = Journal(FOLDER / "journal" / folder)
-    journal.start(pid=process.pid, pid_started=process.create_time(), tags={**_git_tags(), **tags}, **header)
+    speaker = {"pid": process.pid, "pid_started": process.create_time(), "dvc_lock": str(Path("dvc.lock").resolve())}
+    journal.start(tags={**_git_tags(), **tags}, **speaker, **header)
     _ensure_recorder()
     return journal
 
@@ -278,13 +279,14 @@ def _ensure_recorder() -> None:
             pass
     except Timeout:
         return
-    package_root = str(Path(__file__).resolve().parents[2])
+    package_root = str(lasting(Path(__file__).resolve().parents[2]))
     with open(FOLDER / "recorder.log", "ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "tasks.tracking.recorder"],
             stdin=subprocess.DEVNULL,
             stdout=log,  # never the stage's own: whoever reads that would wait for the recorder
             stderr=log,
+            cwd=FOLDER.resolve().parent,
             env={
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's 7 keep the queue waiting for minutes

@@ -162,3 +162,19 @@ def test_a_folder_that_holds_something_else_is_left_alone(migrated):
         migrate(params, params.paths.finetuned)
     assert "migrated_from" not in load_config(params.paths.finetuned)
     assert migrate(params, folder)["written"] == str(folder)  # its own it may write again
+
+
+def test_a_folder_that_a_killed_migration_has_begun_is_its_own(migrated, without_onnx, tmp_path, monkeypatch):
+    params, folder, _ = migrated
+    begun = tmp_path / "begun"
+
+    def killed(*arguments) -> None:
+        (begun / ".model.safetensors.host-1.x.safetensors").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.commands.migrate.save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(params, begun)
+    migrate(params, begun)
+    assert load_config(begun) == load_config(folder)

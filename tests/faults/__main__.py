@@ -8,42 +8,49 @@ import tempfile
 from pathlib import Path
 
 from tests.export import toy
-from tests.faults import clients, hostile_source, kills, machine, mutants
-from tests.homes import SMALL, new_home
+from tests.faults import clients, flow_kills, hostile_source, kills, machine, mutants
+from tests.homes import new_home
+
+LONG = "--kills 175 --flow-kills 25 --faults --mutants 3000 1000 --pictures 1000 --clients 200 300 60"
+"""What runs where nothing is asked for."""
 
 
 def main(argv: list[str]) -> int:
     """Exit status: 0 when all held."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__, epilog=f"Nothing: {LONG}")
     parser.add_argument("--kills", type=int, metavar="N", help="kill stages and commands so often")
+    parser.add_argument("--flow-kills", type=int, metavar="N", help="kill the flow, DVC and its hashing so often")
     parser.add_argument("--faults", action="store_true", help="lay every fault of the machine upon a stage")
     parser.add_argument("--pictures", type=int, metavar="N", help="ingest N, 20 of them bombs, liars, loops, crashers")
-    parser.add_argument("--stages", nargs="+", default=kills.STAGES, help="which of them")
+    parser.add_argument("--stages", nargs="+", default=kills.STAGES, help="which of them to kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals")
     parser.add_argument(
         "--clients", nargs=3, type=float, metavar=("HONEST", "SLOW", "SECONDS"), help="both kinds at the service"
     )
     parser.add_argument("--mutants", nargs=2, type=int, metavar=("TEXT", "BINARY"), help="how many changed files")
-    parser.add_argument("--only", default="", help="only targets whose name holds this")
+    parser.add_argument("--only", default="", help="only mutants or faults whose name holds this")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--mutant", help="one of them again: its target and number")
-    chosen = parser.parse_args(argv)
+    chosen = parser.parse_args(argv or LONG.split())
     failures = 0
     if chosen.mutant:
         name, _, number = chosen.mutant.rpartition(" ")
         mutant, outcome, what = mutants.try_one(name, int(number))
         print(f"{mutant[:2000]!r}\n{outcome}: {what}")
         failures += outcome in mutants.BAD
-    if chosen.mutants:
-        failures += mutants.show(mutants.run(*chosen.mutants, only=chosen.only, first=chosen.first))
     if chosen.kills:
         with tempfile.TemporaryDirectory() as folder:
-            home = new_home(Path(folder), SMALL)
+            home = new_home(Path(folder), kills.TINY)
             failures += kills.show(kills.run(home, chosen.stages, chosen.kills, seed=chosen.seed))
+    if chosen.flow_kills:
+        failures += kills.show(flow_kills.run(chosen.flow_kills, seed=chosen.seed))
     if chosen.faults:
-        with tempfile.TemporaryDirectory() as folder, kills.inside(new_home(Path(folder), SMALL)):
-            jobs = kills.jobs_of(("make_demo", *kills.CHEAP))
-            failures += machine.show(machine.try_all(jobs, kills.run_undisturbed(jobs), chosen.only))
+        with tempfile.TemporaryDirectory() as folder, kills.inside(new_home(Path(folder), kills.TINY)):
+            jobs = kills.jobs_of(("make_demo", *kills.CHEAP, "pretrain"))
+            names = [name for name in machine.faults() if chosen.only in name]
+            failures += machine.show(machine.try_all(jobs, kills.run_undisturbed(jobs), names))
+    if chosen.mutants:
+        failures += mutants.show(mutants.run(*chosen.mutants, only=chosen.only, first=chosen.first))
     if chosen.pictures:
         with tempfile.TemporaryDirectory() as folder:
             failures += hostile_source.run(Path(folder) / "pictures", chosen.pictures, 20)

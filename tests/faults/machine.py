@@ -11,16 +11,18 @@ To add one: a function that breaks something in the child, and a line in FAULTS.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +30,6 @@ from typing import Literal
 import psutil
 
 from tasks.core import tables
-from tasks.core.error_lines import one_line
 from tasks.params import load_params
 from tests.faults.kills import Job, Tree, child_of, differences, log_of, tree
 
@@ -123,6 +124,28 @@ def old_locale() -> None:
     sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
 
 
+# ---------------------------------------------------------------- in the child, with mounts of its own
+
+
+def mounted(kind: str, path: Path, options: str) -> None:
+    """A file system at the path that only this process and its children see. Needs root, as in a container."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x00020000):  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    device = str(path) if kind == "bind" else "none"
+    types = ["--bind"] if kind == "bind" else ["-t", kind]
+    subprocess.run(["mount", *types, *(["-o", options] if kind != "bind" else []), device, str(path)], check=True)
+    if kind == "bind":
+        subprocess.run(["mount", "-o", f"remount,bind,{options}", str(path)], check=True)
+
+
+def may_mount() -> bool:
+    """Whether this machine lets a process have mounts of its own."""
+    line = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(line, capture_output=True).returncode == 0
+
+
 # ---------------------------------------------------------------- around it
 
 
@@ -141,15 +164,16 @@ def moved_away(path: Path, instead: Callable[[Path], object] = lambda path: None
 
 @contextlib.contextmanager
 def worker_killed() -> Iterator[None]:
-    """SIGKILL to the first worker of the stage that has begun to work."""
+    """SIGKILL to the first process without children of its own, below the stage, that has begun to work."""
     stop = threading.Event()
 
     def hunt() -> None:
         while not stop.wait(0.02):
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error, IndexError):
-                    # worker <- server that forks them <- stage <- here
-                    if process.parents()[2].pid == os.getpid() and process.cpu_times().user > 0.05:
+            stages = psutil.Process().children()
+            for process in (p for stage in stages for p in stage.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    helper = any("resource_tracker" in part for part in process.cmdline())
+                    if not helper and not process.children() and process.cpu_times().user > 0.05:
                         process.kill()
                         return
 
@@ -203,7 +227,16 @@ def faults() -> dict[str, Fault]:
     source = next(iter(load_params().sources))
     mapped, ingested = paths.mapped / "labels.parquet", paths.ingested / source
     raw = next(iter(load_params().sources.values())).path
+    shm, training = Path("/dev/shm"), "pretrain"
+    with_mounts = {
+        "disk full, a disk of 8 KB": Fault("map_labels", lambda: mounted("tmpfs", paths.mapped, "size=8k"), "one line"),
+        "read-only disk": Fault("map_labels", lambda: mounted("bind", paths.mapped, "ro"), "one line"),
+        "64 MB of /dev/shm": Fault(training, lambda: mounted("tmpfs", shm, "size=64m"), "works"),
+        "no room in /dev/shm": Fault(training, lambda: mounted("tmpfs", shm, "size=4k"), "either"),
+    }
     return {
+        **(with_mounts if may_mount() else {}),
+        "loader worker killed": Fault(training, worker_killed, "either", outside=True),
         "disk full, a table": Fault("map_labels", small_files, "one line"),
         "disk full, the image cache": Fault(f"ingest@{source}", small_files, "one line"),
         "disk full, shards": Fault("shard", small_files, "one line"),
@@ -236,20 +269,19 @@ def faults() -> dict[str, Fault]:
 # ---------------------------------------------------------------- trying them
 
 
-def try_all(jobs: Sequence[Job], wanted: Tree, only: str = "") -> Iterator[Result]:
-    """Every fault whose stage is among the jobs."""
+def try_all(jobs: Sequence[Job], wanted: Tree, names: Collection[str]) -> Iterator[Result]:
+    """The faults of these names whose stage is among the jobs."""
     by_name = {job.name: job for job in jobs}
     for name, fault in faults().items():
-        if fault.stage in by_name and only in name:
+        if fault.stage in by_name and name in names:
             yield _tried(name, fault, by_name[fault.stage], wanted)
 
 
 def _tried(name: str, fault: Fault, job: Job, wanted: Tree) -> Result:
-    def broken() -> int:
-        with one_line():
-            if not fault.outside:
-                fault.breaks()
-            return job.run()
+    def broken() -> object:
+        if not fault.outside:
+            fault.breaks()
+        return job.run()
 
     shutil.rmtree(".cache/images", ignore_errors=True)  # or ingest would open none again
     begin = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -197,3 +198,20 @@ def test_deployments_point_at_flows_that_exist(root, monkeypatch):
     monkeypatch.chdir(root)
     for deployment in yaml.safe_load(Path("prefect.yaml").read_text(encoding="utf-8"))["deployments"]:
         assert load_flow_from_entrypoint(deployment["entrypoint"]).name in ("tagwright", "tagwright-review")
+
+
+def test_a_temporary_server_that_does_not_start_in_time_is_one_line(monkeypatch):
+    import prefect
+
+    from flows.server import reach_server
+
+    def too_slow(**options):
+        raise RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server.")
+
+    monkeypatch.setattr(prefect, "get_client", too_slow)
+    with pytest.raises(
+        PipelineError, match=r"temporary server did not start within \d+ s\. .*prefect server start"
+    ) as error:
+        reach_server()
+    assert "\n" not in str(error.value)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
+import zipfile
 
 import pyarrow as pa
 import pytest
 
 from tasks.core.errors import VerdictError
-from tasks.review.imports import Importer, from_csv, from_cvat, from_label_studio
+from tasks.review.imports import Importer, from_csv, from_cvat, from_label_studio, read_export
 from tasks.review.verdicts import Verdict
 from tasks.taxonomy.reading import parse_taxonomy
+from tests.sources import bad_zips
 
 NOW = "2026-05-01T00:00:00+00:00"
 IMAGES = pa.table(
@@ -291,3 +294,17 @@ def test_a_cvat_export_without_names_and_times_takes_the_given_ones(make):
 )
 def test_a_wrong_cvat_export_is_named_by_image(make, text, expected):
     assert expected in complaint(from_cvat, text, make)
+
+
+@pytest.mark.parametrize("damage", bad_zips.DAMAGES.values(), ids=list(bad_zips.DAMAGES))
+def test_an_encrypted_odd_or_damaged_archive_is_one_line(damage, tmp_path):
+    good = io.BytesIO()
+    with zipfile.ZipFile(good, "w") as archive:
+        archive.writestr("annotations.xml", "<annotations/>" * 100)
+    path = tmp_path / "export.zip"
+    path.write_bytes(good.getvalue())
+    assert read_export(path) == "<annotations/>" * 100
+    path.write_bytes(damage(good.getvalue()))
+    with pytest.raises(VerdictError, match=r"export\.zip: ") as error:
+        read_export(path)
+    assert "\n" not in str(error.value)

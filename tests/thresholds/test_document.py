@@ -57,8 +57,9 @@ def test_a_missing_label_is_named_with_the_nearest(tmp_path):
         read_thresholds(path, ["perosn"])
 
 
-def test_another_json_file_is_refused(tmp_path):
-    tables.write_json(tmp_path / "metrics.json", {"test": {}})
+@pytest.mark.parametrize("content", [{"test": {}}, 0.5, None, ["cat"], {"labels": 1}])
+def test_another_json_file_is_refused(content, tmp_path):
+    tables.write_json(tmp_path / "metrics.json", content)
     with pytest.raises(TableError, match=r"not a thresholds\.json"):
         read_thresholds(tmp_path / "metrics.json", ["cat"])
 

@@ -266,6 +266,16 @@ def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository
     assert f"| `one.txt` | `{datasets(two)['one.txt']}` |" in one.data.tags["mlflow.note.content"]
 
 
+def test_an_experiment_in_a_temporary_workspace_is_recorded_in_the_repository(run, client, repository):
+    workspace = repository / ".dvc/tmp/exps/tmp1"
+    workspace.mkdir(parents=True)
+    assert run(f"import os\nos.chdir({str(workspace)!r})\n" + FINISHED.format(stage="gate", lr=1)) == 0
+    assert list(workspace.iterdir()) == []
+    workspace.rmdir()  # as `dvc exp run --temp` does
+    recorder.record(ROOT)
+    assert [r.info.status for r in runs(client, "tags.stage = 'gate'")] == ["FINISHED"]
+
+
 def test_a_request_that_mlflow_refuses_is_set_aside_and_the_rest_goes_on(run, client):
     assert run(KILLED.format(stage="out_of_fold", lr=1)) == -9
     recorder.record(ROOT)

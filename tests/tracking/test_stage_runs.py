@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,3 +89,26 @@ def test_a_run_is_named_by_its_commit_and_minute_or_by_the_experiment(run, repos
     monkeypatch.delenv("DVC_EXP_NAME")
     monkeypatch.chdir(tmp_path)  # no git
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", stage.run_name())
+
+
+def test_a_server_that_never_answers_costs_a_stage_no_wait_and_a_flow_one_of_a_minute(tmp_path, monkeypatch, caplog):
+    class Clock(SimpleNamespace):
+        now = 0.0
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+    clock = Clock(time_ns=time.time_ns)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAGWRIGHT_TRACKING", "on")
+    monkeypatch.setattr(stage, "time", clock)
+    monkeypatch.setattr(stage, "_ensure_recorder", lambda: None)  # as one whose server is silent: it takes nothing
+    with stage.stage_run("split", {}):
+        stage.log_metrics({"images": 3})
+    assert clock.now == 0
+    with stage.pipeline_run("night", {}):
+        pass
+    assert clock.now == pytest.approx(stage.DELIVERY_TIMEOUT_S, abs=1)
+    assert "some of this run is not in MLflow yet" in caplog.text
+    assert len(journals()) == 2

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.core.errors import SourceError
 from tasks.sources.transfer import public_sets
+from tests.sources import bad_zips
 from tests.sources.server import Script, serving
 
 
@@ -44,6 +45,15 @@ def test_a_damaged_coco_archive_is_one_clear_line(server, tmp_path):
     server.bodies["/val.zip"] = archive(**{"a.jpg": b"x" * 1000})[:-30]
     with pytest.raises(SourceError, match=r"val\.zip: damaged archive"):
         public_sets.coco(tmp_path, archives={f"{server.url}/val.zip": ""})
+
+
+@pytest.mark.parametrize("damage", bad_zips.DAMAGES.values(), ids=list(bad_zips.DAMAGES))
+def test_an_encrypted_odd_or_damaged_archive_is_one_line(damage, tmp_path):
+    (tmp_path / "x.zip").write_bytes(damage(archive(**{"a.jpg": b"x" * 1000})))
+    with pytest.raises(SourceError, match=r"x\.zip: ") as error:
+        public_sets.unpack(tmp_path / "x.zip", tmp_path / "root")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 @pytest.mark.parametrize("name", ["../outside.jpg", "/etc/outside.jpg", "a/../../outside.jpg"])
