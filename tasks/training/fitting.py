@@ -159,10 +159,10 @@ def fit(
             "params.yaml) tells what the sources say, paths.splits which partition each image is in."
         )
 
-    if network.reader.short_side_px < min(network.model.image_px):
+    if network.reader.form.short_side_px < min(network.model.image_px):
         logger.warning(
             "shards hold images of %d px, the network takes %s: raise shard.short_side_px, or details are lost",
-            network.reader.short_side_px, "x".join(map(str, network.model.image_px)),
+            network.reader.form.short_side_px, "x".join(map(str, network.model.image_px)),
         )  # fmt: skip
 
     def publish(metrics: dict[str, float], step: int) -> None:
@@ -200,7 +200,7 @@ def save(
         "head": {"name": network.model.head.name, "options": network.model.head.options},
         "image_px": network.model.image_px,
         "resize": network.model.resize,
-        "short_side_px": network.reader.short_side_px,
+        **network.reader.form._asdict(),
         "weights_kind": result.kind,
         "augment": augment,
     }
