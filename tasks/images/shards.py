@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.core import engine
 from tasks.core.errors import SourceError, TableError
@@ -141,7 +142,7 @@ class ShardReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises TableError when the folder has no shards, one is damaged, or they were not packed at one size."""
+        """Raises TableError when the folder has no shards, one is damaged, or they were not packed alike."""
         self.folder = Path(folder)
         paths = sorted(self.folder.glob("shard-*.arrow"))
         if not paths:
@@ -163,27 +164,26 @@ class ShardReader:
 
     def _map(self, path: Path) -> tuple[list[str], np.ndarray, Form]:
         try:
-            source = pa.memory_map(str(path))
-            file = pa.ipc.open_file(source)
-            batches = [file.get_batch(i) for i in range(file.num_record_batches)]
+            file = pa.ipc.open_file(pa.memory_map(str(path)))
+            table = file.read_all()  # mapped, not read
             form = Form.of(file.schema.metadata or {})
             if file.schema.remove_metadata() != SHARD:
                 raise ValueError("other columns than this version writes")
-            for batch in batches:
-                batch.validate(full=True)
+            table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise TableError(f"{path}: not a readable shard ({error}). Delete it and run `dvc repro shard`.") from error
-        ids, places = [], []
-        for batch in batches:
-            pixels = batch["pixels"]
-            _, offsets, data = pixels.buffers()
-            ends = np.frombuffer(offsets, np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
-            ids += batch["image_id"].to_pylist()
-            number = np.full(len(pixels), len(self._buffers))
-            columns = [batch[name].to_numpy().astype(np.int64) for name in ("height", "width", "crc32")]
-            places.append(np.stack([number, ends[:-1], np.diff(ends), *columns], axis=1))
-            self._buffers.append(data)
-        return ids, np.concatenate(places) if places else np.zeros((0, 6), np.int64), form
+        starts, buffers = [np.zeros(0, np.int64)], []
+        for chunk in table["pixels"].chunks:
+            _, offsets, data = chunk.buffers()
+            starts.append(np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk)])
+            buffers.append(data)
+        numbers = np.repeat(
+            len(self._buffers) + np.arange(len(buffers)), np.array([len(s) for s in starts[1:]], np.int64)
+        )
+        columns = [pc.binary_length(table["pixels"]), *(table[name] for name in ("height", "width", "crc32"))]
+        self._buffers += buffers
+        places = [numbers, np.concatenate(starts), *(column.to_numpy() for column in columns)]
+        return table["image_id"].to_pylist(), np.stack(places, axis=1).astype(np.int64), form
 
     @cached_property
     def index(self) -> dict[str, int]:

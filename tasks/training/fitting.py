@@ -170,8 +170,8 @@ def fit(
 
     folder = network.checkpoints / name
     if probe:
-        fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=loader_workers())
-    surroundings = Surroundings(folder, on_metrics=publish if on_metrics else None, num_workers=loader_workers())
+        fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=_loader_workers())
+    surroundings = Surroundings(folder, on_metrics=publish if on_metrics else None, num_workers=_loader_workers())
     result = train(model, loss, data, settings, seed=network.seed, surroundings=surroundings, semi=semi)
     model.load_state_dict(result.state)
     return result
@@ -186,8 +186,12 @@ def score_images(model: Tagger, images: ImageSet, *, batch_size: int = 128, with
         batch_size=batch_size,
         device=device,
         with_embeddings=with_embeddings,
-        num_workers=loader_workers(),
+        num_workers=_loader_workers(),
     )
+
+
+def _loader_workers() -> int:
+    return loader_workers(accelerated=default_device().type != "cpu")
 
 
 def save(
