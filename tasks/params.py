@@ -158,7 +158,14 @@ class Split(Section):
 
 class Shard(Section):
     short_side_px: Annotated[int, Field(ge=8, le=4096)]
+    encoding: Literal["jpeg", "raw"]
+    quality: Annotated[int, Field(ge=1, le=100)]
     images_per_file: Count
+
+    @property
+    def jpeg_quality(self) -> int | None:
+        """Of the stored JPEGs; None where raw pixels are stored."""
+        return self.quality if self.encoding == "jpeg" else None
 
 
 class Backbone(Section):

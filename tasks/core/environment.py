@@ -21,9 +21,12 @@ def num_workers() -> int:
     return int(os.environ.get("TAGWRIGHT_WORKERS", "0")) or len(os.sched_getaffinity(0))
 
 
-def loader_workers() -> int:
-    """Loader processes: none on a small machine, where a second process costs more than it decodes."""
-    return 0 if num_workers() < 4 else min(8, num_workers() // 2)
+def loader_workers(*, accelerated: bool = False) -> int:
+    """Loader processes: none on a small machine, where a second process costs more than it decodes.
+
+    accelerated: the network runs elsewhere, which would wait while this process decodes: one at least.
+    """
+    return min(8, num_workers() // 2) if num_workers() >= 4 else int(accelerated)
 
 
 def device_name() -> str:

@@ -3,7 +3,8 @@
     labels, display_names   one a label; any Unicode
     thresholds              one a label, null where the label is never predicted
     implications            [child, ancestor] columns, all of them, not only direct ones
-    preprocessing           short_side_px, image_px [height, width], resize: what happens to pixels before the network
+    preprocessing           short_side_px, image_px [height, width], resize: what happens to pixels before the network;
+                            jpeg_quality only where the stored images are JPEGs
     probabilities           one calibration map a label, see export/probabilities.py; only where scores are calibrated
     seal                    checksum of the file, see core/seals.py
     provenance              hashes of model and taxonomy, weights kind, …
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tasks.core.seals import SEAL
@@ -27,11 +28,21 @@ FORMAT = "tagwright/1"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """short_side_px: a larger image is first reduced to it.  image_px: (height, width).  resize: see nn.geometry."""
+    """short_side_px: a larger image is first reduced to it.  image_px: (height, width).  resize: see nn.geometry.
+
+    jpeg_quality: at which it is then encoded and decoded, as the training images were; None: not at all.
+    """
 
     short_side_px: int
     image_px: tuple[int, int]
     resize: str
+    jpeg_quality: int | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """What the images of a model folder went through, by its model.json."""
+        height, width = config["image_px"]
+        return cls(config["short_side_px"], (height, width), config["resize"], config.get("jpeg_quality"))
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,7 @@ class Manifest:
             "display_names": list(self.display_names),
             "thresholds": [t if math.isfinite(t) else None for t in map(float, self.thresholds)],
             "implications": [list(pair) for pair in self.implications],
-            "preprocessing": {
-                "short_side_px": self.preprocessing.short_side_px,
-                "image_px": list(self.preprocessing.image_px),
-                "resize": self.preprocessing.resize,
-            },
+            "preprocessing": {key: value for key, value in asdict(self.preprocessing).items() if value is not None},
             "provenance": dict(self.provenance),
             "seal": SEAL,
         }

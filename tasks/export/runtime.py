@@ -21,8 +21,9 @@ from tasks.core.seals import seal_of
 from tasks.export.manifest import Manifest
 from tasks.nn.geometry import fit_to
 
-Read = Callable[[str | bytes, int], np.ndarray]
-"""(path or encoded bytes, short side in px) -> uint8 (H, W, 3) as the shards hold it; raises with the reason."""
+Read = Callable[[str | bytes, int, int | None], np.ndarray]
+"""(path or encoded bytes, short side in px, JPEG quality or None) -> uint8 (H, W, 3) as the shards hold it; raises with
+the reason."""
 
 
 def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.InferenceSession, Manifest]:
@@ -64,7 +65,8 @@ class Predictor:
     def network_pixels(self, source: str | bytes, read: Read) -> np.ndarray:
         """What the network takes of an image: uint8 (H, W, 3). Raises what `read` raises."""
         preprocessing = self.manifest.preprocessing
-        return fit_to(read(source, preprocessing.short_side_px), preprocessing.image_px, preprocessing.resize)
+        pixels_HWC = read(source, preprocessing.short_side_px, preprocessing.jpeg_quality)
+        return fit_to(pixels_HWC, preprocessing.image_px, preprocessing.resize)
 
     def __call__(self, images_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores float32 (B, C) in [0, 1] and decisions bool (B, C) of uint8 images."""

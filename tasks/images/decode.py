@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import SourceError
 from tasks.core.image_header import claimed_size, missing_reader, other_format
+from tasks.images.jpeg import quick_pixels
 
 with contextlib.suppress(ImportError):  # optional: phones' HEIC
     from pi_heif import register_heif_opener
@@ -34,6 +35,9 @@ header does not tell, EPS starts an interpreter, and others are rarely looked at
 
 MAX_PIXELS = 178_956_970
 """Where Pillow refuses by default: 2 x 256 MiB of 24-bit RGB."""
+
+UPRIGHT = 1
+"""EXIF orientation of a picture that need not be turned."""
 
 Animated = Literal["first_frame", "quarantine"]
 
@@ -52,11 +56,15 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """image: mode RGB.  format: Pillow's name of the real format, e.g. JPEG.  notes: what was converted."""
+    """image: mode RGB.  format: Pillow's name of the real format, e.g. JPEG.  notes: what was converted.
+
+    plain: whether the pixels are those of the file's first picture as they lie in it: not turned, scaled or converted.
+    """
 
     image: Image.Image
     format: str
     notes: Sequence[str]
+    plain: bool
 
 
 def open_rgb(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, least_px: int | None = None) -> Image.Image:
@@ -67,10 +75,17 @@ def open_rgb(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, least_
     least_px: as in `decode`.
     Raises SourceError naming the file when it is absent, truncated, no image, or larger than `max_pixels`.
     """
+    return open_decoded(source, max_pixels=max_pixels, least_px=least_px)[1].image
+
+
+def open_decoded(
+    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, least_px: int | None = None
+) -> tuple[bytes, Decoded]:
+    """The encoded bytes, and what `open_rgb` makes of them."""
     name = "image" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else read_bytes(name)
-        return decode(data, max_pixels=max_pixels, least_px=least_px).image
+        return data, decode(data, max_pixels=max_pixels, least_px=least_px)
     except Unusable as error:
         raise SourceError(f"{name}: {error}. Replace the file or leave it out.") from error
     except OSError as error:
@@ -114,6 +129,7 @@ def decode(
 
     least_px: a JPEG whose short side is at least twice that is decoded at 1/2, 1/4 or 1/8 of its size, the smallest
         that keeps the short side at `least_px` or more. Every other image has its own size.
+        Without it, Pillow alone decodes, as `ingest` has every file looked at.
     """
     if not data:
         raise Unusable("empty file")
@@ -139,9 +155,7 @@ def decode(
     try:
         # A phone's JPEG may carry a second picture (MPO: depth, preview); that is no animation.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if least_px is not None:
-            image.draft(None, (least_px, least_px))  # Pillow knows it for JPEG alone
-        image.load()
+        image = _loaded(image, data, least_px)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unusable(bomb, size) from error
     except MemoryError:
@@ -152,14 +166,31 @@ def decode(
         if animated == "quarantine":
             raise Unusable("animated", image.size)
         notes.append(f"first of {frames} frames")
+    plain = image.size == size and image.mode in ("RGB", "L")
     try:
+        plain &= image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     except Exception:  # a broken EXIF block says nothing about the pixels
         notes.append("unreadable EXIF ignored")
     rgb, note = _to_rgb(image)
-    return Decoded(rgb, image.format or "", [*notes, note] if note else notes)
+    return Decoded(rgb, image.format or "", [*notes, note] if note else notes, plain and not note)
+
+
+def _loaded(image: Image.Image, data: bytes, least_px: int | None) -> Image.Image:
+    """The opened image with its pixels, or another with equal pixels, format and metadata."""
+    size, has_plain_pixels = image.size, image.format == "JPEG" and image.mode in ("RGB", "L")
+    if least_px is not None:
+        image.draft(None, (least_px, least_px))  # Pillow knows it for JPEG alone
+        if has_plain_pixels:
+            pixels_HWC = quick_pixels(data, *image.size, scaled=image.size != size)
+            if pixels_HWC is not None:
+                quick = Image.fromarray(pixels_HWC)
+                quick.format, quick.info = image.format, image.info
+                return quick
+    image.load()
+    return image
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, str]:

@@ -70,7 +70,7 @@ def manifest_of(params: Params, labels: list[str]) -> Manifest:
         thresholds=thresholds.values_C.tolist(),
         implications=relations_of(taxonomy, labels).implications if params.calibrate.apply_relations else (),
         probabilities=thresholds.calibration.as_dicts(),
-        preprocessing=Preprocessing(config["short_side_px"], tuple(config["image_px"]), config["resize"]),
+        preprocessing=Preprocessing.of(config),
         provenance={
             "model_sha256": model_sha256(params.paths.finetuned),
             "taxonomy_sha256": sha256_of(params.paths.taxonomy),

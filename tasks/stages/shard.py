@@ -17,6 +17,7 @@ def run(params: Params) -> None:
         usable,
         params.paths.shards,
         short_side_px=section.short_side_px,
+        jpeg_quality=section.jpeg_quality,
         images_per_file=section.images_per_file,
         workers=num_workers(),
     )

@@ -30,7 +30,8 @@ Replicas = Callable[[int], np.ndarray]
 class ImageSet:
     """N images as a model takes them, with labels where there are any.
 
-    reader: len(), [i] -> uint8 (H, W, 3), and `index`: image id -> i (a ShardReader).
+    reader: len(), [i] -> uint8 (H, W, 3), and `index`: image id -> i (a ShardReader). An array that it may give again
+    is read-only.
     image_px: (height, width) after resizing.  resize: stretch | letterbox | crop.
     targets_NC: uint8 {0, 1}.  known_NC: bool; where False the target means nothing.
     Raises TableError when an image is not in the reader or the shapes disagree.
@@ -44,7 +45,8 @@ class ImageSet:
     known_NC: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        missing = [i for i in self.image_ids if i not in self.reader.index]
+        index = self.reader.index
+        missing = [i for i in self.image_ids if i not in index]
         if missing:
             raise TableError(
                 f"shards: {len(missing)} of {len(self.image_ids)} images are missing, e.g. '{missing[0]}'. "
@@ -70,10 +72,11 @@ class ImageSet:
     def image(self, i: int) -> Tensor:
         """Image i as stored, uint8 (3, H, W), before resizing.
 
-        A view of (H, W, 3) memory: Pillow resizes that as it lies, and `augment.resize` transposes the small result.
+        A view of (H, W, 3) memory of its own: Pillow resizes that as it lies, and `augment.resize` transposes the
+        small result.
         """
         pixels_HWC = self.reader[self.reader.index[self.image_ids[i]]]
-        return torch.from_numpy(pixels_HWC.copy()).permute(2, 0, 1)
+        return torch.from_numpy(np.require(pixels_HWC, requirements="W")).permute(2, 0, 1)
 
 
 class Draw(NamedTuple):

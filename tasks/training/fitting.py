@@ -159,10 +159,10 @@ def fit(
             "params.yaml) tells what the sources say, paths.splits which partition each image is in."
         )
 
-    if network.reader.short_side_px < min(network.model.image_px):
+    if network.reader.form.short_side_px < min(network.model.image_px):
         logger.warning(
             "shards hold images of %d px, the network takes %s: raise shard.short_side_px, or details are lost",
-            network.reader.short_side_px, "x".join(map(str, network.model.image_px)),
+            network.reader.form.short_side_px, "x".join(map(str, network.model.image_px)),
         )  # fmt: skip
 
     def publish(metrics: dict[str, float], step: int) -> None:
@@ -170,8 +170,8 @@ def fit(
 
     folder = network.checkpoints / name
     if probe:
-        fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=loader_workers())
-    surroundings = Surroundings(folder, on_metrics=publish if on_metrics else None, num_workers=loader_workers())
+        fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=_loader_workers())
+    surroundings = Surroundings(folder, on_metrics=publish if on_metrics else None, num_workers=_loader_workers())
     result = train(model, loss, data, settings, seed=network.seed, surroundings=surroundings, semi=semi)
     model.load_state_dict(result.state)
     return result
@@ -186,8 +186,12 @@ def score_images(model: Tagger, images: ImageSet, *, batch_size: int = 128, with
         batch_size=batch_size,
         device=device,
         with_embeddings=with_embeddings,
-        num_workers=loader_workers(),
+        num_workers=_loader_workers(),
     )
+
+
+def _loader_workers() -> int:
+    return loader_workers(accelerated=default_device().type != "cpu")
 
 
 def save(
@@ -200,7 +204,7 @@ def save(
         "head": {"name": network.model.head.name, "options": network.model.head.options},
         "image_px": network.model.image_px,
         "resize": network.model.resize,
-        "short_side_px": network.reader.short_side_px,
+        **network.reader.form._asdict(),
         "weights_kind": result.kind,
         "augment": augment,
     }

@@ -73,7 +73,7 @@ def loader_speed(setting: Setting, *, num_images: int) -> dict[str, float]:
         augment=[{"name": "random_resized_crop", "scale": [0.5, 1.0]}, {"name": "hflip"}],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        surroundings = Surroundings(Path(folder), device=setting.device, num_workers=loader_workers())
+        surroundings = Surroundings(Path(folder), device=setting.device, num_workers=loader_workers(accelerated=True))
         return train(
             model, LOSSES["bce"](LABELS), TrainingData(images), settings, seed=0, surroundings=surroundings
         ).speed[-1]
@@ -109,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     setting = Setting(options.model, options.px, options.batch, LABELS, "bf16", False, True, device)
     speed = loader_speed(setting, num_images=40 * options.batch)
     print(
-        f"\nThrough the loader, {loader_workers()} workers, ML-Decoder and EMA: {speed['images_per_s']:.0f} images/s, "
+        f"\nThrough the loader, {loader_workers(accelerated=True)} workers, ML-Decoder and EMA: "
+        f"{speed['images_per_s']:.0f} images/s, "
         f"{100 * speed['data_wait_share']:.0f} % of the time spent waiting for images"
     )
 

@@ -119,7 +119,8 @@ def network_in(folder: Path, photographs: Photographs, params: Params) -> Networ
         ids = list(photographs.files)
         write_shards(
             pa.table({"image_id": ids, "uri": [f"{i}.jpg" for i in ids]}), shards, root=jpegs,
-            workers=max(loader_workers(), 1), **params.shard.model_dump(),
+            workers=max(loader_workers(), 1), short_side_px=params.shard.short_side_px,
+            jpeg_quality=params.shard.jpeg_quality, images_per_file=params.shard.images_per_file,
         )  # fmt: skip
     labels = photographs.train.labels
     return Network(params.model, Vocabulary(labels, [], labels), shards, folder / "checkpoints", params.seed)

@@ -59,6 +59,8 @@ class Pictures:
 
     def __init__(self, pictures: Sequence[np.ndarray]) -> None:
         self.pictures = pictures
+        for pixels_HWC in pictures:
+            pixels_HWC.flags.writeable = False
         self.image_ids = [f"picture/{i:05d}" for i in range(len(pictures))]
         self.index = {image_id: i for i, image_id in enumerate(self.image_ids)}
 

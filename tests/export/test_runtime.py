@@ -7,6 +7,7 @@ import sys
 import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -15,8 +16,9 @@ from tasks.commands.predict import list_images, predict
 from tasks.core.errors import ModelError, SourceError
 from tasks.export.manifest import Preprocessing
 from tasks.export.runtime import Predictor, predict_files
-from tasks.images.shards import training_pixels
+from tasks.images.shards import ShardReader, write_shards
 from tasks.images.stored_pixels import stored_pixels
+from tasks.nn.geometry import fit_to
 from tests.export import toy
 from tests.images import pictures
 
@@ -74,15 +76,22 @@ def test_a_batch_without_a_readable_image_has_only_errors(model, folder):
     assert ["error" in entry for entry in rows] == [True] * 5 + [False]
 
 
-def test_decisions_are_those_of_torch_on_the_pixels_of_the_shards(tmp_path, folder):
+@pytest.mark.parametrize(("short_side_px", "jpeg_quality"), [(30, None), (30, 85), (200, 85)])
+def test_decisions_are_those_of_torch_on_the_pixels_of_the_shards(tmp_path, folder, short_side_px, jpeg_quality):
+    """Shards of raw pixels, of JPEGs made for them, and of the files' own bytes."""
     net = toy.tagger()
-    path = toy.exported(tmp_path, net, implications=[], preprocessing=Preprocessing(30, toy.IMAGE_PX, "letterbox"))
+    preprocessing = Preprocessing(short_side_px, toy.IMAGE_PX, "letterbox", jpeg_quality)
+    path = toy.exported(tmp_path, net, implications=[], preprocessing=preprocessing)
     predictor = Predictor(path)
+    uris = [f"{n}.jpg" for n in range(9)]
+    write_shards(
+        pa.table({"image_id": uris, "uri": uris}), tmp_path / "shards", root=folder, short_side_px=short_side_px,
+        jpeg_quality=jpeg_quality, images_per_file=9,
+    )  # fmt: skip
+    reader = ShardReader(tmp_path / "shards")
     for n in range(9):
-        stored = training_pixels("i", str(folder / f"{n}.jpg"), 30)
         pixels = predictor.network_pixels(str(folder / f"{n}.jpg"), stored_pixels)
-        assert pixels.shape == (*toy.IMAGE_PX, 3)
-        assert np.array_equal(stored, stored_pixels(str(folder / f"{n}.jpg"), 30))
+        assert np.array_equal(pixels, fit_to(reader[n], toy.IMAGE_PX, "letterbox"))
         with torch.inference_mode():
             scores_C = net.scores(net(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]))[0].numpy()
         (entry,) = predict_files(path, [folder / f"{n}.jpg"], read=stored_pixels)

@@ -13,7 +13,7 @@ import pytest
 from tasks.core.errors import SourceError, TableError
 from tasks.images.decode import open_rgb
 from tasks.images.shards import ShardReader, write_shards
-from tasks.images.stored_pixels import shrink
+from tasks.images.stored_pixels import shrink, stored_jpeg, stored_pixels
 from tests.images import pictures
 from tests.images.pictures import encode, scene
 
@@ -56,14 +56,26 @@ def test_a_rotated_photograph_is_packed_upright(tmp_path):
     assert ShardReader(folder)[0].shape == (32, 48, 3)
 
 
-def test_equal_input_gives_equal_bytes_whatever_the_number_of_workers(listed, tmp_path):
+def test_jpegs_come_back_as_stored_and_take_a_fraction_of_the_space(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode(scene(800, 600), "JPEG"))
+    table = pa.table({"image_id": ["a"], "uri": ["a.jpg"]})
+    sizes = {}
+    for quality in (None, 85):
+        path = packed(table, tmp_path, jpeg_quality=quality, short_side_px=256) / "shard-00000.arrow"
+        assert np.array_equal(ShardReader(path.parent)[0], stored_pixels(tmp_path / "a.jpg", 256, quality))
+        sizes[quality] = path.stat().st_size
+    assert sizes[85] < sizes[None] / 10
+
+
+@pytest.mark.parametrize("jpeg_quality", [None, 85])
+def test_equal_input_gives_equal_bytes_whatever_the_number_of_workers(listed, tmp_path, jpeg_quality):
     def contents() -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in (tmp_path / "shards").iterdir()}
 
-    packed(listed, tmp_path)
+    packed(listed, tmp_path, jpeg_quality=jpeg_quality)
     first = contents()
     assert sorted(first) == ["shard-00000.arrow", "shard-00001.arrow", "shard-00002.arrow"]
-    packed(listed, tmp_path, workers=2)
+    packed(listed, tmp_path, workers=2, jpeg_quality=jpeg_quality)
     assert contents() == first
 
 
@@ -73,7 +85,7 @@ def test_earlier_shards_are_replaced(listed, tmp_path):
     assert len(reader) == 2
 
 
-def test_an_image_is_a_view_into_the_mapped_file(listed, tmp_path):
+def test_a_raw_image_is_a_view_into_the_mapped_file(listed, tmp_path):
     reader = ShardReader(packed(listed, tmp_path))
     image = reader[0]
     assert image.dtype == np.uint8
@@ -133,30 +145,40 @@ def test_a_flipped_bit_of_the_pixels_names_the_image_when_it_is_read(listed, tmp
         reader[0]
 
 
+def test_a_flipped_bit_of_a_jpeg_names_the_image_though_it_would_decode(listed, tmp_path):
+    path = packed(listed.slice(1, 1), tmp_path, jpeg_quality=85) / "shard-00000.arrow"
+    data, jpeg = bytearray(path.read_bytes()), stored_jpeg(tmp_path / "b.png", 64, 85).jpeg
+    data[data.index(jpeg) + len(jpeg) - 10] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(TableError, match=r"image 'web/b' is not as it was packed"):
+        ShardReader(path.parent)[0]
+
+
 def test_no_image_writes_no_shard(listed, tmp_path):
     folder = packed(listed.slice(0, 0), tmp_path)
     assert list(folder.iterdir()) == []
 
 
-def test_the_size_at_which_they_were_packed_stands_in_the_files(tmp_path):
+def test_the_size_and_the_quality_at_which_they_were_packed_stand_in_the_files(tmp_path):
     """Images smaller than either size are stored alike, yet what is trained from the shards must run again."""
     (tmp_path / "a.png").write_bytes(encode(scene(4, 4)))
     table = pa.table({"image_id": ["a"], "uri": ["a.png"]})
     contents = {}
-    for size in (64, 512):
-        folder = packed(table, tmp_path, short_side_px=size)
-        assert ShardReader(folder).short_side_px == size
-        contents[size] = (folder / "shard-00000.arrow").read_bytes()
-    assert contents[64] != contents[512]
+    for form in [(64, None), (512, None), (64, 85), (64, 86)]:
+        folder = packed(table, tmp_path, short_side_px=form[0], jpeg_quality=form[1])
+        assert ShardReader(folder).form == form
+        contents[form] = (folder / "shard-00000.arrow").read_bytes()
+    assert len(set(contents.values())) == 4
 
 
-def test_shards_of_two_sizes_or_of_none_say_what_to_run(listed, tmp_path):
+def test_shards_of_two_forms_or_of_none_say_what_to_run(listed, tmp_path):
     folder = packed(listed, tmp_path)
     path = folder / "shard-00001.arrow"
     with pa.ipc.open_file(pa.memory_map(str(path))) as file:
         table = file.read_all()
     for metadata, message in (
-        ({"short_side_px": "512"}, r"several sizes, \[64, 512\]"),
+        ({"short_side_px": "512"}, r"several ways, 512 px, raw and 64 px, raw"),
+        ({"short_side_px": "64", "jpeg_quality": "85"}, "several ways, 64 px, JPEG 85 and 64 px, raw"),
         (None, "not a readable shard"),
     ):
         schema = table.schema.with_metadata(metadata)

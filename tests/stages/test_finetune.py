@@ -100,7 +100,7 @@ def test_the_model_folder_holds_the_size_of_the_shards_that_it_was_trained_from(
     params = parse_params(raw)
     finetune.run(params)
     reader = ShardReader(params.paths.shards)
-    assert load_config(params.paths.finetuned)["short_side_px"] == reader.short_side_px == 16
+    assert load_config(params.paths.finetuned)["short_side_px"] == reader.form.short_side_px == 16
 
 
 def test_no_unlabelled_image_is_one_clear_line(raw):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.environment import loader_workers
 from tasks.core.errors import ModelError, TableError
 from tasks.training.augment import AUGMENTATIONS, Policy
 from tasks.training.data import ImageSet, StepPlan, inference_batches, training_batches
@@ -139,3 +140,9 @@ def test_an_image_may_be_written_to_without_changing_the_stored_one():
     images = toy.image_set(3)
     images.image(1).zero_()
     assert images.image(1).any()
+
+
+@pytest.mark.parametrize(("cores", "alone", "accelerated"), [(1, 0, 1), (2, 0, 1), (4, 2, 2), (32, 8, 8)])
+def test_a_small_machine_has_a_loader_process_only_where_a_device_would_wait(monkeypatch, cores, alone, accelerated):
+    monkeypatch.setenv("TAGWRIGHT_WORKERS", str(cores))
+    assert (loader_workers(), loader_workers(accelerated=True)) == (alone, accelerated)

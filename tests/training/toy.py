@@ -25,7 +25,9 @@ class ToyReader:
         return len(self.image_ids)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.pixels[i]
+        pixels_HWC = self.pixels[i]
+        pixels_HWC.flags.writeable = False
+        return pixels_HWC
 
 
 def image_set(
