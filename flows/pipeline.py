@@ -16,6 +16,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import alerts, dead_runs, repro, terminal
+from flows.outlook import outlook
 from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -49,6 +50,7 @@ def pipeline(until: str | None = None, recipe: str | None = None) -> None:
     if recipe:
         apply_recipe(recipe)
     rows = plan(until=until)
+    terminal.show_lines(outlook(rows))
     with tracking.pipeline_run(flow_run.name, {"prefect.flow_run": str(flow_run.id)}) as parent:
         results = run_stages(rows, parent)
         report(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from flows.plan import PlanRow
 from flows.repro import StageResult
+from tasks.core.formatting import duration
 
 COLOURS = {
     **{"ran": "green", "restored": "green", "fresh": "dim", "failed": "bold red", "skipped": "yellow"},
@@ -21,7 +23,7 @@ COLOURS = {
 
 def show_results(results: Iterable[StageResult]) -> None:
     """The summary of a run: stage, state, seconds, reason."""
-    rows = [(r.stage, r.state, _duration(r.seconds or None), r.reason) for r in results]
+    rows = [(r.stage, r.state, duration(r.seconds or None), r.reason) for r in results]
     _show(("stage", "state", "took", "why"), rows)
 
 
@@ -48,8 +50,14 @@ def show_outcome(figures: Mapping[str, float], page: str) -> None:
 
 def show_plan(plan: Iterable[PlanRow]) -> None:
     """The plan: stage, forecast, seconds of the last run, what changed."""
-    rows = [(r.stage, r.forecast, _duration(r.last_s), r.reason) for r in plan]
+    rows = [(r.stage, r.forecast, duration(r.last_s), r.reason) for r in plan]
     _show(("stage", "forecast", "last took", "why"), rows)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Lines of text, each wrapped at the terminal's width with what follows indented."""
+    for line in lines:
+        print("\n".join(textwrap.wrap(line, Console().width, subsequent_indent="  ", break_on_hyphens=False)))
 
 
 def _show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -60,16 +68,6 @@ def _show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         # Text, not markup: a reason may hold brackets.
         table.add_row(Text(stage), Text(state, style=COLOURS[state]), Text(took), Text(reason))
     Console(highlight=False).print(table)
-
-
-def _duration(seconds: float | None) -> str:
-    """'3 s', '4 min 05 s', '2 h 10 min'; '' for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{seconds:.1f} s"
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def show_only_stages() -> None:
