@@ -58,8 +58,8 @@ def reproduce_stage(
         started = time.perf_counter()
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}
         try:
-            said = f"{row.stage}: "  # the log's own prefix says it already
-            state = repro.reproduce(row.stage, on_line=lambda line: log.info(line.replace(said, "", 1)), env=env)
+            prefix = f"{row.stage}: "  # the log's own prefix says it already
+            state = repro.reproduce(row.stage, on_line=lambda line: log.info(line.replace(prefix, "", 1)), env=env)
         except repro.StageStopped:
             log.warning("stopped")
             return Cancelled(message="The flow was stopped.")
