@@ -49,9 +49,12 @@ def plan(until: Annotated[str | None, typer.Option(help="only this stage and wha
     Example: python -m flows plan --until finetune
     """
     from flows import terminal
+    from flows.outlook import outlook
     from flows.plan import plan as make_plan
 
-    terminal.show_plan(make_plan(until=until))
+    rows = make_plan(until=until)
+    terminal.show_plan(rows)
+    terminal.show_lines(outlook(rows))
 
 
 @review_app.callback()

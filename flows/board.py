@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.repro import LAST_LINES
+from tasks.core.formatting import duration
 
 COLOURS = {
     **{"ran": "green", "restored": "green", "fresh": "dim", "failed": "bold red", "skipped": "yellow"},
@@ -31,16 +32,6 @@ QUIET = ("waiting", "fresh")
 """States that are counted, not listed: a graph of many sources fits the window too."""
 _LOGGER = re.compile(r"^[DIWEC] [\w.]+: ")
 """Before each line that a stage logs."""
-
-
-def duration(seconds: float | None) -> str:
-    """'3 s', '4 min 05 s', '2 h 10 min'; '' for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{seconds:.1f} s"
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @dataclass

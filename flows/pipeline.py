@@ -16,6 +16,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import alerts, board, dead_runs, repro, terminal
+from flows.outlook import outlook
 from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -52,6 +53,7 @@ def pipeline(until: str | None = None, recipe: str | None = None, share: bool = 
     if share:
         repro.share("fetch")
     rows = plan(until=until)
+    terminal.show_lines(outlook(rows))
     with tracking.pipeline_run(flow_run.name, {"prefect.flow_run": str(flow_run.id)}) as parent:
         with board.shown({row.stage: row.last_s for row in rows}):
             results = run_stages(rows, parent, pull=share)

@@ -61,7 +61,7 @@ def reproduce_stage(
         started = time.perf_counter()
 
         def on_line(line: str) -> None:
-            log.info(line)
+            log.info(line.replace(f"{row.stage}: ", "", 1))  # the log's own prefix says it already
             board.says(row.stage, line)
 
         env = {tracking.PARENT_VARIABLE: parent} if parent else {}

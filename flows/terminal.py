@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import board
-from flows.board import COLOURS, duration
+from flows.board import COLOURS
 from flows.plan import PlanRow
 from flows.repro import StageResult
+from tasks.core.formatting import duration
 
 
 def show_results(results: Iterable[StageResult]) -> None:
@@ -47,6 +49,12 @@ def show_plan(plan: Iterable[PlanRow]) -> None:
     """The plan: stage, forecast, seconds of the last run, what changed."""
     rows = [(r.stage, r.forecast, duration(r.last_s), r.reason) for r in plan]
     _show(("stage", "forecast", "last took", "why"), rows)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Lines of text, each wrapped at the terminal's width with what follows indented."""
+    for line in lines:
+        print("\n".join(textwrap.wrap(line, Console().width, subsequent_indent="  ", break_on_hyphens=False)))
 
 
 def _show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -25,6 +25,7 @@ except ModuleNotFoundError:  # a machine that only predicts: onnxruntime, numpy 
 
 from tasks.core import environment
 from tasks.core.error_lines import one_line
+from tasks.core.log_lines import LogLine
 from tasks.core.names import escaped
 
 # Threads that spin while they wait bring training to a crawl as soon as anything else wants a core. Read by OpenMP when
@@ -75,10 +76,9 @@ def main() -> None:
     # Names from strangers' files are printed and logged: a terminal must not obey them.
     if sys.stdout.isatty():  # a file or a pipe obeys nothing
         sys.stdout = escaped(sys.stdout)
-    layout = "%(levelname).1s %(name)s: %(message)s"
-    logging.basicConfig(
-        level=environment.log_level(), format=layout, stream=escaped(sys.stderr) if sys.stderr.isatty() else sys.stderr
-    )
+    terminal = logging.StreamHandler(escaped(sys.stderr) if sys.stderr.isatty() else sys.stderr)
+    terminal.setFormatter(LogLine())
+    logging.basicConfig(level=environment.log_level(), handlers=[terminal])
     for name in NOISY.split():
         logging.getLogger(name).setLevel(logging.WARNING)
     wanted = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")

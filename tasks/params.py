@@ -246,7 +246,8 @@ class Finetune(Training):
 
 
 class OutOfFold(Section):
-    enabled: bool
+    enabled: bool | Literal["auto"]
+    """auto: where thresholds are cross-fitted (`calibrate.cross_fit_below`)."""
     num_folds: Annotated[int, Field(ge=2, le=20)]
     epochs: Count
 
@@ -274,6 +275,12 @@ class Calibrate(Section):
     min_support: Annotated[int, Field(ge=0)]
     shrinkage: NonNegative
     bootstrap: Annotated[int, Field(ge=0)]
+    cross_fit_below: Annotated[int, Field(ge=0)] = 0
+
+
+def cross_fits(section: Calibrate, num_calibration: int) -> bool:
+    """Whether so few calibration images call for out-of-fold scores of the train images beside them."""
+    return section.fit_on == "calibration" and num_calibration < section.cross_fit_below
 
 
 class Evaluate(Section):

@@ -46,6 +46,8 @@ FLOWS_MAY_IMPORT = (
     "tasks.core.fingerprint",
     "tasks.core.checked",
     "tasks.core.edits",
+    "tasks.core.formatting",
+    "tasks.core.training_speed",
 )
 
 NAMED_LIKE_THEIR_ROOM = {"export", "report", "review", "predict"}

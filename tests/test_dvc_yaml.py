@@ -43,7 +43,8 @@ def test_a_stage_reads_its_own_params_section(stages):
 def test_out_of_fold_depends_on_all_that_it_borrows_from_finetune_and_on_nothing_else(stages):
     own = {"epochs", "early_stopping"}  # it has epochs of its own, and no validation images
     borrowed = {f"finetune.{field}" for field in Training.model_fields if field not in own}
-    assert set(stages["out_of_fold"]["params"]) == {"seed", "model", "out_of_fold", "finetune.probe"} | borrowed
+    own = {"seed", "model", "out_of_fold", "calibrate.fit_on", "calibrate.cross_fit_below", "finetune.probe"}
+    assert set(stages["out_of_fold"]["params"]) == own | borrowed
 
 
 def test_no_stage_but_the_first_lists_code_and_each_depends_on_its_own_digests(stages):

@@ -5,21 +5,25 @@ It reads the annotation files as `ingest` will, so that what it says is what wil
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from tasks.commands.draft import present_classes
 from tasks.commands.recipe import difference, overlaid, read_recipe
 from tasks.core.errors import SourceError
 from tasks.core.registry import call
-from tasks.core.tables import write_text
+from tasks.core.tables import PRESENT, write_text
 from tasks.params import PARAMS_FILE
+from tasks.sampling.support import FEW
 from tasks.sources import SOURCES, RawSource
 from tasks.sources.layouts import Layout, find_layout
 from tasks.sources.openimages_tables import read_hierarchy
@@ -63,9 +67,17 @@ def plan_project(path: Path, before: str, *, name: str = "", every: bool = False
         "sources": {name: {"kind": layout.kind, "path": shown_path(layout.root), "use": "train", **layout.options}},
         "make_demo": {"sets": {}},
     }
+    summary = list(summary_lines(layout, raw, present, len(classes)))
+    if not {"test", "val"} & set(raw.images["official_split"].to_pylist()):
+        num_folds = yaml.safe_load(before)["split"]["num_folds"]
+        test_folds = folds_to_test_on(positives_of(raw, classes), num_folds)
+        overlay["split"] = {"test_folds": test_folds, "calibration_folds": [1]}
+        summary.append(
+            f"{len(test_folds)} of {num_folds} folds are the test set (split.test_folds), by the labels' positives"
+        )
     overlay["paths"] = {**overlay.get("paths", {}), "taxonomy": file.as_posix()}
     return Project(
-        list(summary_lines(layout, raw, present, len(classes))),
+        summary,
         overlaid(before, overlay, where=f"recipes/{RECIPE}.yaml with {path}"),
         draft_taxonomy(parents, classes, layout.kind),
         file,
@@ -82,6 +94,22 @@ def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels:
     yield f"{len(raw.vocabulary)} classes declared, {len(present)} present on an image, {num_labels} labels drafted"
     otherwise = "absent" if raw.coverage else "unknown"
     yield f"{raw.labels.num_rows} label rows; a class that an image does not name is {otherwise}"
+
+
+def positives_of(raw: RawSource, classes: Collection[str]) -> list[int]:
+    """Images on which each of the classes is present."""
+    rows = zip(*(raw.labels[column].to_pylist() for column in ("label", "state")), strict=True)
+    counts = Counter(label for label, state in rows if state == PRESENT)
+    return [counts[name] for name in classes]
+
+
+def folds_to_test_on(positives: Sequence[int], num_folds: int) -> list[int]:
+    """So many folds, three tenths of all at most, that the median label has FEW positives in them; 1 is no test fold.
+
+    Chosen once, and written down: a choice that followed the data would move test images into training later.
+    """
+    wanted = math.ceil(FEW * num_folds / max(statistics.median(positives), 1))
+    return [0, *range(2, 1 + min(wanted, max(1, 3 * num_folds // 10)))]
 
 
 def name_of(root: Path) -> str:

@@ -3,7 +3,7 @@
 TAGWRIGHT_WORKERS     processes for decoding and hashing; 0 or unset: every core
 TAGWRIGHT_DEVICE      cpu | cuda | cuda:1 | mps; unset: the best there is
 TAGWRIGHT_PROCESSES   processes of one training on this machine, one a GPU; unset: 1
-TAGWRIGHT_CACHE       folder of what is known of image files and of params.yaml; unset: .cache
+TAGWRIGHT_CACHE       folder of what is known of image files, of params.yaml and of past runs; unset: .cache
 TAGWRIGHT_API_KEY     key that clients of `serve` must send; unset: none
 TAGWRIGHT_LOG         level of the log; unset: INFO
 TAGWRIGHT_WEBHOOK     address that is told of a failed run, a refused result and a waiting review; unset: nobody is
@@ -47,6 +47,11 @@ def image_cache(source: str) -> Path:
 def checked_params() -> Path:
     """Which params.yaml was found valid with which code; speed only, outside the graph."""
     return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "checked_params"
+
+
+def training_speeds() -> Path:
+    """How fast the last trainings were; for estimates only, outside the graph."""
+    return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "training_speeds.json"
 
 
 def api_key() -> str:

@@ -27,3 +27,13 @@ def interval(bounds: Sequence[float | None] | None, *, to: str = "–") -> str:
     if not bounds or bounds[0] is None or bounds[1] is None:
         return ""
     return f"{bounds[0]:.3f} {to} {bounds[1]:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """'3.0 s', '4 min 05 s', '2 h 10 min'; '' for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{seconds:.1f} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,19 @@ class ScoredSet:
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """targets_NC, known_NC."""
         return self.targets_NC, self.known_NC
+
+    def joined(self, other: ScoredSet) -> ScoredSet:
+        """The images of both, of the same labels."""
+        columns = [other.labels.index(label) for label in self.labels]
+        return replace(
+            self,
+            image_ids=self.image_ids + other.image_ids,
+            scores_NC=np.concatenate([self.scores_NC, other.scores_NC[:, columns]]),
+            targets_NC=np.concatenate([self.targets_NC, other.targets_NC[:, columns]]),
+            known_NC=np.concatenate([self.known_NC, other.known_NC[:, columns]]),
+            num_unlabelled=self.num_unlabelled + other.num_unlabelled,
+            states_sha256=hashlib.sha256((self.states_sha256 + other.states_sha256).encode()).hexdigest(),
+        )
 
     def ledger(self, stage: str) -> Ledger:
         """The stage's ledger entry."""

@@ -147,11 +147,12 @@ def _curve(curve: Mapping[str, Sequence[float]], row: Mapping, threshold: Mappin
 def _facts(row: Mapping, thresholds: Mapping, label: str, change: Mapping) -> list[tuple[str, str]]:
     entry = thresholds["labels"][label]
     own = "never predicted" if entry["threshold"] is None else number(entry["threshold"])
+    joined = " and train, scored out of fold" if thresholds.get("out_of_fold_images") else ""
     spread = interval([entry.get("low"), entry.get("high")])
     facts = [
         ("images", f"{row['positives']:,} present of {row['known']:,} known"),
         ("threshold", f"{own}{f' ({spread})' if spread else ''}, rule {thresholds['rule']}"),
-        ("fitted on", f"{entry['support']:,} present of {thresholds['fit_on']}"),
+        ("fitted on", f"{entry['support']:,} present of {thresholds['fit_on']}{joined}"),
     ]
     if entry.get("reason"):
         facts.append(("why", entry["reason"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,13 @@ def positives(splits: pa.Table, label_rows: pa.Table, labels: Sequence[str]) -> 
     present_NC = present_matrix(label_rows, splits["image_id"], labels)
     partitions = np.asarray(splits["partition"].to_pylist())
     return {name: np.asarray(present_NC[partitions == name].sum(axis=0)).ravel().astype(np.int64) for name in USES}
+
+
+def sizes_line(splits: pa.Table, labels: Sequence[str]) -> str:
+    """E.g. "91 train, 12 calibration, 34 test images; 73 labels".  splits: SPLITS."""
+    sizes = Counter(splits["partition"].to_pylist())
+    order = [*USES, *sorted(sizes.keys() - USES.keys())]
+    return f"{', '.join(f'{sizes[name]:,} {name}' for name in order)} images; {len(labels):,} labels"
 
 
 def support_lines(counts: Mapping[str, np.ndarray], labels: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from functools import partial
 
 from tasks.core.workspace import Workspace
 from tasks.evaluation.scored_set import scored_partition
-from tasks.params import Params
+from tasks.params import Params, cross_fits
 from tasks.taxonomy.reading import read_taxonomy
 from tasks.taxonomy.relations import apply_implications, relations_of
 from tasks.thresholds import RULES
@@ -17,10 +17,20 @@ from tasks.thresholds.probability_calibration import calibrate
 
 
 def run(params: Params) -> None:
-    """Scores and cleaned labels of the calibration partition (or of train, as the paper does) -> thresholds.json."""
+    """Scores and cleaned labels of the calibration partition (or of train, as the paper does) -> thresholds.json.
+
+    Where calibration images are few, train images join, with their out-of-fold scores and their labels as annotated:
+    cleaned ones follow from these very scores.
+    """
     workspace, section, taxonomy = Workspace(params.paths), params.calibrate, read_taxonomy(params.paths.taxonomy)
     predictions, states_of = workspace.predictions(), partial(workspace.states, "cleaned")
     scored = scored_partition(predictions, section.fit_on, states_of, workspace.vocabulary().labels)
+    num_own, note = len(scored.image_ids), ""
+    if cross_fits(section, num_images := predictions.partitions.count("calibration")):
+        out_of_fold, as_annotated = workspace.predictions("out_of_fold"), partial(workspace.states, "deduplicated")
+        how = "cross-fitted, train images join" if out_of_fold.image_ids else "of these alone, out_of_fold is off"
+        note = f"{num_images} calibration images, fewer than {section.cross_fit_below}: thresholds {how}"
+        scored = scored.joined(scored_partition(out_of_fold, "train", as_annotated, workspace.vocabulary().labels))
 
     # probability calibration, then the taxonomy's implications
     calibration = calibrate(scored.scores_NC, *scored.truth, section.probabilities)
@@ -53,8 +63,11 @@ def run(params: Params) -> None:
         scored.labels,
         rule=section.rule.name,
         fit_on=section.fit_on,
+        num_out_of_fold=len(scored.image_ids) - num_own,
         calibration=calibration,
         fusion=fusion,
         targets=targets,
     )
-    workspace.book(scored.ledger("calibrate"))
+    ledger = scored.ledger("calibrate")
+    ledger.warn(note)
+    workspace.book(ledger)

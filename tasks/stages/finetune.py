@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks import tracking
+from tasks.core import training_speed
 from tasks.core.errors import ModelError
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
@@ -32,6 +33,7 @@ def run(params: Params) -> None:
     network = Network(params.model, vocabulary, paths.shards, checkpoints, params.seed)
     tuned = finetune_once(network, settings, data, "finetune", start=paths.start, on_metrics=tracking.log_metrics)
     write_learning_curves(paths.learning_curves, tuned.result.history)
+    training_speed.remember("finetune", params.model, tuned.result.speed)
     save(network, paths.finetuned, "finetune", tuned.model, tuned.result, augment=settings.augment)
 
     ledger = Ledger("finetune")

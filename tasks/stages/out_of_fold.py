@@ -9,7 +9,7 @@ from tasks import tracking
 from tasks.core.ledger import Ledger
 from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
-from tasks.params import EarlyStopping, Params
+from tasks.params import EarlyStopping, Params, cross_fits
 from tasks.sampling.stratification import stratified_folds
 from tasks.training import checkpoint
 from tasks.training.fitting import CHECKPOINTS, Network
@@ -25,9 +25,12 @@ def run(params: Params) -> None:
     ids, pool_ids = workspace.image_ids("train", "calibration"), workspace.image_ids("pool")
     ledger = Ledger("out_of_fold")
     ledger.num_in("images", len(ids) + len(pool_ids))
-    if not section.enabled:
-        ledger.note("skipped: turned off in params.yaml; cleaning works without a model's scores")
-        ledger.dropped("images", len(ids) + len(pool_ids), "turned off in params.yaml")
+    num_calibration = len(workspace.image_ids("calibration"))
+    few = cross_fits(params.calibrate, num_calibration)
+    if not (few if section.enabled == "auto" else section.enabled):
+        reason = f"{num_calibration} calibration images" if section.enabled == "auto" else "turned off in params.yaml"
+        ledger.note(f"skipped: {reason}; cleaning works without a model's scores")
+        ledger.dropped("images", len(ids) + len(pool_ids), reason)
         nothing = np.zeros((0, len(vocabulary.labels)), np.float32)
         workspace.write_predictions("out_of_fold", Predictions([], [], vocabulary.labels, nothing, "", "raw"))
         workspace.book(ledger)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from tasks import tracking
+from tasks.core import training_speed
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
@@ -38,5 +39,6 @@ def run(params: Params) -> None:
     model, loss = build_model(network, settings.loss, where="params.yaml: pretrain.loss", states=states, start=None)
     data = TrainingData(network.images(states, learned))
     result = fit(network, settings, "pretrain", model, loss, data, on_metrics=tracking.log_metrics)
+    training_speed.remember("pretrain", params.model, result.speed)
     save(network, paths.pretrained, "pretrain", model, result, augment=settings.augment)
     workspace.book(ledger)

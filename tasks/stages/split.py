@@ -12,7 +12,7 @@ from tasks.core.workspace import Workspace
 from tasks.params import Params
 from tasks.sampling.label_matrices import absent_matrix, present_matrix
 from tasks.sampling.partitions import assert_no_leak, partition, remembered_folds
-from tasks.sampling.support import positives, support_lines
+from tasks.sampling.support import positives, sizes_line, support_lines
 
 
 def run(params: Params) -> None:
@@ -54,8 +54,7 @@ def run(params: Params) -> None:
     for row in left_out.group_by("reason").aggregate([([], "count_all")]).sort_by("reason").to_pylist():
         ledger.dropped("images", row["count_all"], row["reason"])
     ledger.num_out("images", splits.num_rows)
-    for row in splits.group_by("partition").aggregate([([], "count_all")]).sort_by("partition").to_pylist():
-        ledger.note(f"{row['partition']}: {row['count_all']}")
+    ledger.note(sizes_line(splits, labels))
     for line in support_lines(positives(splits, rows, labels), labels):
         ledger.warn(line)
     workspace.book(ledger)

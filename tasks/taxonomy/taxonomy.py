@@ -39,14 +39,21 @@ from graphlib import TopologicalSorter
 from itertools import combinations
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from tasks.core.errors import TaxonomyError, did_you_mean
 
 OWN = "taxonomy"
 """The vocabulary whose classes are the ids themselves."""
 
-Name = Annotated[str, StringConstraints(min_length=1)]
+
+def _not_blank(name: str) -> str:
+    if not name.strip():
+        raise ValueError("is blank. Write a name, or take it out")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_not_blank)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -4,6 +4,8 @@ An entry holds threshold (null = never predicted), support (known positives), sh
 threshold is the label's own), low and high (central 95 % of refits), reason (why the threshold is not what the rule
 asked for), and target, {"precision", "recall"}, where the taxonomy has one under `deliver:`.
 
+Where thresholds were cross-fitted, "out_of_fold_images" is the number of train images that joined those of `fit_on`.
+
 Where scores were calibrated first, "probabilities" holds {"method", "labels": {label: map}}, a map being {"slope",
 "intercept"} on the logit, or {"scores", "probabilities"} knots, or null. Thresholds are on the calibrated scores then.
 
@@ -86,12 +88,14 @@ def write_thresholds(
     *,
     rule: str,
     fit_on: str,
+    num_out_of_fold: int = 0,
     calibration: Calibration | None = None,
     fusion: Mapping[int, Fused] | None = None,
     targets: Mapping[str, Target] | None = None,
 ) -> None:
     """Write thresholds.json. rule: its name in RULES.  fit_on: the partition, or what else the images were.
 
+    num_out_of_fold: train images beside them, with out-of-fold scores.
     calibration: applied to the scores before the thresholds were fitted; one map a label.
     fusion: position of a label -> how it is fused.
     targets: label -> the precision and recall that it must reach.
@@ -101,6 +105,8 @@ def write_thresholds(
     document = {"rule": rule, "fit_on": fit_on, "labels": thresholds_by_label(fitted, labels)}
     for label, target in (targets or {}).items():
         document["labels"][label]["target"] = {"precision": target.precision, "recall": target.recall}
+    if num_out_of_fold:
+        document["out_of_fold_images"] = num_out_of_fold
     if calibration and calibration.method != "none":
         by_label = dict(zip(labels, calibration.as_dicts(), strict=True))
         document["probabilities"] = {"method": calibration.method, "labels": by_label}

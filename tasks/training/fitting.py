@@ -28,6 +28,7 @@ from tasks.nn.heads import HEADS
 from tasks.nn.losses import LOSSES
 from tasks.nn.losses.class_weights import class_weights
 from tasks.nn.model import Tagger, check_fit, save_model, start_from, xavier_init
+from tasks.sampling.support import FEW
 from tasks.training import checkpoint
 from tasks.training.data import ImageSet
 from tasks.training.distributed import default_device, is_main_process
@@ -168,6 +169,11 @@ def fit(
     def publish(metrics: dict[str, float], step: int) -> None:
         on_metrics({f"{name}/{key}": value for key, value in metrics.items()}, step)
 
+    few = int(((data.train.targets_NC * data.train.known_NC).sum(0) < FEW).sum())
+    logger.info(
+        "%s learns %d labels from %s images, %d epochs%s", name, len(network.vocabulary.labels), f"{len(data.train):,}",
+        settings.epochs, f"; {few} labels have fewer than {FEW} positives" if few else "",
+    )  # fmt: skip
     folder = network.checkpoints / name
     if probe:
         fit_head(model, loss, data.train, folder, seed=network.seed, num_workers=_loader_workers())

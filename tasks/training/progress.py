@@ -7,9 +7,13 @@ import math
 import sys
 import time
 
+from tasks.core.formatting import duration
+
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
+TIMED_STEPS = 5
+"""After so many, and a first one that warms up, the time that is left is said."""
 
 
 class Progress:
@@ -22,8 +26,8 @@ class Progress:
     def __init__(self, num_steps: int, *, done: int = 0, shown: bool = True) -> None:
         self.num_steps, self.done = num_steps, done
         self._shown, self._bar, self._task = shown, None, None
-        self._images, self._before = 0, done
-        self._since = self._logged = time.monotonic()
+        self._images, self._since, self._logged = 0, time.monotonic(), time.monotonic()
+        self._steps, self._warm = 0, math.nan  # of this process; when its first one was done
 
     def __enter__(self) -> Progress:
         if self._shown and sys.stderr.isatty():
@@ -45,20 +49,24 @@ class Progress:
     def advance(self, epoch: int, num_images: int, loss: float) -> None:
         """One more step of `epoch` is done.  loss: NaN when it is not known yet."""
         self.done += 1
+        self._steps += 1
         self._images += num_images
         now = time.monotonic()
+        if self._steps == 1:
+            self._warm = now
         speed = self._images / max(now - self._since, 1e-9)
         shown_loss = "" if math.isnan(loss) else f" loss {loss:.4f}"
         if self._bar is not None:
             self._bar.update(
                 self._task, advance=1, description=f"epoch {epoch}{shown_loss}", speed=f"{speed:.1f} images/s"
             )
-        elif self._shown and now - self._logged >= LOG_EVERY_S:
+        elif self._shown and (now - self._logged >= LOG_EVERY_S or self._steps == TIMED_STEPS + 1):
             self._logged = now
-            left_s = (now - self._since) * (self.num_steps - self.done) / (self.done - self._before)
-            left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} min"
-            steps = f"step {self.done} of {self.num_steps} (epoch {epoch}){shown_loss}"
-            logger.info("%s, %.1f images/s, %s left", steps, speed, left)
+            left = (self.num_steps - self.done) * (now - self._warm) / max(self._steps - 1, 1)
+            logger.info(
+                "step %d of %d (epoch %d)%s, %.1f images/s, about %s left",
+                self.done, self.num_steps, epoch, shown_loss, speed, duration(left),
+            )  # fmt: skip
 
     def say(self, text: str) -> None:
         """A line above the bar, or in the log."""

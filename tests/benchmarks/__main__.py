@@ -16,7 +16,7 @@ from tests import benchmarks
 
 EXPERIMENTS = {
     *("semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "systematic_errors"),
-    *("peers", "ladder", "gpu"),
+    *("peers", "ladder", "gpu", "cross_fitting"),
 }
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tasks.__main__ import command_line
 from tasks.commands.draft import present_classes
+from tasks.commands.init import folds_to_test_on
 from tasks.core.errors import SourceError
 from tasks.core.workspace import Workspace
 from tasks.params import load_params
@@ -109,6 +110,24 @@ def test_classes_that_are_not_present_are_drafted_on_demand_only(project):
     init("pets", "--all-classes")
     drafted = yaml.safe_load(Path("data/taxonomy/pets.yaml").read_text(encoding="utf-8"))["labels"]
     assert [label["id"] for label in drafted] == ["cat", "dog", "toothbrush"]
+
+
+@pytest.mark.parametrize(
+    ("positives", "folds"),
+    [
+        ([50, 60], [0]),  # a tenth of 55 is 5
+        ([30], [0, 2]),  # a tenth of 30 is 3; fold 1 is for calibration
+        ([1, 2, 90], [0, 2, 3]),  # no more than three tenths, whatever the labels
+    ],
+)
+def test_as_many_folds_are_test_folds_as_the_median_label_needs(positives, folds):
+    assert folds_to_test_on(positives, 10) == folds
+
+
+def test_the_test_folds_are_written_where_the_source_has_no_split_of_its_own(project):
+    a_folder_a_label(project / "pets")
+    assert "3 of 10 folds are the test set" in init("pets")
+    assert load_params().split.test_folds == [0, 2, 3]
 
 
 def test_files_without_a_present_class_are_refused_and_change_nothing(project):

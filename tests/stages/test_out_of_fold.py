@@ -38,6 +38,14 @@ def test_labelled_images_and_the_pool_have_scores_and_embeddings(raw):
     assert len(scored.embeddings_ND) == 23
 
 
+@pytest.mark.parametrize(("cross_fit_below", "scored"), [(5, 23), (4, 0)])
+def test_auto_trains_where_there_are_too_few_calibration_images(raw, cross_fit_below, scored):
+    raw["out_of_fold"]["enabled"], raw["calibrate"]["cross_fit_below"] = "auto", cross_fit_below
+    params = ready(raw, 2)
+    out_of_fold.run(params)
+    assert len(read_predictions(params.paths.out_of_fold).image_ids) == scored
+
+
 def test_a_fold_may_be_left_without_an_image(raw):
     params = ready(raw, 20)  # 18 images
     out_of_fold.run(params)

@@ -106,7 +106,11 @@ REFUSED = {
         with_labels({"id": "a", "implies": "b"}),
         "label 'a'.implies: expected a list, found 'b'",
     ),
-    "an empty id": (with_labels({"id": ""}), "at least 1 character"),
+    "an empty id": (with_labels({"id": ""}), "is blank"),
+    "a source class without a name": (
+        with_labels({"id": "a", "from": {"coco": ["cat", " "]}}),
+        "label 'a'.from.coco.1: is blank. Write a name, or take it out, found ' '",
+    ),
     "a target above 1": (
         with_labels({"id": "a", "deliver": {"precision": 2, "recall": 0.5}}),
         "less than or equal to 1",

@@ -33,6 +33,16 @@ def test_the_time_left_is_that_of_the_steps_left_at_the_speed_so_far(monkeypatch
     assert caplog.messages == ["step 3 of 10 (epoch 0), 0.1 images/s, 12 min left"]
 
 
+def test_after_a_few_steps_the_time_that_is_left_is_said_without_the_first_step(monkeypatch, caplog):
+    clock = iter([0, 0, 60, 62, 64, 66, 68, 70])  # made, then a minute to warm up, then 2 s a step
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "LOG_EVERY_S", math.inf)
+    with caplog.at_level("INFO"), Progress(36) as bar:
+        for _ in range(6):
+            bar.advance(0, 8, 0.5)
+    assert caplog.messages == ["step 6 of 36 (epoch 0) loss 0.5000, 0.7 images/s, about 1 min 00 s left"]
+
+
 def test_log_lines_are_rare(caplog):
     with caplog.at_level("INFO"), Progress(1000) as bar:
         for _ in range(1000):
