@@ -138,6 +138,8 @@ class Site:
 @pytest.fixture
 def site(tmp_path) -> Iterator[Site]:
     """PostgreSQL and S3 run; three clones of one repository: desk, cpu, gpu."""
+    if "TAGWRIGHT_LONG_TESTS" not in os.environ:
+        pytest.skip("takes many minutes: set TAGWRIGHT_LONG_TESTS=1")
     if POSTGRES is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
     if MOTO is None:
