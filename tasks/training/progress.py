@@ -62,7 +62,8 @@ class Progress:
             )
         elif self._shown and (now - self._logged >= LOG_EVERY_S or self._steps == TIMED_STEPS + 1):
             self._logged = now
-            left = (self.num_steps - self.done) * (now - self._warm) / max(self._steps - 1, 1)
+            step_s = (now - self._warm) / (self._steps - 1) if self._steps > 1 else now - self._since
+            left = (self.num_steps - self.done) * step_s
             logger.info(
                 "step %d of %d (epoch %d)%s, %.1f images/s, about %s left",
                 self.done, self.num_steps, epoch, shown_loss, speed, duration(left),

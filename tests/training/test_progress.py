@@ -22,15 +22,15 @@ def test_without_a_terminal_there_are_log_lines_now_and_then(monkeypatch, caplog
         "epoch 1: loss 0.2500",
     ]
     assert "images/s" in caplog.text
-    assert caplog.messages[1].endswith(" images/s, 0 s left")
+    assert caplog.messages[1].endswith(" images/s, about 0.0 s left")
 
 
 def test_the_time_left_is_that_of_the_steps_left_at_the_speed_so_far(monkeypatch, caplog):
-    clock = iter([0.0, 100.0])  # 2 of 10 steps were done by an earlier process, one step takes 100 s
+    clock = iter([0.0, 0.0, 100.0])  # 2 of 10 steps were done by an earlier process, one step takes 100 s
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     with caplog.at_level("INFO"), Progress(10, done=2) as bar:
         bar.advance(0, 8, math.nan)
-    assert caplog.messages == ["step 3 of 10 (epoch 0), 0.1 images/s, 12 min left"]
+    assert caplog.messages == ["step 3 of 10 (epoch 0), 0.1 images/s, about 11 min 40 s left"]
 
 
 def test_after_a_few_steps_the_time_that_is_left_is_said_without_the_first_step(monkeypatch, caplog):
