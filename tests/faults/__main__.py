@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__, epilog=f"Nothing: {LONG}")
     parser.add_argument("--kills", type=int, metavar="N", help="kill stages and commands so often")
     parser.add_argument("--flow-kills", type=int, metavar="N", help="kill the flow, DVC and its hashing so often")
-    parser.add_argument("--faults", action="store_true", help="lay every fault of the machine upon a stage")
+    parser.add_argument("--faults", nargs="*", metavar="NAME", help="lay faults of the machine upon stages; none: all")
     parser.add_argument("--pictures", type=int, metavar="N", help="ingest N, 20 of them bombs, liars, loops, crashers")
     parser.add_argument("--stages", nargs="+", default=kills.STAGES, help="which of them to kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals")
@@ -44,10 +44,10 @@ def main(argv: list[str]) -> int:
             failures += kills.show(kills.run(home, chosen.stages, chosen.kills, seed=chosen.seed))
     if chosen.flow_kills:
         failures += kills.show(flow_kills.run(chosen.flow_kills, seed=chosen.seed))
-    if chosen.faults:
+    if chosen.faults is not None:
         with tempfile.TemporaryDirectory() as folder, kills.inside(new_home(Path(folder), kills.TINY)):
-            jobs = kills.jobs_of(("make_demo", *kills.CHEAP, "pretrain"))
-            names = [name for name in machine.faults() if chosen.only in name]
+            jobs = kills.jobs_of(("make_demo", *kills.CHEAP, "pretrain") if not chosen.faults else chosen.stages)
+            names = [name for name in chosen.faults or machine.faults() if chosen.only in name]
             failures += machine.show(machine.try_all(jobs, kills.run_undisturbed(jobs), names))
     if chosen.mutants:
         failures += mutants.show(mutants.run(*chosen.mutants, only=chosen.only, first=chosen.first))

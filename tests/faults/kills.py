@@ -36,6 +36,7 @@ from tasks.evaluation.accepted import accept
 from tasks.params import load_params
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
 from tasks.stages import run_stage
+from tests.homes import SMALL, merged
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PATIENCE_S = 300
@@ -51,16 +52,15 @@ STAGES = (
 COMPARED = ("data", "params.yaml", "verdicts.jsonl")
 VERDICTS = Path("verdicts.jsonl")
 
-TINY = {
-    "make_demo": {
-        "sets": {"digits": {"num_coco": 120, "num_test": 30, "num_openimages": 40, "num_pool": 20, "image_px": 64}}
+TINY = merged(
+    SMALL,
+    {
+        "make_demo": {"sets": {"digits": {"num_coco": 120, "num_test": 30, "num_openimages": 40}}},
+        "finetune": {"epochs": 2},
+        "calibrate": {"bootstrap": 5},
+        "evaluate": {"bootstrap": 5},
     },
-    "pretrain": {"epochs": 1},
-    "out_of_fold": {"num_folds": 2, "epochs": 1},
-    "finetune": {"epochs": 2, "checkpoint_every_steps": 2},
-    "calibrate": {"bootstrap": 5},
-    "evaluate": {"bootstrap": 5},
-}
+)
 """Over params.yaml: each stage takes a second or two."""
 
 Tree = dict[str, str]
