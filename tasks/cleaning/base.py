@@ -63,11 +63,14 @@ class FittedPolicy:
     """Decides about any batch of images.
 
     labels: JSON-ready, what it learned of each label, in order; empty for nothing.  messages: what a person must know.
+    fill_from_C: float (C,), P(present) from which a pair in a gap of annotation (core/gaps.py) becomes present without
+        a person; None for a policy that changes nothing by itself.
     """
 
     decide: Decide
     labels: Sequence[dict] = ()
     messages: Sequence[str] = field(default_factory=tuple)
+    fill_from_C: np.ndarray | None = None
 
     def __call__(self, source_scores: SourceScores, labels_NC: np.ndarray, known_NC: np.ndarray) -> Decisions:
         return self.decide(source_scores, labels_NC, known_NC)

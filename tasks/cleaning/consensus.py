@@ -65,7 +65,8 @@ class Consensus:
             model = with_answers(model, answered)
         bounds = bounds_of(model, self.limits, source_scores, labels_NC, known_NC)
         rows = rows_of(model, bounds, answered)
-        return FittedPolicy(_Decide(model, bounds), rows, messages_of(model, bounds))
+        fill_from_C = np.array([np.inf if why else self.limits.precision for why in bounds.why])
+        return FittedPolicy(_Decide(model, bounds), rows, messages_of(model, bounds), fill_from_C)
 
 
 @dataclass(frozen=True)

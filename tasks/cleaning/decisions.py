@@ -24,12 +24,14 @@ from tasks.cleaning.base import (
 )
 from tasks.cleaning.noise import error_probability, rows_to_fit
 from tasks.cleaning.weak_sources import WeakSources
+from tasks.core.gaps import Gap, mask_of
 from tasks.core.states import States
 from tasks.taxonomy.taxonomy import Taxonomy
 
 logger = logging.getLogger(__name__)
 
 TURNED_OFF = "turned off in params.yaml; only people's verdicts change annotations"
+UNKNOWN_IN_GAP = 0.25  # P(present) from which an absence in a gap of annotation is not believed
 BATCH_ENTRIES = 5_000_000  # (image, label) pairs held in memory at a time
 
 
@@ -42,7 +44,7 @@ def labels_to_clean(taxonomy: Taxonomy) -> list[str]:
 class PolicyOverImages:
     """A fitted policy, and the images it is about.
 
-    only_asked_N: bool, images that it does not change and only asks about.
+    only_asked_N: bool, images that it does not change and only asks about.  gap_NC: bool, pairs in a gap of annotation.
     """
 
     fitted: FittedPolicy
@@ -50,12 +52,14 @@ class PolicyOverImages:
     states: States
     taxonomy: Taxonomy
     only_asked_N: np.ndarray
+    gap_NC: np.ndarray
 
     def decide(self, rows: np.ndarray) -> Decisions:
         """About the images at these positions, int64 (B,)."""
         states = self.states.take(rows)
-        labels_BC, known_BC = states.targets_NC, states.known_NC
-        decisions = self.fitted(self.sources.scores(rows), labels_BC, known_BC)
+        labels_BC, known_BC, gap_BC = states.targets_NC, states.known_NC, self.gap_NC[rows]
+        decisions = self.fitted(self.sources.scores(rows), labels_BC, known_BC & ~gap_BC)
+        decisions = decide_in_gaps(decisions, gap_BC, self.fitted.fill_from_C)
         decisions = keep_implied_parents(decisions, labels_BC, known_BC, self._descendants())
         return without_actions(decisions, self.only_asked_N[rows], labels_BC, known_BC)
 
@@ -82,24 +86,52 @@ def fit_policy(
     *,
     answered: tuple[np.ndarray, np.ndarray] | None = None,
     only_asked: Collection[str] = (),
+    gaps: Sequence[Gap] = (),
 ) -> PolicyOverImages:
     """Let a policy learn from (some of) the images. policy: None believes the annotations.
 
     only_asked: ids of images that the policy does not change.
     answered: positions int64 (V,) of images with a verdict, and the verdicts (V, C) as `Answered.states_NC`.
+    gaps: of annotation; to the policy the pairs in them are unknown.
     """
     fitted = FittedPolicy(keep_annotations, messages=[TURNED_OFF])
+    gap_NC = mask_of(gaps if policy is not None else (), states)
     if policy is not None:
         sample = rows_to_fit(*states.states_NC.shape)
         seen = None
         if answered is not None and len(answered[0]):
             rows, states_VC = answered
-            seen = Answered(sources.scores(rows), states.targets_NC[rows], states.known_NC[rows], states_VC)
-        fitted = policy.fit(sources.scores(sample), states.targets_NC[sample], states.known_NC[sample], seen)
+            known_VC = states.known_NC[rows] & ~gap_NC[rows]
+            seen = Answered(sources.scores(rows), states.targets_NC[rows], known_VC, states_VC)
+        known_MC = states.known_NC[sample] & ~gap_NC[sample]
+        fitted = policy.fit(sources.scores(sample), states.targets_NC[sample], known_MC, seen)
+    fitted = replace(fitted, messages=[*fitted.messages, *map(str, gaps)])
+    if policy is not None or gaps:
         for message in fitted.messages:
             logger.warning("clean: %s", message)
     only_asked_N = np.isin(states.image_ids, list(only_asked)) if only_asked else np.zeros(len(states.image_ids), bool)
-    return PolicyOverImages(fitted, sources, states, taxonomy, only_asked_N)
+    return PolicyOverImages(fitted, sources, states, taxonomy, only_asked_N, gap_NC)
+
+
+def decide_in_gaps(decisions: Decisions, gap_NC: np.ndarray, fill_from_C: np.ndarray | None) -> Decisions:
+    """The decisions of a policy to which the pairs in a gap were unknown, and what becomes of these by P(present).
+
+    fill_from_C: float (C,), P(present) from which such a pair becomes present; None for a policy that only asks. From
+    UNKNOWN_IN_GAP on it becomes unknown; below, the absence stands.
+    """
+    if not gap_NC.any():
+        return decisions
+    p_NC = decisions.p_present_NC
+    if fill_from_C is None:
+        action_NC = np.full(p_NC.shape, KEEP, np.int8)
+    else:
+        action_NC = np.select([p_NC >= fill_from_C, p_NC >= UNKNOWN_IN_GAP], [TO_PRESENT, TO_UNKNOWN], KEEP)
+    p_wrong_NC = np.choose(action_NC, [p_NC, 1 - p_NC, p_NC, np.minimum(p_NC, 1 - p_NC)])
+    return Decisions(
+        np.where(gap_NC, action_NC, decisions.action_NC).astype(np.int8),
+        p_NC,
+        np.where(gap_NC, p_wrong_NC, decisions.p_wrong_NC),
+    )
 
 
 def keep_implied_parents(

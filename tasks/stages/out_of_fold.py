@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from tasks import tracking
+from tasks.core.gaps import find_gaps, without
 from tasks.core.ledger import Ledger
 from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
@@ -37,6 +38,8 @@ def run(params: Params) -> None:
         return
 
     labelled, pool = workspace.states("deduplicated", ids), workspace.states("deduplicated", pool_ids)
+    images = workspace.read("mapped.images", ["image_id", "source", "width", "height"])
+    labelled = without(labelled, find_gaps(labelled, images, workspace.read("mapped.coverage")))
     _, group_N = np.unique(workspace.groups(ids), return_inverse=True)
     present = csr_array(labelled.targets_NC.astype(bool))
     fold_N = stratified_folds(present, group_N, num_folds=section.num_folds, rng=np.random.default_rng(params.seed))

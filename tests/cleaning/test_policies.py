@@ -10,7 +10,7 @@ from tasks.cleaning.album import Album
 from tasks.cleaning.automatic import LabelBounds
 from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Decisions, keep_annotations
 from tasks.cleaning.consensus import Consensus, act
-from tasks.cleaning.decisions import keep_implied_parents
+from tasks.cleaning.decisions import decide_in_gaps, keep_implied_parents
 from tasks.cleaning.self_confidence import SelfConfidence
 from tasks.cleaning.weak_sources import SourceScores
 from tests.cleaning.test_noise import planted
@@ -126,3 +126,18 @@ def test_a_parent_stays_where_a_child_of_it_is_or_becomes_present():
     kept = keep_implied_parents(decided, targets_NC, np.ones((4, 2), bool), [[], [0]])
     assert kept.action_NC[:, 1].tolist() == [KEEP, KEEP, TO_ABSENT, TO_ABSENT]
     assert kept.action_NC[:, 0].tolist() == [KEEP, TO_PRESENT, KEEP, TO_ABSENT]
+
+
+def test_in_a_gap_of_annotation_the_sources_decide_and_the_rest_stays_as_the_policy_has_it():
+    policy = Decisions(
+        np.array([[KEEP, TO_ABSENT]] * 3, np.int8),
+        np.array([[0.95, 0.1], [0.5, 0.1], [0.1, 0.1]]),
+        np.full((3, 2), 0.3),
+    )
+    gap_NC = np.array([[True, False]] * 3)
+    filled = decide_in_gaps(policy, gap_NC, np.array([0.9, 0.9]))
+    assert filled.action_NC.tolist() == [[TO_PRESENT, TO_ABSENT], [TO_UNKNOWN, TO_ABSENT], [KEEP, TO_ABSENT]]
+    np.testing.assert_allclose(filled.p_wrong_NC, [[0.05, 0.3], [0.5, 0.3], [0.1, 0.3]])
+    asked = decide_in_gaps(policy, gap_NC, None)
+    assert (asked.action_NC[:, 0] == KEEP).all()
+    np.testing.assert_allclose(asked.p_wrong_NC[:, 0], [0.95, 0.5, 0.1])

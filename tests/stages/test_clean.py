@@ -314,3 +314,23 @@ def test_asking_costs_no_more_than_the_budget(params):
     questions = queue(params)
     assert 0 < len(questions) <= params.review.budget
     assert sum(q["reason"] == AUDIT for q in questions) == round(params.review.budget * params.review.audit_share)
+
+
+@pytest.mark.parametrize("believes", [True, False])
+def test_a_label_that_a_batch_of_ids_never_has_is_taken_from_the_sources_there(params, believes):
+    path = params.paths.deduplicated / "labels.parquet"
+    labels = tables.read_table(path, tables.LABELS).to_pylist()
+    batch = {f"set/{n:03}" for n in range(60, 220)}
+    lost = {r["image_id"] for r in labels if r["label"] == "zero" and r["image_id"] in batch}
+    kept = [row for row in labels if (row["image_id"], row["label"]) not in {(i, "zero") for i in lost}]
+    tables.write_table(path, pa.Table.from_pylist(kept, schema=tables.LABELS))
+    if believes:  # somebody looked, and said so
+        table = tables.read_table(params.paths.mapped / "coverage.parquet", tables.COVERAGE)
+        covered = table.filter(pc.not_equal(table["label"], "zero"))
+        tables.write_table(params.paths.mapped / "coverage.parquet", covered)
+    report = run(params)
+    assert any("'zero' is never annotated on 1" in message for message in report["messages"]) != believes
+    if not believes:
+        found = {r["image_id"] for r in changed(params) if r["label"] == "zero" and r["image_id"] in batch}
+        assert len(found & lost) > 0.9 * len(lost)
+        assert len(found - lost) < 0.3 * len(lost), "those that the annotators missed anyway"

@@ -1,0 +1,117 @@
+"""Gaps of annotation: images among which a label was never annotated, though it is elsewhere.
+
+A third-party export may lack a label on every picture of one shape, or of one batch. A model that learns from it
+learns the gap as well and then confirms it, so no score shows it. The annotations themselves do: the images of a source
+are put in an order that has nothing to do with what they show, and the longest run of g of them without the label is a
+gap where
+
+    positions * (1 - q) ** g <= CHANCE       q: share of the label on the source's other images
+
+so that one as long would hardly ever come about by chance. An absence in it says nothing. An order in which many labels
+have a gap follows from what the images show (a folder a class, a film), and tells nothing.
+
+Axes: N images, M images of a source, C labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core.states import States
+from tasks.core.tables import UNKNOWN_STATE
+
+CHANCE = 1e-8
+MIN_POSITIVES = 20
+LARGEST_SHARE = 0.9  # of the source's images
+MOST_LABELS = 0.25  # of those with enough positives; more with a gap in one order, and the order tells nothing
+
+
+@dataclass(frozen=True)
+class Gap:
+    """rows: positions of the images, int64.  share: of the label on the source's other images.  where: in words."""
+
+    source: str
+    label: str
+    rows: np.ndarray
+    share: float
+    where: str
+
+    def __str__(self) -> str:
+        return (
+            f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source} ({self.where}), on "
+            f"{self.share:.0%} of the others: an absence there is not believed"
+        )
+
+
+def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]:
+    """By source, order and label, where absence is what nobody annotated: verified ones are believed.
+
+    images: image_id, source, width, height (px), of these images at least.  coverage: COVERAGE.
+    """
+    covered = set(zip(coverage["source"].to_pylist(), coverage["label"].to_pylist(), strict=True))
+    place = {image_id: row for row, image_id in enumerate(images["image_id"].to_pylist())}
+    rows_N = np.array([place[image_id] for image_id in states.image_ids], np.int64)
+    source_N = np.asarray(images["source"].to_pylist(), object)[rows_N]
+    height_N, width_N = (images[side].to_numpy().astype(float)[rows_N] for side in ("height", "width"))
+    natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in states.image_ids])
+    rank_N = np.unique(natural_N, return_inverse=True)[1].reshape(-1)
+    orders = {
+        "ids {} to {}": (rank_N, np.asarray(states.image_ids, object)),
+        "width / height {} to {}": (width_N / height_N, np.char.mod("%.3g", width_N / height_N)),
+        "{} to {} px": (width_N * height_N, np.char.mod("%.0f", width_N * height_N)),
+    }
+    gaps = []
+    for source in sorted(set(source_N)):
+        of_source = np.flatnonzero(source_N == source)
+        columns = [c for c, label in enumerate(states.labels) if (source, label) in covered]
+        enough = (np.count_nonzero(states.states_NC[of_source] == 1, axis=0)[columns] >= MIN_POSITIVES).sum()
+        for where, (value_N, name_N) in orders.items():
+            in_order = of_source[np.argsort(value_N[of_source], kind="stable")]
+            found = _gaps_in_order(states, columns, source, in_order, value_N)
+            if len(found) <= MOST_LABELS * enough:
+                names = [(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in found]
+                gaps += [replace(gap, where=where.format(*n)) for gap, n in zip(found, names, strict=True)]
+    return gaps
+
+
+def _gaps_in_order(
+    states: States, columns: Sequence[int], source: str, in_order: np.ndarray, value_N: np.ndarray
+) -> list[Gap]:
+    """At most one a label. in_order: positions of the source's images by their value; equal values stay together."""
+    gaps = []
+    for c in columns:
+        state_M = states.states_NC[in_order, c]
+        rows = in_order[state_M != UNKNOWN_STATE]
+        present_M = state_M[state_M != UNKNOWN_STATE] == 1
+        if present_M.sum() < MIN_POSITIVES:
+            continue
+        _, start = np.unique(value_N[rows], return_index=True)
+        has = np.flatnonzero(np.add.reduceat(present_M, start))  # values at which the label is annotated
+        ends = np.append(start, len(rows))
+        first, last = np.append(0, ends[has + 1]), np.append(ends[has], len(rows))
+        longest = int(np.argmax(last - first))
+        run = slice(first[longest], last[longest])
+        length = run.stop - run.start
+        share = present_M.sum() / (len(rows) - length)
+        log10_chance = np.log10(len(start)) + length * np.log10(max(1 - share, 1e-9))
+        if length <= LARGEST_SHARE * len(rows) and log10_chance <= np.log10(CHANCE):
+            gaps.append(Gap(source, states.labels[c], rows[run], float(share), ""))
+    return gaps
+
+
+def mask_of(gaps: Sequence[Gap], states: States) -> np.ndarray:
+    """The pairs in a gap; bool (N, C)."""
+    mask_NC = np.zeros(states.states_NC.shape, bool)
+    for gap in gaps:
+        mask_NC[gap.rows, states.labels.index(gap.label)] = True
+    return mask_NC
+
+
+def without(states: States, gaps: Sequence[Gap]) -> States:
+    """The states with the pairs in a gap unknown."""
+    return replace(states, states_NC=np.where(mask_of(gaps, states), np.int8(UNKNOWN_STATE), states.states_NC))
