@@ -126,7 +126,7 @@ def decide_in_gaps(decisions: Decisions, gap_NC: np.ndarray, fill_from_C: np.nda
         action_NC = np.full(p_NC.shape, KEEP, np.int8)
     else:
         action_NC = np.select([p_NC >= fill_from_C, p_NC >= UNKNOWN_IN_GAP], [TO_PRESENT, TO_UNKNOWN], KEEP)
-    p_wrong_NC = np.choose(action_NC, [p_NC, 1 - p_NC, p_NC, np.minimum(p_NC, 1 - p_NC)])
+    p_wrong_NC = np.where(action_NC == TO_PRESENT, 1 - p_NC, p_NC)
     return Decisions(
         np.where(gap_NC, action_NC, decisions.action_NC).astype(np.int8),
         p_NC,

@@ -66,14 +66,20 @@ class WeakSources:
             self.neighbours = Neighbours(embeddings_ND, states.targets_NC[scored], states.known_NC[scored])
             self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are scored
 
+    def model_scores(self, rows: np.ndarray) -> np.ndarray:
+        """Out-of-fold scores of the images at these positions, int64 (B,); float64 (B, C), NaN where there is none."""
+        model_BC = np.full((len(rows), len(self.states.labels)), np.nan)
+        scored = np.flatnonzero(self.row_N[rows] >= 0)
+        model_BC[scored] = self.scores_NC[np.ix_(self.row_N[rows][scored], self.columns)]
+        return model_BC
+
     def scores(self, rows: np.ndarray) -> SourceScores:
         """Scores of the images at these positions, int64 (B,)."""
         scored = np.flatnonzero(self.row_N[rows] >= 0)
-        model_BC, neighbours_BC = np.full((2, len(rows), len(self.states.labels)), np.nan)
-        model_BC[scored] = self.scores_NC[np.ix_(self.row_N[rows][scored], self.columns)]
+        neighbours_BC = np.full((len(rows), len(self.states.labels)), np.nan)
         if self.neighbours is not None:
             neighbours_BC[scored] = self.neighbours.share(self.place_N[rows][scored])
-        return SourceScores(model_BC, tuple(self._others(rows)), neighbours_BC)
+        return SourceScores(self.model_scores(rows), tuple(self._others(rows)), neighbours_BC)
 
     def _others(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Each origin's confidence, by name; it abstains on images that it never mentions and labels that it cannot

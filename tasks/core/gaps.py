@@ -7,8 +7,15 @@ gap where
 
     positions * (1 - q) ** g <= CHANCE       q: share of the label on the source's other images
 
-so that one as long would hardly ever come about by chance. An absence in it says nothing. An order in which many labels
-have a gap follows from what the images show (a folder a class, a film), and tells nothing.
+so that one as long would hardly ever come about by chance. An order in which many labels have a gap follows from what
+the images show (a folder a class, a film), and tells nothing.
+
+A label may also be lost wherever another one is annotated. Most labels that are never seen together exclude each other,
+and there a model learns why; it is a gap where the model expects the label several times as often as elsewhere and yet
+
+    product of (1 - out-of-fold score) <= CHANCE       over the images with the other label
+
+An absence in a gap says nothing, unless somebody verified it.
 
 Axes: N images, M images of a source, C labels.
 """
@@ -16,35 +23,36 @@ Axes: N images, M images of a source, C labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from tasks.core.states import States
-from tasks.core.tables import UNKNOWN_STATE
+from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 CHANCE = 1e-8
 MIN_POSITIVES = 20
 LARGEST_SHARE = 0.9  # of the source's images
 MOST_LABELS = 0.25  # of those with enough positives; more with a gap in one order, and the order tells nothing
+MOST_ENTRIES = 50_000_000  # (image, label) pairs to learn from; of more images an even part
+EXPECTED_BESIDE = 2.0  # times the label's share elsewhere, of what the model expects beside another label
 
 
 @dataclass(frozen=True)
 class Gap:
-    """rows: positions of the images, int64.  share: of the label on the source's other images.  where: in words."""
+    """rows: positions of the images, int64.  where: which they are, in words."""
 
     source: str
     label: str
     rows: np.ndarray
-    share: float
     where: str
 
     def __str__(self) -> str:
         return (
-            f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source} ({self.where}), on "
-            f"{self.share:.0%} of the others: an absence there is not believed"
+            f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source}: {self.where}. "
+            "An absence there is not believed"
         )
 
 
@@ -53,10 +61,7 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
 
     images: image_id, source, width, height (px), of these images at least.  coverage: COVERAGE.
     """
-    covered = set(zip(coverage["source"].to_pylist(), coverage["label"].to_pylist(), strict=True))
-    place = {image_id: row for row, image_id in enumerate(images["image_id"].to_pylist())}
-    rows_N = np.array([place[image_id] for image_id in states.image_ids], np.int64)
-    source_N = np.asarray(images["source"].to_pylist(), object)[rows_N]
+    rows_N = _rows_of(states, images)
     height_N, width_N = (images[side].to_numpy().astype(float)[rows_N] for side in ("height", "width"))
     natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in states.image_ids])
     rank_N = np.unique(natural_N, return_inverse=True)[1].reshape(-1)
@@ -66,17 +71,57 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
         "{} to {} px": (width_N * height_N, np.char.mod("%.0f", width_N * height_N)),
     }
     gaps = []
-    for source in sorted(set(source_N)):
-        of_source = np.flatnonzero(source_N == source)
-        columns = [c for c, label in enumerate(states.labels) if (source, label) in covered]
-        enough = (np.count_nonzero(states.states_NC[of_source] == 1, axis=0)[columns] >= MIN_POSITIVES).sum()
+    for source, of_source, columns in _by_source(states, images, coverage):
+        enough = sum((states.states_NC[of_source, c] == PRESENT).sum() >= MIN_POSITIVES for c in columns)
         for where, (value_N, name_N) in orders.items():
             in_order = of_source[np.argsort(value_N[of_source], kind="stable")]
-            found = _gaps_in_order(states, columns, source, in_order, value_N)
-            if len(found) <= MOST_LABELS * enough:
-                names = [(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in found]
-                gaps += [replace(gap, where=where.format(*n)) for gap, n in zip(found, names, strict=True)]
+            runs = _gaps_in_order(states, columns, source, in_order, value_N)
+            if len(runs) <= MOST_LABELS * enough:
+                named = [where.format(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in runs]
+                gaps += [replace(gap, where=f"{n}; {gap.where}") for gap, n in zip(runs, named, strict=True)]
     return gaps
+
+
+def gaps_beside(
+    states: States, scores_of: Callable[[np.ndarray], np.ndarray], images: pa.Table, coverage: pa.Table
+) -> list[Gap]:
+    """Labels that are lost wherever another one is annotated; other arguments as for `find_gaps`.
+
+    scores_of: positions of M images -> out-of-fold scores float (M, C) of a model, NaN where it has none.
+    """
+    gaps = []
+    for source, rows, columns in _by_source(states, images, coverage):
+        seen = rows[:: -(-len(rows) * len(states.labels) // MOST_ENTRIES)]
+        states_MC, scores_MC = states.states_NC[seen], np.clip(np.nan_to_num(scores_of(seen)), 0, 0.999)
+        present_MC, absent_MC = ((states_MC == state).astype(np.float32) for state in (PRESENT, ABSENT))
+        positives_C, known_C = present_MC.sum(0), np.maximum((states_MC != UNKNOWN_STATE).sum(0), 1)
+        # [c, d]: over the images with d, of c
+        log10_chance_CC = (absent_MC * np.log10(1 - scores_MC)).T @ present_MC
+        expected_CC = (absent_MC * scores_MC).T @ present_MC / np.maximum(absent_MC.T @ present_MC, 1)
+        lost_CC = (present_MC.T @ present_MC == 0) & (log10_chance_CC <= np.log10(CHANCE))
+        lost_CC &= expected_CC >= EXPECTED_BESIDE * (positives_C / known_C)[:, None]
+        lost_CC &= log10_chance_CC < log10_chance_CC.T  # of the two that are never together the one that is missed more
+        lost_CC &= np.minimum.outer(positives_C, positives_C) >= MIN_POSITIVES
+        for c, d in zip(*np.nonzero(lost_CC), strict=True):
+            if c in columns:
+                beside = rows[(states.states_NC[rows, c] == ABSENT) & (states.states_NC[rows, d] == PRESENT)]
+                where = f"those with '{states.labels[d]}', where a model expects it on {expected_CC[c, d]:.0%}"
+                gaps.append(Gap(source, states.labels[c], beside, where))
+    return gaps
+
+
+def _rows_of(states: States, images: pa.Table) -> np.ndarray:
+    place = {image_id: row for row, image_id in enumerate(images["image_id"].to_pylist())}
+    return np.array([place[image_id] for image_id in states.image_ids], np.int64)
+
+
+def _by_source(states: States, images: pa.Table, coverage: pa.Table) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+    """Each source, positions of its images, and columns of the labels that it annotates wherever they are."""
+    covered = set(zip(coverage["source"].to_pylist(), coverage["label"].to_pylist(), strict=True))
+    source_N = np.asarray(images["source"].to_pylist(), object)[_rows_of(states, images)]
+    for source in sorted(set(source_N)):
+        columns = [c for c, label in enumerate(states.labels) if (source, label) in covered]
+        yield source, np.flatnonzero(source_N == source), columns
 
 
 def _gaps_in_order(
@@ -87,7 +132,7 @@ def _gaps_in_order(
     for c in columns:
         state_M = states.states_NC[in_order, c]
         rows = in_order[state_M != UNKNOWN_STATE]
-        present_M = state_M[state_M != UNKNOWN_STATE] == 1
+        present_M = state_M[state_M != UNKNOWN_STATE] == PRESENT
         if present_M.sum() < MIN_POSITIVES:
             continue
         _, start = np.unique(value_N[rows], return_index=True)
@@ -100,7 +145,7 @@ def _gaps_in_order(
         share = present_M.sum() / (len(rows) - length)
         log10_chance = np.log10(len(start)) + length * np.log10(max(1 - share, 1e-9))
         if length <= LARGEST_SHARE * len(rows) and log10_chance <= np.log10(CHANCE):
-            gaps.append(Gap(source, states.labels[c], rows[run], float(share), ""))
+            gaps.append(Gap(source, states.labels[c], rows[run], f"the others have it on {share:.0%}"))
     return gaps
 
 

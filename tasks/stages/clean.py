@@ -11,7 +11,7 @@ from tasks.cleaning import POLICIES
 from tasks.cleaning.changes import apply_changes, implied_pairs, policy_assertions
 from tasks.cleaning.decisions import batches, fit_policy, labels_to_clean
 from tasks.cleaning.weak_sources import WeakSources, model_proposals
-from tasks.core.gaps import find_gaps, without
+from tasks.core.gaps import find_gaps, gaps_beside, without
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
@@ -38,6 +38,7 @@ def run(params: Params) -> None:
 
     gaps = find_gaps(states, images, coverage)
     sources = WeakSources(without(states, gaps), out_of_fold, proposals, workspace.read("mapped.label_spaces"))
+    gaps += gaps_beside(sources.states, sources.model_scores, images, coverage)
     name = params.clean.policy.name if params.clean.enabled else "none"
     policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy") if params.clean.enabled else None
     only_asked = workspace.image_ids("calibration") if params.clean.calibration == "verdicts" else []
@@ -52,8 +53,7 @@ def run(params: Params) -> None:
         actions.update(decisions.counts())
         by_policy.append(policy_assertions(states.take(rows), decisions, origin=f"rule:{name}"))
         queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC)
-    questions = queue.ranked()
-    p_present_VC = fitted.decide(answered[0]).p_present_NC
+    questions, p_present_VC = queue.ranked(), fitted.decide(answered[0]).p_present_NC
     review = review_summary(states, p_present_VC, verdicts, questions, resolved=resolved, seed=params.seed)
 
     assertions = [verdicts.assertions, pa.concat_tables(by_policy)]

@@ -30,7 +30,7 @@ from tasks.cleaning.consensus import Consensus
 from tasks.cleaning.decisions import decide_in_gaps
 from tasks.cleaning.noise import error_probability
 from tasks.cleaning.weak_sources import Neighbours, SourceScores
-from tasks.core.gaps import find_gaps, mask_of
+from tasks.core.gaps import find_gaps, gaps_beside, mask_of, without
 from tasks.core.states import States
 from tasks.review.queue import QuestionQueue
 from tests.benchmarks.cleaning import KITS, read_scores
@@ -140,13 +140,16 @@ def out_of_fold(features_NF: np.ndarray, given_NC: np.ndarray, known_NC: np.ndar
 # ---------------------------------------------------------------- what comes of it
 
 
-def gaps_in(official: Official, given_NC: np.ndarray) -> np.ndarray:
-    """What `clean` takes for a gap of annotation; bool (N, C)."""
+def gaps_in(official: Official, given_NC: np.ndarray, scores_NC: np.ndarray | None = None) -> np.ndarray:
+    """What `clean` takes for a gap of annotation; bool (N, C). scores_NC: out of fold; None: what needs no scores."""
     states = States.of(official.ids, list(LABELS), given_NC, official.true_NC >= 0)
     width_N, height_N = official.size_N2.T
-    images = {"image_id": official.ids, "source": ["voc"] * len(official.ids), "width": width_N, "height": height_N}
-    coverage = pa.table({"source": ["voc"] * len(LABELS), "label": list(LABELS)})
-    return mask_of(find_gaps(states, pa.table(images), coverage), states)
+    columns = {"image_id": official.ids, "source": ["voc"] * len(official.ids), "width": width_N, "height": height_N}
+    tables = pa.table(columns), pa.table({"source": ["voc"] * len(LABELS), "label": list(LABELS)})
+    gaps = find_gaps(states, *tables)
+    if scores_NC is not None:
+        gaps += gaps_beside(without(states, gaps), scores_NC.__getitem__, *tables)
+    return mask_of(gaps, states)
 
 
 def print_row(name: str, official: Official, given_NC: np.ndarray, gap_NC: np.ndarray, scores: SourceScores) -> None:
@@ -203,15 +206,16 @@ def main(argv: list[str] | None = None) -> None:
     assert (official.true_NC == real.true_NC).all()
     scores = SourceScores(real.detector_NC, (real.vendor_NC,), np.full(real.true_NC.shape, np.nan))
     given_NC = lose(official)
-    print_row("detector, vendor", official, given_NC, gaps_in(official, given_NC), scores)
+    print_row("detector, vendor", official, given_NC, gaps_in(official, given_NC, scores.model_NC), scores)
     ids, features_NF = read_features(options.features)
     official = read_official("trainval").take(ids)
     given_NC = lose(official)
-    for name, gap_NC in (("own model, neighbours", gaps_in(official, given_NC)), ("the same, gaps believed", False)):
-        gap_NC = np.broadcast_to(gap_NC, given_NC.shape)
-        known_NC = (official.true_NC >= 0) & ~gap_NC
-        model_NC = out_of_fold(features_NF, given_NC, known_NC)
-        neighbours_NC = Neighbours(features_NF, given_NC, known_NC).share(np.arange(len(ids)))
+    for name, looks in (("own model, neighbours", True), ("the same, gaps believed", False)):
+        gap_NC = gaps_in(official, given_NC) & looks
+        known_NC = official.true_NC >= 0
+        model_NC = out_of_fold(features_NF, given_NC, known_NC & ~gap_NC)
+        gap_NC = gaps_in(official, given_NC, model_NC) & looks
+        neighbours_NC = Neighbours(features_NF, given_NC, known_NC & ~gap_NC).share(np.arange(len(ids)))
         print_row(name, official, given_NC, gap_NC, SourceScores(model_NC, (), neighbours_NC))
 
 

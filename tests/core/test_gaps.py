@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.core.gaps import find_gaps, mask_of, without
+from tasks.core.gaps import find_gaps, gaps_beside, mask_of, without
 from tasks.core.states import States
 from tasks.core.tables import COVERAGE
 
@@ -92,6 +92,33 @@ def test_an_order_that_sorts_the_images_by_what_they_show_tells_nothing():
         elsewhere_N = np.array([number_of(i) // 250 != c for i in states.image_ids])
         states = losing(states, elsewhere_N, label)
     assert find_gaps(states, images, covering(*LABELS)) == []
+
+
+def beside_a_cat(expected: float) -> tuple[States, pa.Table, np.ndarray]:
+    """Every dog beside a cat is lost; a model expects one on so many of these images, and on a fifth of the others."""
+    states, images = photographs()
+    cat_N = states.states_NC[:, LABELS.index("cat")] == 1
+    scores_NC = np.full((NUM_IMAGES, len(LABELS)), 0.2)
+    scores_NC[cat_N, LABELS.index("dog")] = expected
+    return losing(states, cat_N, "dog"), images, scores_NC
+
+
+def test_a_label_that_is_lost_beside_another_one_is_unknown_there():
+    states, images, scores_NC = beside_a_cat(0.5)
+    (gap,) = gaps_beside(states, scores_NC.__getitem__, images, covering(*LABELS))
+    cat_N = states.states_NC[:, LABELS.index("cat")] == 1
+    assert (gap.label, gap.rows.tolist()) == ("dog", np.flatnonzero(cat_N).tolist())
+    assert "those with 'cat', where a model expects it on 50%" in str(gap)
+
+
+def test_labels_that_exclude_each_other_are_no_gap_for_a_model_that_knows_it():
+    states, images, scores_NC = beside_a_cat(0.1)
+    assert gaps_beside(states, scores_NC.__getitem__, images, covering(*LABELS)) == []
+
+
+def test_without_a_model_nothing_is_told_of_labels_beside_others():
+    states, images, scores_NC = beside_a_cat(np.nan)
+    assert gaps_beside(states, np.full_like(scores_NC, np.nan).__getitem__, images, covering(*LABELS)) == []
 
 
 def test_voc2007_has_none(real_data):
