@@ -105,7 +105,8 @@ def fit_policy(
             seen = Answered(sources.scores(rows), states.targets_NC[rows], known_VC, states_VC)
         known_MC = states.known_NC[sample] & ~gap_NC[sample]
         fitted = policy.fit(sources.scores(sample), states.targets_NC[sample], known_MC, seen)
-    fitted = replace(fitted, messages=[*fitted.messages, *map(str, gaps)])
+    fate = "an absence there is not believed" if policy else "clean.enabled: true would not believe an absence there"
+    fitted = replace(fitted, messages=[*fitted.messages, *(f"{gap}; {fate}" for gap in gaps)])
     if policy is not None or gaps:
         for message in fitted.messages:
             logger.warning("clean: %s", message)

@@ -50,10 +50,7 @@ class Gap:
     where: str
 
     def __str__(self) -> str:
-        return (
-            f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source}: {self.where}. "
-            "An absence there is not believed"
-        )
+        return f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source}: {self.where}"
 
 
 def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]:
