@@ -9,11 +9,12 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pyarrow.compute as pc
 import typer
 import yaml
 
@@ -21,7 +22,7 @@ from tasks.commands.draft import present_classes
 from tasks.commands.recipe import difference, overlaid, read_recipe
 from tasks.core.errors import SourceError
 from tasks.core.registry import call
-from tasks.core.tables import PRESENT, write_text
+from tasks.core.tables import ABSENT, PRESENT, write_text
 from tasks.params import PARAMS_FILE
 from tasks.sampling.support import FEW
 from tasks.sources import SOURCES, RawSource
@@ -32,6 +33,8 @@ from tasks.taxonomy.drafts import draft_taxonomy
 RECIPE = "photos"
 TELL_NOTHING = {"annotations", "images", "data", "dataset", "train", "raw"}
 """Names of folders that say nothing about what is in them."""
+SHOWN = 8
+"""Classes of which the images are counted at the terminal."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,27 @@ class Project:
     taxonomy_file: Path
 
 
-def plan_project(path: Path, before: str, *, name: str = "", every: bool = False) -> Project:
+def plan_project(
+    path: Path, before: str, *, name: str = "", options: Mapping[str, Any] | None = None, every: bool = False
+) -> Project:
     """Project of the files at `path`.  before: text of params.yaml.  name: of the source; taken from the path when "".
 
+    options: of the source's reader, beside those that were found.
     every: a label for each declared class, not only for those present on an image.
     Raises SourceError for a layout that is not known, and where nothing could be learned from it.
     """
     layout = find_layout(path)
     name = name or name_of(layout.root)
-    raw = call(SOURCES, layout.kind, layout.options, where=f"sources.{name}", name=name, root=layout.root)
+    layout = replace(layout, options={**layout.options, **(options or {})})
+    try:
+        raw = read_source(name, layout)
+    except SourceError as error:
+        if "option" not in str(error):
+            raise
+        raise SourceError(f"{error} Here: `--option NAME=VALUE`.") from error
+    if layout.kind == "folder" and "exhaustive" not in layout.options and ABSENT not in raw.labels["state"].to_pylist():
+        layout.options["exhaustive"] = True  # with nothing but positives there is nothing to tell apart
+        raw = read_source(name, layout)
     present = present_classes(raw.labels)
     classes = {c: shown for c, shown in raw.vocabulary.items() if every or c in present}
     if not classes:
@@ -84,6 +99,10 @@ def plan_project(path: Path, before: str, *, name: str = "", every: bool = False
     )
 
 
+def read_source(name: str, layout: Layout) -> RawSource:
+    return call(SOURCES, layout.kind, layout.options, where=f"sources.{name}", name=name, root=layout.root)
+
+
 def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels: int) -> Iterator[str]:
     """Lines for the terminal: format, options, images by official split, classes."""
     yield f"{layout.what} in {layout.root}"
@@ -91,16 +110,32 @@ def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels:
     splits = Counter(raw.images["official_split"].to_pylist())
     parts = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test") if splits[split])
     yield f"{raw.images.num_rows} images{f' ({parts})' if parts else ', no official split'}"
+    if missing := [uri for uri in raw.images["uri"].to_pylist() if "://" not in uri and not Path(uri).is_file()]:
+        yield f"{len(missing)} of them are not there, e.g. {missing[0]}"
     yield f"{len(raw.vocabulary)} classes declared, {len(present)} present on an image, {num_labels} labels drafted"
     otherwise = "absent" if raw.coverage else "unknown"
-    yield f"{raw.labels.num_rows} label rows; a class that an image does not name is {otherwise}"
+    chosen = " (exhaustive: true, since the files say of no class that it is absent)"
+    yield (
+        f"{raw.labels.num_rows} label rows; a class that an image does not name is {otherwise}"
+        f"{chosen if layout.options.get('exhaustive') else ''}"
+    )
+    most = [f"{label} {count}" for label, count in _present_counts(raw).most_common(SHOWN)]
+    yield f"images a class: {', '.join(most)}{', …' if len(present) > SHOWN else ''}"
+    if not raw.coverage and ABSENT not in raw.labels["state"].to_pylist():
+        yield "no class is absent on any image: alone, these teach a model to say yes to everything"
+    yield from raw.doubts()
 
 
 def positives_of(raw: RawSource, classes: Collection[str]) -> list[int]:
     """Images on which each of the classes is present."""
-    rows = zip(*(raw.labels[column].to_pylist() for column in ("label", "state")), strict=True)
-    counts = Counter(label for label, state in rows if state == PRESENT)
+    counts = _present_counts(raw)
     return [counts[name] for name in classes]
+
+
+def _present_counts(raw: RawSource) -> Counter[str]:
+    """Class -> images on which it is present."""
+    present = raw.labels.filter(pc.equal(raw.labels["state"], PRESENT))
+    return Counter(dict(pc.value_counts(present["label"].combine_chunks()).to_pylist()))
 
 
 def folds_to_test_on(positives: Sequence[int], num_folds: int) -> list[int]:
@@ -131,6 +166,7 @@ def command(
     path: Annotated[Path, typer.Argument(help="annotation file, folder of pictures, manifest or dataset folder")],
     name: Annotated[str, typer.Option(help="of the source; from the folder's name when left out")] = "",
     dry_run: Annotated[bool, typer.Option(help="show what would change and write nothing")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="of the source's reader, e.g. 'separator= '")] = None,
     all_classes: Annotated[bool, typer.Option(help="a label for every declared class, present or not")] = False,
 ) -> None:
     """A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml.
@@ -138,7 +174,8 @@ def command(
     Example: python -m tasks init ~/pictures/birds --dry-run
     """
     before = PARAMS_FILE.read_text(encoding="utf-8")
-    project = plan_project(path, before, name=name, every=all_classes)
+    options = {key: yaml.safe_load(value) for key, _, value in (given.partition("=") for given in option or ())}
+    project = plan_project(path, before, name=name, options=options, every=all_classes)
     typer.echo("\n".join(project.summary))
     if dry_run:
         typer.echo(difference(before, project.params, PARAMS_FILE, "init"), nl=False)

@@ -142,11 +142,13 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text_encoding(path: Path) -> str:
-    """UTF-16 where the file begins with its mark, else UTF-8. Raises SourceError for a packed file."""
+    """UTF-16 where the file begins with its mark or with a letter of two bytes, else UTF-8. Refuses a packed file."""
     with open(path, "rb") as file:
         head = file.read(4)
     _refuse_packed(path, head)
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be" if head[:1] == b"\0" else "utf-8-sig"
 
 
 def _refuse_packed(path: Path, head: bytes) -> None:

@@ -42,6 +42,7 @@ def read(
     images: str = ".",
     separator: str = "",
     ignore_columns: Sequence[str] = (),
+    minus_one: Literal["", "absent", "unknown"] = "",
     exhaustive: bool = False,
     follow_links: bool = False,
 ) -> RawSource:
@@ -51,10 +52,13 @@ def read(
     manifest: file under `root`, or {official split: file}; then names start from each file's own folder.
     images: folder under `root` (or URI prefix, with one manifest).  separator: between labels in a manifest's column;
         "" is `|`.  ignore_columns: columns of the manifest that say nothing about labels.
+    minus_one: what -1 says in a column of a class; "": unknown, where 0 occurs as well.
     exhaustive: labels that an image does not have are absent, not unknown.
     follow_links: allow images that are symbolic links to other folders.
     Raises SourceError naming file and row.
     """
+    if minus_one not in ("", "absent", "unknown"):
+        raise SourceError(f"option 'minus_one' is {minus_one!r}. {did_you_mean(minus_one, ['absent', 'unknown'])}")
     if labels not in ("folders", "none"):
         raise SourceError(f"option 'labels' is {labels!r}. {did_you_mean(str(labels), ['folders', 'none'])}")
     folder = image_folder(Path(root), images)
@@ -62,7 +66,7 @@ def read(
         rows, skipped = [], 0
         for split, file in by_split(manifest):
             path = existing_file(Path(root), file, option="manifest")
-            listed = read_label_table(path, separator=separator, ignore_columns=ignore_columns)
+            listed = read_label_table(path, separator=separator, ignore_columns=ignore_columns, minus_one=minus_one)
             rows += listed if split is None else [_in_split(row, split, Path(file).parent) for row in listed]
     else:
         rows, skipped = _tree_rows(folder, labelled=labels == "folders", follow_links=follow_links)
