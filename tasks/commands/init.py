@@ -135,7 +135,7 @@ def positives_of(raw: RawSource, classes: Collection[str]) -> list[int]:
 def _present_counts(raw: RawSource) -> Counter[str]:
     """Class -> images on which it is present."""
     present = raw.labels.filter(pc.equal(raw.labels["state"], PRESENT))
-    return Counter(dict(pc.value_counts(present["label"].combine_chunks()).to_pylist()))
+    return Counter(present["label"].to_pylist())
 
 
 def folds_to_test_on(positives: Sequence[int], num_folds: int) -> list[int]:
