@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from tasks.commands.draft import present_classes
-from tasks.commands.recipe import difference, overlaid, read_recipe
+from tasks.commands.recipe import difference, merge, overlaid, read_recipe
 from tasks.core.errors import SourceError
 from tasks.core.registry import call
 from tasks.core.tables import ABSENT, PRESENT, write_text
@@ -48,12 +48,20 @@ class Project:
 
 
 def plan_project(
-    path: Path, before: str, *, name: str = "", options: Mapping[str, Any] | None = None, every: bool = False
+    path: Path,
+    before: str,
+    *,
+    name: str = "",
+    options: Mapping[str, Any] | None = None,
+    every: bool = False,
+    recipe: str = RECIPE,
+    weights: Path | None = None,
 ) -> Project:
     """Project of the files at `path`.  before: text of params.yaml.  name: of the source; taken from the path when "".
 
     options: of the source's reader, beside those that were found.
     every: a label for each declared class, not only for those present on an image.
+    weights: a file of the recipe's network, for a machine without a connection.
     Raises SourceError for a layout that is not known, and where nothing could be learned from it.
     """
     layout = find_layout(path)
@@ -78,10 +86,12 @@ def plan_project(
     parents = {**dict.fromkeys(classes, ()), **(read_hierarchy(layout.hierarchy) if layout.hierarchy else {})}
     file = Path(f"data/taxonomy/{name}.yaml")
     overlay = {
-        **read_recipe(RECIPE),
+        **read_recipe(recipe),
         "sources": {name: {"kind": layout.kind, "path": shown_path(layout.root), "use": "train", **layout.options}},
         "make_demo": {"sets": {}},
     }
+    if weights:
+        overlay = merge(overlay, {"model": {"backbone": {"weights": shown_path(existing(weights))}}})
     summary = list(summary_lines(layout, raw, present, len(classes)))
     if not {"test", "val"} & set(raw.images["official_split"].to_pylist()):
         num_folds = yaml.safe_load(before)["split"]["num_folds"]
@@ -93,7 +103,7 @@ def plan_project(
     overlay["paths"] = {**overlay.get("paths", {}), "taxonomy": file.as_posix()}
     return Project(
         summary,
-        overlaid(before, overlay, where=f"recipes/{RECIPE}.yaml with {path}"),
+        overlaid(before, overlay, where=f"recipes/{recipe}.yaml with {path}"),
         draft_taxonomy(parents, classes, layout.kind),
         file,
     )
@@ -156,6 +166,12 @@ def name_of(root: Path) -> str:
     return "photos"
 
 
+def existing(weights: Path) -> Path:
+    if not weights.is_file():
+        raise SourceError(f"{weights}: no such file. `--weights` names the .safetensors file of the recipe's network.")
+    return weights
+
+
 def shown_path(root: Path) -> str:
     """Relative to the repository where it lies inside, else absolute."""
     whole = root.resolve()
@@ -167,6 +183,8 @@ def command(
     name: Annotated[str, typer.Option(help="of the source; from the folder's name when left out")] = "",
     dry_run: Annotated[bool, typer.Option(help="show what would change and write nothing")] = False,
     option: Annotated[list[str] | None, typer.Option(help="of the source's reader, e.g. 'separator= '")] = None,
+    recipe: Annotated[str, typer.Option(help="file name under recipes/, without .yaml")] = RECIPE,
+    weights: Annotated[Path | None, typer.Option(help="the network's .safetensors file, without a connection")] = None,
     all_classes: Annotated[bool, typer.Option(help="a label for every declared class, present or not")] = False,
 ) -> None:
     """A project from one's own pictures: finds the format, drafts the taxonomy, writes params.yaml.
@@ -175,7 +193,7 @@ def command(
     """
     before = PARAMS_FILE.read_text(encoding="utf-8")
     options = {key: yaml.safe_load(value) for key, _, value in (given.partition("=") for given in option or ())}
-    project = plan_project(path, before, name=name, options=options, every=all_classes)
+    project = plan_project(path, before, name=name, options=options, every=all_classes, recipe=recipe, weights=weights)
     typer.echo("\n".join(project.summary))
     if dry_run:
         typer.echo(difference(before, project.params, PARAMS_FILE, "init"), nl=False)

@@ -143,7 +143,7 @@ def means_images(path: Path) -> bool:
         _, first = next(iter(READERS.get(path.suffix.lower(), csv_records)(path)))
     except (SourceError, StopIteration):
         return False
-    return any(_folded(column) in IMAGE for column in first)
+    return any(folded(column) in IMAGE for column in first)
 
 
 def labels_seem_apart(paths: Sequence[Path]) -> str:
@@ -155,7 +155,7 @@ def labels_seem_apart(paths: Sequence[Path]) -> str:
     for path in paths:
         for _, row in READERS.get(path.suffix.lower(), csv_records)(path):
             for column, value in row.items():
-                if isinstance(value, str) and _folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
+                if isinstance(value, str) and folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
                     values.add(value)
     for separator in ("|", ",", ";", " "):
         parts = {part.strip() for value in values for part in value.split(separator)}
@@ -167,7 +167,8 @@ def labels_seem_apart(paths: Sequence[Path]) -> str:
 # ---------------------------------------------------------------- columns
 
 
-def _folded(column: str) -> str:
+def folded(column: str) -> str:
+    """A column's name without case and blanks."""
     return column.strip().casefold().replace(" ", "_")
 
 
@@ -175,10 +176,10 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     """What each column holds. Raises SourceError naming one that is missing, doubled or unknown."""
     if missing := [name for name in ignore if name not in header]:
         raise SourceError(f"{path}:1: option 'ignore_columns': no column {missing[0]!r}. Columns: {', '.join(header)}.")
-    folded = {name: _folded(name) for name in header if name not in ignore}
+    plain = {name: folded(name) for name in header if name not in ignore}
 
     def pick(names: Sequence[str], what: str) -> str | None:
-        matched = [column for column, plain in folded.items() if plain in names]
+        matched = [column for column, spelt in plain.items() if spelt in names]
         if len(matched) > 1:
             exact = [column for column in matched if column == names[0]]
             if len(exact) != 1:
@@ -205,10 +206,10 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     }
     states = {state: column for state, column in states.items() if column}
     facts = {fact: column for fact, names in FACTS.items() if (column := pick(names, fact))}
-    others = [c for c in folded if c not in {image, *states.values(), *facts.values()}]
+    others = [c for c in plain if c not in {image, *states.values(), *facts.values()}]
     others = [c for c in others if not _says_nothing(c, [values[c] for _, values in records])]
     if states:
-        others = [c for c in others if folded[c] not in BOXES]
+        others = [c for c in others if plain[c] not in BOXES]
     odd = {c: next(((w, v[c]) for w, v in records if _mark(v[c]) is None), None) for c in others}
     if meaningless := [c for c in others if states or odd[c]]:
         first = meaningless[0]

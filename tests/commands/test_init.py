@@ -157,6 +157,17 @@ def test_an_option_of_the_reader_is_taken_along_and_asked_for_by_name(project):
     assert load_params().sources["pets"].options["ignore_columns"] == ["site"]
 
 
+def test_another_recipe_and_weights_from_a_file_are_written_where_no_connection_is(project):
+    DELIVERIES["coco"](project / "pets")
+    touch(project / "net.safetensors")
+    init("pets", "--recipe", "photos_fast", "--weights", "net.safetensors")
+    backbone = load_params().model.backbone
+    assert (load_params().model.image_px, backbone.weights) == ([160, 160], "net.safetensors")
+    assert backbone.freeze_batchnorm  # the rest of the recipe stays
+    with pytest.raises(SourceError, match=r"other\.safetensors: no such file"):
+        init("pets", "--weights", "other.safetensors")
+
+
 def test_files_without_a_present_class_are_refused_and_change_nothing(project):
     write_json(project / "pets/instances.json", {**coco_document(), "annotations": []})
     touch(project / "pets/a.jpg")
