@@ -177,6 +177,8 @@ def csv_header(path: Path, required: Collection[str]) -> list[str]:
     if first is None:
         raise SourceError(f"{path}: empty file. Fetch or export it again.")
     header = [value.strip() for value in first[1]]
+    if twice := next((column for column in header if column and header.count(column) > 1), None):
+        raise SourceError(f"{path}:1: two columns are called {twice!r}. Rename one.")
     for column in required:
         if column not in header:
             raise SourceError(f"{path}:1: no column '{column}'. {did_you_mean(column, header)} Is this the right file?")

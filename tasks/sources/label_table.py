@@ -55,8 +55,8 @@ MARKS = {
 }
 """What the value in a class's own column says, in any case; `1.0` is `1`."""
 
-NOTHING = ("nan", "NaN", "<NA>")
-"""How pandas writes an empty value."""
+NOTHING = ("nan", "NaN", "<NA>", "N/A", "#N/A", "null", "NULL")
+"""How pandas, spreadsheets and databases write an empty value."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def labels_seem_apart(paths: Sequence[Path]) -> str:
     for path in paths:
         for _, row in READERS.get(path.suffix.lower(), csv_records)(path):
             for column, value in row.items():
-                if isinstance(value, str) and folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
-                    values.add(value)
+                if isinstance(value, str) and value.strip() and folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
+                    values.add(value.strip())
     for separator in ("|", ",", ";", " "):
         parts = {part.strip() for value in values for part in value.split(separator)}
         if any(separator in v for v in values) and len(parts) < len(values) + (separator != " "):

@@ -14,7 +14,7 @@ from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.picture_names import PictureNames
 from tasks.core.split_words import SPLIT_WORDS
-from tasks.sources.files import csv_rows, decode_json, mapped_bytes
+from tasks.sources.files import csv_header, csv_rows, decode_json, mapped_bytes
 
 DEEPEST = 3  # folders below the one that is looked at
 SAMPLE = 50  # image names by which a folder is found
@@ -129,10 +129,13 @@ def puzzles(path: Path) -> list[str]:
     for file in [f for suffix in (".csv", ".tsv", ".txt") for f in files_below(path, suffix)]:
         try:
             columns = next(csv_rows(file), (0, [""]))[1]
+            first_is_picture = Path(columns[0].partition(" ")[0]).suffix.lower() in IMAGE_SUFFIXES
+            if not first_is_picture:
+                csv_header(file, ())
         except SourceError as error:
             clauses.append(str(error).rstrip("."))
             continue
-        if Path(columns[0].partition(" ")[0]).suffix.lower() in IMAGE_SUFFIXES:
+        if first_is_picture:
             clauses.append(f"{file}: its first row is a picture. Put the names of the columns above, e.g. image,label")
         elif file.suffix.lower() != ".txt":
             clauses.append(f"{file}: no column is called image: {', '.join(columns[:6])}")

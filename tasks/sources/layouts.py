@@ -319,6 +319,13 @@ def folders(path: Path) -> Layout | None:
     if len(first) == 1 and (only := next(iter(first))) and official_split(only[0]) is None and len(below) > 1:
         return folders(path / only[0])
     by_split = all(parts and official_split(parts[0]) for parts in below)
+    mixed = sorted({parts[0] for parts in below if len(parts) > 1 and official_split(parts[0])})
+    if mixed and not by_split:
+        others = sorted({parts[0] for parts in below if parts and not official_split(parts[0])})
+        raise SourceError(
+            f"{path}: folders of labels are below {', '.join(mixed)}, beside are {', '.join(others) or 'pictures'}. "
+            "Point at a folder that holds splits alone, or labels alone."
+        )
     labels = {name for parts in below for name in (parts[1:2] if by_split else parts[:1])}
     if len({name for name in labels if name.lower() not in NO_LABELS}) < min(2, len(labels) or 2):
         return None

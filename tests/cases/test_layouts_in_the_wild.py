@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import SourceError
-from tasks.sources import SOURCES
+from tasks.sources import SOURCES, folder
 from tasks.sources.layouts import find_layout
 from tests.cases.project import coco_file
 from tests.commands.layouts_of_tools import text
@@ -77,6 +77,10 @@ READ: dict[str, tuple[Callable[[Path], object], set[tuple[str, str]]]] = {
     "tabs": (table("image\tlabel\n0.jpg\tcat\n1.jpg\tdog\n", name="labels.tsv"), CAT_AND_DOG),
     "numbers for names, and pandas' index": (table(",image,label\n0,0,cat\n1,1,dog\n"), CAT_AND_DOG),
     "the chest X-rays' columns": (table("Image Index,Finding Labels\n0.jpg,cat\n1.jpg,dog\n"), CAT_AND_DOG),
+    "empty values of databases and blanks": (
+        table("image,label\n0.jpg,cat\n0.jpg,NULL\n1.jpg,dog\n1.jpg, \n"),
+        CAT_AND_DOG,
+    ),
     "numbers for labels": (table("image,label\n0.jpg,0\n1.jpg,1\n"), {("0.jpg", "0"), ("1.jpg", "1")}),
     "labels of several words": (
         table("image,labels\n0.jpg,\"['hot dog']\"\n1.jpg,\"['hot dog', 'cat']\"\n"),
@@ -180,6 +184,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         all_of(table("image,label\n0.jpg,cat\n", name="train.csv"), table("image\n1.jpg\n", name="test.csv")),
         r"several manifests of different columns: test\.csv, train\.csv",
     ),
+    "two columns of one name": (
+        table("image,label,label\n0.jpg,cat,dog\n"),
+        r"labels\.csv:1: two columns are called 'label'",
+    ),
+    "a split of labels beside pictures of no split": (
+        pictures("train/cat/0.jpg", "train/dog/1.jpg", "unlabelled/2.jpg"),
+        "folders of labels are below train, beside are unlabelled",
+    ),
     "a packed export": (pictures("job.zip"), r"job\.zip: packed\. Unpack it first"),
     "a spreadsheet": (pictures("labels.xlsx", *TWO), r"labels\.xlsx: a spreadsheet\. Save it as CSV"),
     "pictures alone": (pictures(*TWO), "2 pictures, and no file of annotations"),
@@ -221,3 +233,9 @@ def test_what_cannot_be_read_is_refused_with_what_to_do(tmp_path, case):
     with pytest.raises(SourceError, match=says) as refused:
         find_layout(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_table_s_folders_are_the_official_splits_where_all_of_them_are(tmp_path):
+    write_csv(tmp_path / "metadata.csv", ("file_name", "label"), ("train/0.jpg", "cat"), ("test/1.jpg", "dog"))
+    raw = folder.read("s", tmp_path, manifest="metadata.csv")
+    assert raw.images["official_split"].to_pylist() == ["train", "test"]
