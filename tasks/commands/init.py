@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import statistics
+import sys
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -116,7 +119,9 @@ def read_source(name: str, layout: Layout) -> RawSource:
 def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels: int) -> Iterator[str]:
     """Lines for the terminal: format, options, images by official split, classes."""
     yield f"{layout.what} in {layout.root}"
-    yield from (f"  {key}: {value}" for key, value in layout.options.items())
+    for key, value in layout.options.items():
+        shown = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).splitlines()[0]
+        yield "  " + textwrap.shorten(f"{key}: {shown}", 300, placeholder=" …")
     splits = Counter(raw.images["official_split"].to_pylist())
     parts = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test") if splits[split])
     yield f"{raw.images.num_rows} images{f' ({parts})' if parts else ', no official split'}"
@@ -129,11 +134,20 @@ def summary_lines(layout: Layout, raw: RawSource, present: set[str], num_labels:
         f"{raw.labels.num_rows} label rows; a class that an image does not name is {otherwise}"
         f"{chosen if layout.options.get('exhaustive') else ''}"
     )
-    most = [f"{label} {count}" for label, count in _present_counts(raw).most_common(SHOWN)]
+    most = [f"{raw.vocabulary.get(label, label)} {n}" for label, n in _present_counts(raw).most_common(SHOWN)]
     yield f"images a class: {', '.join(most)}{', …' if len(present) > SHOWN else ''}"
     if not raw.coverage and ABSENT not in raw.labels["state"].to_pylist():
         yield "no class is absent on any image: alone, these teach a model to say yes to everything"
     yield from raw.doubts()
+
+
+def at_width(line: str, at_terminal: bool) -> str:
+    """The line, at a terminal broken between words where its width ends."""
+    if not at_terminal:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, subsequent_indent=indent + "  ", break_on_hyphens=False, break_long_words=False)
 
 
 def positives_of(raw: RawSource, classes: Collection[str]) -> list[int]:
@@ -194,7 +208,8 @@ def command(
     before = PARAMS_FILE.read_text(encoding="utf-8")
     options = {key: yaml.safe_load(value) for key, _, value in (given.partition("=") for given in option or ())}
     project = plan_project(path, before, name=name, options=options, every=all_classes, recipe=recipe, weights=weights)
-    typer.echo("\n".join(project.summary))
+    for line in project.summary:
+        typer.echo(at_width(line, sys.stdout.isatty()))
     if dry_run:
         typer.echo(difference(before, project.params, PARAMS_FILE, "init"), nl=False)
         typer.echo(f"{project.taxonomy_file} would be written:\n{project.taxonomy}", nl=False)
