@@ -91,16 +91,21 @@ def run_stages(rows: Sequence[PlanRow], parent: str | None, *, pull: bool = Fals
             # In turns: Ctrl-C may reach another thread, and this one learns of it only when it wakes up.
             while not future.wrapped_future.done():
                 future.wait(timeout=1)
-            if name == "split" and future.state.is_completed():
+            if name == "split" and _ended(future).is_completed():
                 terminal.show_lines(outlook_after_split(rows))
     except BaseException:
         repro.stop_all()
         raise
     results: dict[str, StageResult] = {}
     for row in rows:
-        futures[row.stage].wait()  # it has ended: takes over its last state
-        results[row.stage] = _result(row, futures[row.stage].state, results)
+        results[row.stage] = _result(row, _ended(futures[row.stage]), results)
     return list(results.values())
+
+
+def _ended(future: PrefectConcurrentFuture[StageResult]) -> State[StageResult]:
+    """The last state of a task that has ended; the future takes it over only when it is asked."""
+    future.wait()
+    return future.state
 
 
 def _result(row: PlanRow, state: State[StageResult], before: dict[str, StageResult]) -> StageResult:
