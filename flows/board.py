@@ -1,7 +1,8 @@
 """The stages of a run while they run: one table at a terminal, drawn anew twice a second. 80 columns do.
 
-A stage's last line says what it is doing; a training's holds images/s and the time left. Elsewhere than at a terminal
-nothing is drawn, and the lines come one by one as they do in the log.
+A stage's last line says what it is doing; a training's holds images/s and the time left. What a stage says of itself at
+its end (what it left out, what it warns of) stays above the table. Elsewhere than at a terminal nothing is drawn, and
+the lines come one by one as they do in the log.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Row:
     began: float | None = None
     took_s: float = 0.0
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    of_itself: list[str] = field(default_factory=list)
 
 
 class Board:
@@ -61,15 +63,19 @@ class Board:
         shown = "".join(char if char.isprintable() else "?" for char in _LOGGER.sub("", line))
         with self._lock:
             self._rows[stage].lines.append(shown)
+            if shown.removeprefix("warning: ").startswith(f"{stage}: "):  # as Workspace.book writes them
+                self._rows[stage].of_itself.append(shown.replace(f"{stage}: ", "", 1))
 
     def ends(self, stage: str, state: str) -> None:
         with self._lock:
             row = self._rows[stage]
             row.state, row.took_s = state, 0.0 if row.began is None else time.monotonic() - row.began
 
-    def last_lines(self, stage: str) -> list[str]:
+    def to_keep(self, stage: str) -> list[str]:
+        """Lines that stay at the terminal: the last ones of a stage that failed, else what it said of itself."""
         with self._lock:
-            return list(self._rows[stage].lines)
+            row = self._rows[stage]
+            return list(row.lines if row.state == "failed" else row.of_itself)
 
     def __rich__(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -125,8 +131,8 @@ def says(stage: str, line: str) -> None:
 
 
 def ends(stage: str, state: str) -> None:
-    """What became of the stage; of one that failed the last lines stay above the table."""
+    """What became of the stage; some of its lines stay above the table."""
     if _board:
         _board.ends(stage, state)
-        if state == "failed":
-            print(*(f"{stage} | {line}" for line in _board.last_lines(stage)), sep="\n", file=sys.stderr)
+        for line in _board.to_keep(stage):
+            print(f"{stage} | {line}", file=sys.stderr)

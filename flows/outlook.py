@@ -15,17 +15,29 @@ from tasks.params import Params, cross_fits, load_params
 
 def outlook(rows: Sequence[PlanRow]) -> list[str]:
     """Lines for the terminal; [] where there is no split yet, or nothing is left to train."""
-    forecasts = {row.stage: row.forecast for row in rows}
-    stale = [stage for stage in ("pretrain", "out_of_fold", "finetune") if forecasts.get(stage, "fresh") != "fresh"]
+    forecasts, stale = {row.stage: row.forecast for row in rows}, _stale_trainings(rows)
     if not stale or "split" not in forecasts:
         return []
     params = load_params()
     book = params.paths.ledger / "split.json"
     if not book.exists() or not params.paths.splits.exists():
-        return ["Images, labels and time of the trainings are known after `python -m flows run --until split`."]
+        return ["Images, labels and time of the trainings are said once `split` has run: `flows run --until split`."]
     notes = json.loads(book.read_text(encoding="utf-8"))["notes"]
     when = "split" if forecasts["split"] == "fresh" else "the last split"
     return [*(f"{when}: {note}" for note in notes), *trainings(params, partition_sizes(params.paths.splits), stale)]
+
+
+def outlook_after_split(rows: Sequence[PlanRow]) -> list[str]:
+    """The trainings of a plan whose split has just been made; [] where it was not."""
+    if not any(row.stage == "split" and row.forecast != "fresh" for row in rows):
+        return []
+    params = load_params()
+    return list(trainings(params, partition_sizes(params.paths.splits), _stale_trainings(rows)))
+
+
+def _stale_trainings(rows: Sequence[PlanRow]) -> list[str]:
+    forecasts = {row.stage: row.forecast for row in rows}
+    return [stage for stage in ("pretrain", "out_of_fold", "finetune") if forecasts.get(stage, "fresh") != "fresh"]
 
 
 def partition_sizes(path: Path) -> Counter[str]:

@@ -16,7 +16,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import alerts, board, dead_runs, repro, terminal
-from flows.outlook import outlook
+from flows.outlook import outlook, outlook_after_split
 from flows.plan import PlanRow, plan, read_params, write_durations
 from flows.repro import StageResult
 from flows.stage import RETRY_DELAY_S, reproduce_stage
@@ -87,18 +87,25 @@ def run_stages(rows: Sequence[PlanRow], parent: str | None, *, pull: bool = Fals
                 retry_delay_seconds=RETRY_DELAY_S,
             )
             futures[row.stage] = stage.submit(row, upstream, parent, began_with, pull, wait_for=upstream)
-        for future in futures.values():
+        for name, future in futures.items():
             # In turns: Ctrl-C may reach another thread, and this one learns of it only when it wakes up.
             while not future.wrapped_future.done():
                 future.wait(timeout=1)
+            if name == "split" and _ended(future).is_completed():
+                terminal.show_lines(outlook_after_split(rows))
     except BaseException:
         repro.stop_all()
         raise
     results: dict[str, StageResult] = {}
     for row in rows:
-        futures[row.stage].wait()  # it has ended: takes over its last state
-        results[row.stage] = _result(row, futures[row.stage].state, results)
+        results[row.stage] = _result(row, _ended(futures[row.stage]), results)
     return list(results.values())
+
+
+def _ended(future: PrefectConcurrentFuture[StageResult]) -> State[StageResult]:
+    """The last state of a task that has ended; the future takes it over only when it is asked."""
+    future.wait()
+    return future.state
 
 
 def _result(row: PlanRow, state: State[StageResult], before: dict[str, StageResult]) -> StageResult:

@@ -34,6 +34,7 @@ LASTING = (
 )
 PLACES = {
     "PATH": "data/raw/embedded/digits/coco",
+    "WEIGHTS.safetensors": "data/models/finetuned/model.safetensors",
     "YOUR.onnx": "data/models/model.onnx",
     "IMAGES": "data/raw/embedded/digits/pool",
     "ID": "digits_coco/12",

@@ -70,7 +70,7 @@ class Category(msgspec.Struct, gc=False):
 
 class Document(msgspec.Struct):
     images: msgspec.Raw
-    annotations: msgspec.Raw
+    annotations: msgspec.Raw  # null in some exports
     categories: msgspec.Raw
     licenses: msgspec.Raw = msgspec.Raw(b"[]")  # null in some exports
 
@@ -164,6 +164,7 @@ def _columns(path: Path, at: int, slice_: Sequence[Annotation]) -> _Columns:
     )
 
 
+NULL = msgspec.Raw(b"null")
 NO_CROWD = ("0", "false", "False")
 """`iscrowd` as text."""
 
@@ -215,7 +216,7 @@ def _annotation_slices(path: Path, raw: msgspec.Raw, kind: type[Annotation], at:
     A slice is tried up to a `},{`. Where that stands inside a string or a nested value the slice is not valid JSON by
     itself, and the next `},{` is tried: a wrong border can never pass.
     """
-    view = memoryview(raw)
+    view = memoryview(raw) if raw != NULL else memoryview(b"[]")
     decoder = msgspec.json.Decoder(list[kind])
     start, search_from = 1, 1 + SLICE_BYTES
     while border := _BETWEEN_OBJECTS.search(view, search_from):

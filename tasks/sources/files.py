@@ -142,11 +142,13 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text_encoding(path: Path) -> str:
-    """UTF-16 where the file begins with its mark, else UTF-8. Raises SourceError for a packed file."""
+    """UTF-16 where the file begins with its mark or with a letter of two bytes, else UTF-8. Refuses a packed file."""
     with open(path, "rb") as file:
         head = file.read(4)
     _refuse_packed(path, head)
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be" if head[:1] == b"\0" else "utf-8-sig"
 
 
 def _refuse_packed(path: Path, head: bytes) -> None:
@@ -175,6 +177,8 @@ def csv_header(path: Path, required: Collection[str]) -> list[str]:
     if first is None:
         raise SourceError(f"{path}: empty file. Fetch or export it again.")
     header = [value.strip() for value in first[1]]
+    if twice := next((column for column in header if column and header.count(column) > 1), None):
+        raise SourceError(f"{path}:1: two columns are called {twice!r}. Rename one.")
     for column in required:
         if column not in header:
             raise SourceError(f"{path}:1: no column '{column}'. {did_you_mean(column, header)} Is this the right file?")

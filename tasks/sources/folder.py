@@ -42,19 +42,24 @@ def read(
     images: str = ".",
     separator: str = "",
     ignore_columns: Sequence[str] = (),
+    minus_one: Literal["", "absent", "unknown"] = "",
     exhaustive: bool = False,
     follow_links: bool = False,
 ) -> RawSource:
     """Images of a folder tree, or of a manifest when one is named. Native ids are paths from the images folder.
 
     labels: whether the first folder of a path is its label (ignored with a manifest).
-    manifest: file under `root`, or {official split: file}; then names start from each file's own folder.
+    manifest: file under `root`, or {official split: file}; then names start from each file's own folder. Where all
+        names of one file begin with a split's folder, and two splits occur, it is their official split.
     images: folder under `root` (or URI prefix, with one manifest).  separator: between labels in a manifest's column;
         "" is `|`.  ignore_columns: columns of the manifest that say nothing about labels.
+    minus_one: what -1 says in a column of a class; "": unknown, where 0 occurs as well.
     exhaustive: labels that an image does not have are absent, not unknown.
     follow_links: allow images that are symbolic links to other folders.
     Raises SourceError naming file and row.
     """
+    if minus_one not in ("", "absent", "unknown"):
+        raise SourceError(f"option 'minus_one' is {minus_one!r}. {did_you_mean(minus_one, ['absent', 'unknown'])}")
     if labels not in ("folders", "none"):
         raise SourceError(f"option 'labels' is {labels!r}. {did_you_mean(str(labels), ['folders', 'none'])}")
     folder = image_folder(Path(root), images)
@@ -62,8 +67,9 @@ def read(
         rows, skipped = [], 0
         for split, file in by_split(manifest):
             path = existing_file(Path(root), file, option="manifest")
-            listed = read_label_table(path, separator=separator, ignore_columns=ignore_columns)
-            rows += listed if split is None else [_in_split(row, split, Path(file).parent) for row in listed]
+            listed = read_label_table(path, separator=separator, ignore_columns=ignore_columns, minus_one=minus_one)
+            in_split = [_in_split(row, split, Path(file).parent) for row in listed] if split else _by_folder(listed)
+            rows += in_split
     else:
         rows, skipped = _tree_rows(folder, labelled=labels == "folders", follow_links=follow_links)
     num_rows, rows = len(rows), list({(row.image, _content(row)): row for row in reversed(rows)}.values())[::-1]
@@ -115,6 +121,15 @@ def _content(row: LabelledRow) -> str:
 def _in_split(row: LabelledRow, split: str, beside: Path) -> LabelledRow:
     image = row.image if "://" in row.image else (beside / row.image).as_posix()
     return replace(row, image=image, split=split)
+
+
+def _by_folder(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
+    """Rows with the split that the first folder of each name says, where all of them say one and the table does not."""
+    folders = {row.image: row.image.replace("\\", "/").rpartition("/")[0].partition("/")[0] for row in rows}
+    splits = {folder: official_split(folder) for folder in set(folders.values())}
+    if len(splits) < 2 or not all(splits.values()) or any(row.split for row in rows):
+        return list(rows)
+    return [replace(row, split=splits[folders[row.image]]) for row in rows]
 
 
 def _entries(rows: Sequence[LabelledRow], column: str, vocabulary: Sequence[str]) -> np.ndarray:

@@ -7,8 +7,10 @@
                                         unknown; only where no column above holds labels
     file_name, objects                  Hugging Face's {"categories": […]} of metadata.jsonl: what is present
 
-CSV, Parquet, or a JSON object a line. fastai's `is_valid` names the split. A column that means none of this is refused
-by name, never passed by, unless `ignore_columns` lists it.
+CSV, Parquet, or a JSON object a line. fastai's `is_valid` names the split. Where a column holds labels, the place and
+size of a box (xmin, width, …) are passed by. Another column that means none of this is refused by name, unless
+`ignore_columns` lists it. Columns of classes that hold 1 and -1, never 0, are refused until `minus_one` says whether -1
+is absent (CelebA) or unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import ast
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,9 @@ from tasks.core.errors import SourceError, did_you_mean
 from tasks.sources.files import csv_records, decode_json, mapped_bytes
 
 IMAGE = ("image", "file", "filename", "file_name", "path", "filepath", "file_path", "image_path", "image_name")
-IMAGE += ("img", "picture", "photo", "image_id", "imageid", "fname")
+IMAGE += ("img", "picture", "photo", "image_id", "imageid", "fname", "image_index")
 ONE_A_ROW = ("label", "tag", "class", "category")
-SEVERAL_A_ROW = ("present", "labels", "tags", "classes", "categories", "objects")
+SEVERAL_A_ROW = ("present", "labels", "tags", "classes", "categories", "objects", "finding_labels")
 FACTS = {
     "licence": ("licence", "license"),
     "attribution": ("attribution", "author", "credit"),
@@ -41,11 +43,20 @@ IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}
 IN_AN_OBJECT = ("categories", "category", "labels", "label")
 """Keys of Hugging Face's `objects` that hold classes; beside them stand boxes."""
 STATES = ("present", "absent", "unknown")
-MARKS = {"1": "present", "true": "present", "0": "absent", "false": "absent", "-1": "unknown", "": "unknown"}
-"""What the value in a class's own column says; `1.0` is `1`."""
+BOXES = {
+    *("xmin", "ymin", "xmax", "ymax", "x", "y", "w", "h", "x1", "y1", "x2", "y2", "width", "height", "bbox", "area")
+}
+BOXES |= {*("image_width", "image_height", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "depth", "iscrowd")}
+"""Columns of tables that list objects, e.g. TensorFlow's `filename,width,height,class,xmin,ymin,xmax,ymax`."""
+MARKS = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y"), "present"),
+    **dict.fromkeys(("0", "false", "f", "no", "n"), "absent"),
+    **dict.fromkeys(("-1", ""), "unknown"),
+}
+"""What the value in a class's own column says, in any case; `1.0` is `1`."""
 
-NOTHING = ("nan", "NaN", "<NA>")
-"""How pandas writes an empty value."""
+NOTHING = ("nan", "NaN", "<NA>", "N/A", "#N/A", "null", "NULL")
+"""How pandas, spreadsheets and databases write an empty value."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +84,25 @@ class _Columns:
     joins: bool  # rows of one image belong together
 
 
-def read_label_table(path: Path, *, separator: str, ignore_columns: Collection[str]) -> list[LabelledRow]:
+def read_label_table(
+    path: Path, *, separator: str, ignore_columns: Collection[str], minus_one: str = ""
+) -> list[LabelledRow]:
     """Rows of a CSV or Parquet table, or of JSON lines.
 
     separator: between the labels of one value; "" is `|`, and then a value that seems to hold another one is refused.
+    minus_one: what -1 says in a class's column; "": unknown, where 0 occurs as well.
     Raises SourceError for a column that is missing or means nothing, and for a label in two states.
     """
     read = READERS.get(path.suffix.lower(), csv_records)
     records = [(f"{path}:{number}", row) for number, row in read(path)]
     header = list(records[0][1]) if records else []
     columns = _columns(path, header, records, ignore_columns) if records else None
-    rows = [_row(where, values, columns, separator or "|") for where, values in records]
-    if not separator and read is csv_records and columns:
-        _check_separator(rows)
+    marks = MARKS | {"-1": minus_one or "unknown"}
+    if columns and not minus_one:
+        _check_minus_one(path, records, columns.classes)
+    rows = [_row(where, values, columns, separator or "|", marks) for where, values in records]
+    if read is csv_records and columns:
+        _check_separator(rows, separator)
     return _joined(rows) if columns and columns.joins else rows
 
 
@@ -126,7 +143,7 @@ def means_images(path: Path) -> bool:
         _, first = next(iter(READERS.get(path.suffix.lower(), csv_records)(path)))
     except (SourceError, StopIteration):
         return False
-    return any(_folded(column) in IMAGE for column in first)
+    return any(folded(column) in IMAGE for column in first)
 
 
 def labels_seem_apart(paths: Sequence[Path]) -> str:
@@ -138,8 +155,8 @@ def labels_seem_apart(paths: Sequence[Path]) -> str:
     for path in paths:
         for _, row in READERS.get(path.suffix.lower(), csv_records)(path):
             for column, value in row.items():
-                if isinstance(value, str) and _folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
-                    values.add(value)
+                if isinstance(value, str) and value.strip() and folded(column) in (*SEVERAL_A_ROW, *ONE_A_ROW):
+                    values.add(value.strip())
     for separator in ("|", ",", ";", " "):
         parts = {part.strip() for value in values for part in value.split(separator)}
         if any(separator in v for v in values) and len(parts) < len(values) + (separator != " "):
@@ -150,7 +167,8 @@ def labels_seem_apart(paths: Sequence[Path]) -> str:
 # ---------------------------------------------------------------- columns
 
 
-def _folded(column: str) -> str:
+def folded(column: str) -> str:
+    """A column's name without case and blanks."""
     return column.strip().casefold().replace(" ", "_")
 
 
@@ -158,10 +176,10 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     """What each column holds. Raises SourceError naming one that is missing, doubled or unknown."""
     if missing := [name for name in ignore if name not in header]:
         raise SourceError(f"{path}:1: option 'ignore_columns': no column {missing[0]!r}. Columns: {', '.join(header)}.")
-    folded = {name: _folded(name) for name in header if name not in ignore}
+    plain = {name: folded(name) for name in header if name not in ignore}
 
     def pick(names: Sequence[str], what: str) -> str | None:
-        matched = [column for column, plain in folded.items() if plain in names]
+        matched = [column for column, spelt in plain.items() if spelt in names]
         if len(matched) > 1:
             exact = [column for column in matched if column == names[0]]
             if len(exact) != 1:
@@ -188,17 +206,20 @@ def _columns(path: Path, header: Sequence[str], records: Sequence, ignore: Colle
     }
     states = {state: column for state, column in states.items() if column}
     facts = {fact: column for fact, names in FACTS.items() if (column := pick(names, fact))}
-    others = [c for c in folded if c not in {image, *states.values(), *facts.values()}]
+    others = [c for c in plain if c not in {image, *states.values(), *facts.values()}]
     others = [c for c in others if not _says_nothing(c, [values[c] for _, values in records])]
-    for column in others:
-        where, odd = next(((w, v[column]) for w, v in records if _mark(v[column]) is None), ("", None))
-        if states or where:
-            matched = f" (it holds {odd!r}, {where})" if where else ""
-            raise SourceError(
-                f"{path}:1: column {column!r} means nothing here{matched}. "
-                f"{did_you_mean(column, [*IMAGE, *ONE_A_ROW, *SEVERAL_A_ROW, *STATES, *FACTS], most=1)} "
-                f"Rename it, or list it under the source's option `ignore_columns`."
-            )
+    if states:
+        others = [c for c in others if plain[c] not in BOXES]
+    odd = {c: next(((w, v[c]) for w, v in records if _mark(v[c]) is None), None) for c in others}
+    if meaningless := [c for c in others if states or odd[c]]:
+        first = meaningless[0]
+        holds = f" (it holds {odd[first][1]!r}, {odd[first][0]})" if odd[first] else ""
+        near = did_you_mean(first, [*IMAGE, *ONE_A_ROW, *SEVERAL_A_ROW, *STATES, *FACTS], most=1)
+        raise SourceError(
+            f"{path}:1: column {first!r} means nothing here{holds}. "
+            f"{near if near.startswith('Did') else 'Columns of classes hold 1, 0, -1 or nothing.'} Rename it, or list "
+            f"it under the source's option `ignore_columns: [{', '.join(meaningless)}]`."
+        )
     return _Columns(image, states, facts, others, joins=one is not None)
 
 
@@ -209,25 +230,38 @@ def _says_nothing(column: str, values: Sequence[object]) -> bool:
     return unnamed and (not any(texts) or texts == [str(n) for n in range(len(values))])
 
 
-def _mark(value: object) -> str | None:
+def _mark(value: object, marks: Mapping[str, str] = MARKS) -> str | None:
     """What a value in a class's own column says; None when it is no such value."""
     if value is None or value != value or value in NOTHING:
         return "unknown"
-    text = str(value).strip().lower()
-    return MARKS.get(text.removesuffix(".0"))
+    return marks.get(_text(value))
+
+
+def _text(value: object) -> str:
+    return str(value).strip().lower().removesuffix(".0")
+
+
+def _check_minus_one(path: Path, records: Sequence, classes: Sequence[str]) -> None:
+    """Refuse a table of which nobody can tell whether its -1 is absent or unknown."""
+    values = {_text(row[c]) for _, row in records for c in classes}
+    if "-1" in values and not any(_mark(value) == "absent" for value in values):
+        raise SourceError(
+            f"{path}:1: columns of classes hold 1 and -1, never 0. "
+            "Set the source's option `minus_one: absent` (as CelebA means it) or `minus_one: unknown`."
+        )
 
 
 # ---------------------------------------------------------------- rows
 
 
-def _row(where: str, values: Mapping, columns: _Columns, separator: str) -> LabelledRow:
+def _row(where: str, values: Mapping, columns: _Columns, separator: str, marks: Mapping[str, str]) -> LabelledRow:
     image = values[columns.image]
     image = str(image) if isinstance(image, int) and not isinstance(image, bool) else image
     if not isinstance(image, str) or not image:
         raise SourceError(f"{where}: image is {image!r}, expected a path. Correct or remove the row.")
     lists = {state: _labels(where, state, values.get(columns.states.get(state)), separator) for state in STATES}
     for label in columns.classes:
-        lists[_mark(values[label])].append(label)
+        lists[_mark(values[label], marks)].append(label)
     for one, other in combinations(STATES, 2):
         if both := set(lists[one]) & set(lists[other]):
             raise SourceError(f"{where}: {min(both)!r} is both {one} and {other}. Keep it in one column.")
@@ -254,16 +288,24 @@ def _labels(where: str, column: str, value: object, separator: str) -> list[str]
     raise SourceError(f"{where}: {column} is {value!r}, expected labels as text. Correct the row.")
 
 
-def _check_separator(rows: Sequence[LabelledRow]) -> None:
-    """Refuse labels that seem to be several: no value was cut at `|`, and some hold a comma or a semicolon."""
-    for other in (",", ";"):
-        for row in rows:
-            odd = next((label for label in row.present if other in label), None)
-            if odd and all(len(r.present) < 2 for r in rows):
-                raise SourceError(
-                    f"{row.where}: is {odd!r} one label or several? Set the source's option "
-                    f"`separator: {other!r}` for several, `separator: '|'` for one."
-                )
+def _check_separator(rows: Sequence[LabelledRow], separator: str) -> None:
+    """Refuse labels that seem to be several: they hold another sign, and what stands around it are labels elsewhere.
+
+    Where no `separator` is stated and nothing was cut, also any that hold a comma or a semicolon.
+    """
+    known = {label for row in rows for state in STATES for label in getattr(row, state)}
+    uncut = not separator and all(len(row.present) < 2 for row in rows)
+    doubtful = {
+        label: sign
+        for label, sign in product(known, "|;,")
+        if sign in label and (known.issuperset(map(str.strip, label.split(sign))) or (uncut and sign != "|"))
+    }
+    for row in rows if doubtful else ():
+        if label := next((label for label in row.present if label in doubtful), None):
+            raise SourceError(
+                f"{row.where}: is {label!r} one label or several? Set the source's option `separator: "
+                f"{doubtful[label]!r}` for several, `separator: '|'` for one; cut all rows by one sign."
+            )
 
 
 def _joined(rows: Sequence[LabelledRow]) -> list[LabelledRow]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.core.picture_names import PictureNames
 from tasks.core.split_words import SPLIT_WORDS
-from tasks.sources.files import csv_rows, decode_json, mapped_bytes
+from tasks.sources.files import csv_header, csv_rows, decode_json, mapped_bytes
 
 DEEPEST = 3  # folders below the one that is looked at
 SAMPLE = 50  # image names by which a folder is found
@@ -106,11 +107,50 @@ def header(path: Path) -> list[str]:
 
 
 def begins_with(path: Path, text: bytes) -> bool:
-    """Whether the first bytes of a file hold the text."""
+    """Whether the first bytes of a file hold the text, also as UTF-16."""
     with open(path, "rb") as file:
-        return text in file.read(400)
+        return text in file.read(800).replace(b"\0", b"")
+
+
+def begins_with_object(path: Path) -> bool:
+    """Whether a text file begins as YOLO's do: a class number and four coordinates or more."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return bool(re.match(r"\d+(\s+[-\d.e]+){4,}\s*$", file.readline()))
 
 
 def pictures_below(path: Path) -> list[Path]:
     """Files that are pictures by their names."""
     return [file for suffix in IMAGE_SUFFIXES for file in files_below(path, suffix) if not file.name.startswith(".")]
+
+
+def puzzles(path: Path) -> list[str]:
+    """What lies there and is of no layout, a clause each: what a person would want to know who hoped that it is."""
+    clauses = []
+    for file in [f for suffix in (".csv", ".tsv", ".txt") for f in files_below(path, suffix)]:
+        try:
+            columns = next(csv_rows(file), (0, [""]))[1]
+            first_is_picture = Path(columns[0].partition(" ")[0]).suffix.lower() in IMAGE_SUFFIXES
+            if not first_is_picture:
+                csv_header(file, ())
+        except SourceError as error:
+            clauses.append(str(error).rstrip("."))
+            continue
+        if first_is_picture:
+            clauses.append(f"{file}: its first row is a picture. Put the names of the columns above, e.g. image,label")
+        elif file.suffix.lower() != ".txt":
+            clauses.append(f"{file}: no column is called image: {', '.join(columns[:6])}")
+    for file in [f for suffix in (".json", ".jsonl", ".ndjson") for f in files_below(path, suffix)]:
+        try:
+            lines = file.suffix.lower() != ".json"
+            first = bytes(mapped_bytes(file)).partition(b"\n")[0] if lines else mapped_bytes(file)
+            content = decode_json(first, Any, where=str(file))
+            keys = content if isinstance(content, dict) else content[0] if content else ()
+            clauses.append(f"{file}: JSON of {', '.join(map(str, list(keys)[:6])) or 'nothing'}")
+        except (SourceError, TypeError) as error:
+            clauses.append(str(error).rstrip("."))
+    packed = [f for suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar") for f in files_below(path, suffix)]
+    clauses += [f"{file}: packed. Unpack it first" for file in packed]
+    clauses += [f"{file}: a spreadsheet. Save it as CSV" for file in files_below(path, ".xlsx")]
+    if path.is_dir() and not clauses:
+        clauses.append(f"{len(pictures_below(path))} pictures, and no file of annotations that could be read")
+    return clauses

@@ -6,6 +6,7 @@ reader that it names reads the files whole and refuses what is wrong in them.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
-from tasks.core.split_words import SPLIT_WORDS
+from tasks.core.split_words import SPLIT_WORDS, official_split
 from tasks.sources.files import csv_rows, decode_json, mapped_bytes
 from tasks.sources.label_table import READERS, labels_seem_apart, means_images
 from tasks.sources.layout_files import (
     begins_with,
+    begins_with_object,
     files_below,
     header,
     image_folder_of,
@@ -29,10 +32,15 @@ from tasks.sources.layout_files import (
     json_keys,
     one_or_by_split,
     pictures_below,
+    puzzles,
     split_word,
-    walk,
 )
 from tasks.sources.voc import VOC_CLASSES, read_annotation, xml_files
+from tasks.sources.yolo import yaml_as_text
+
+NO_LABELS = {*("images", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png", "data", "default")}
+NO_LABELS |= {*("masks", "labels", "annotations", "segmentationclass", "segmentationobject", "bmp", "raw")}
+"""Names of folders that hold pictures, and are no labels of them."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ def find_layout(path: Path) -> Layout:
     for find in LAYOUTS.values():
         if layout := find(path):
             return layout
-    raise SourceError(f"{path}: no layout that is known. Known: {'; '.join(LAYOUTS)}.")
+    seen = "".join(f" {clause}." for clause in puzzles(path)[:3])
+    raise SourceError(f"{path}: no layout that is known.{seen} Known: {'; '.join(LAYOUTS)}.")
 
 
 def _root(path: Path) -> Path:
@@ -125,8 +134,12 @@ def cvat(path: Path) -> Layout | None:
 
 def label_studio(path: Path) -> Layout | None:
     """Label Studio's JSON export, with the pictures anywhere beside."""
-    files = [f for f in files_below(path, ".json") if is_list(f) and {"data", "annotations"} <= json_keys(f)]
+    lists = {f: json_keys(f) for f in files_below(path, ".json") if is_list(f)}
+    files = [f for f, keys in lists.items() if {"data", "annotations"} <= keys]
     if not files:
+        slim = {**lists, **{f: set(header(f)) for f in files_below(path, ".csv")}}
+        if odd := next((f for f, keys in slim.items() if {"annotation_id", "lead_time"} <= keys), None):
+            raise SourceError(f"{odd}: Label Studio's short form. Export the project as JSON, not JSON-MIN or CSV.")
         return None
     if len(files) > 1:
         raise SourceError(f"{path}: several exports: {', '.join(f.name for f in files)}. Point at one of them.")
@@ -156,17 +169,23 @@ def via(path: Path) -> Layout | None:
 
 
 def voc(path: Path) -> Layout | None:
-    """Annotations beside pictures, with or without ImageSets/Main, in the folder or one or two below."""
+    """A folder of XML files apart from their pictures, called Annotations or not, with or without ImageSets/Main."""
     if not path.is_dir():
         return None
-    roots = [Path(d) for d, below, _ in walk(path) if "Annotations" in below]
-    roots = [root for root in roots if next(xml_files(root / "Annotations"), None)]
-    if not roots:
+    samples = {file.parent: file for file in xml_files(path)}
+    apart = [d for d, file in samples.items() if begins_with(file, b"<annotation>") and not _picture_beside(file)]
+    above = {d: next((p for p in (d, *d.parents) if p.name.lower() == "annotations"), d) for d in apart}
+    if not apart:
         return None
-    if len(roots) > 1:
-        raise SourceError(f"{path}: {len(roots)} VOC folders: {', '.join(map(str, roots))}. Point at one of them.")
-    root, options = roots[0], {}
-    files = list(xml_files(root / "Annotations"))
+    if len(set(above.values())) > 1:
+        folders = ", ".join(str(d.relative_to(path)) for d in apart[:3])
+        raise SourceError(f"{path}: {len(apart)} folders of VOC's XML: {folders}. Point at one with its pictures.")
+    top = above[apart[0]]
+    root, annotations = top.parent, apart[0] if len(apart) == 1 else top
+    options: dict[str, Any] = {}
+    if annotations.relative_to(root).as_posix() != "Annotations":
+        options["annotations"] = annotations.relative_to(root).as_posix()
+    files = list(xml_files(annotations))
     names = {label for file in files for label, _ in read_annotation(file).objects}
     official = any((root / "ImageSets/Main").glob("aeroplane_*.txt"))
     if not names <= set(VOC_CLASSES) or (not official and len(names) < len(VOC_CLASSES)):
@@ -182,6 +201,10 @@ def voc(path: Path) -> Layout | None:
     if usable := _lists_with_pictures(root / "ImageSets/Main", {p.stem for p in folder.iterdir()}):
         options["splits"] = usable
     return Layout("Pascal VOC", "voc", root, options)
+
+
+def _picture_beside(file: Path) -> bool:
+    return any(p.stem == file.stem and p.suffix.lower() in IMAGE_SUFFIXES for p in file.parent.iterdir())
 
 
 def _lists_with_pictures(lists: Path, pictures: set[str]) -> dict[str, str]:
@@ -211,11 +234,29 @@ def labelimg(path: Path) -> Layout | None:
 
 
 def yolo(path: Path) -> Layout | None:
-    """data.yaml, or class names in classes.txt or obj.names, above text files beside or below the pictures."""
-    settings = [f for suffix in (".yaml", ".yml") for f in files_below(path, suffix) if b"names:" in f.read_bytes()]
+    """data.yaml, or class names in classes.txt or obj.names, with text files beside the pictures or in `labels`."""
+    settings = [f for suffix in (".yaml", ".yml") for f in files_below(path, suffix) if _declares_classes(f)]
+    settings.sort(key=lambda f: f.stem != "data")
     names = settings or [f for text in ("classes.txt", "obj.names") for f in files_below(path, text) if f.name == text]
-    names = [f for f in names if pictures_below(f.parent)]
-    return Layout("YOLO", "yolo", names[0].parent, {"names": names[0].name}) if names else None
+    for file in names:
+        if root := next((root for root in (file.parent, path) if pictures_below(root)), None):
+            return Layout("YOLO", "yolo", root, {"names": file.relative_to(root).as_posix()})
+    stems = {file.stem for file in pictures_below(path)}
+    texts = [f for f in files_below(path, ".txt") if f.stem in stems and begins_with_object(f)]
+    if texts and path.is_dir():
+        raise SourceError(
+            f"{texts[0]}: YOLO's text, but no file names the classes. Put data.yaml or classes.txt above."
+        )
+    return None
+
+
+def _declares_classes(file: Path) -> bool:
+    """Whether a YAML file has `names` as data.yaml has them; a broken one that names them is the reader's to refuse."""
+    text = file.read_bytes()
+    with contextlib.suppress(ValueError, yaml.YAMLError):
+        settings = yaml_as_text(text.decode("utf-8-sig"))
+        return isinstance(settings, dict) and isinstance(settings.get("names"), list | dict)
+    return b"names:" in text
 
 
 def otx(path: Path) -> Layout | None:
@@ -259,20 +300,34 @@ def manifest(path: Path) -> Layout | None:
         return None
     root = path if path.is_dir() else path.parent
     each_beside = len(files) > 1 and len({file.parent for file in files}) == len(files)
-    if len(files) > 1 and not each_beside:
-        raise SourceError(f"{root}: several manifests: {', '.join(f.name for f in files)}. Point at one of them.")
-    options: dict[str, Any] = {"manifest": one_or_by_split(files, root, split_name=lambda f: f.parent.name)}
+    if len(files) > 1 and not each_beside and len({tuple(header(file)) for file in files}) > 1:
+        listed = ", ".join(file.name for file in files)
+        raise SourceError(f"{root}: several manifests of different columns: {listed}. Point at one of them.")
+    split_name = (lambda f: f.parent.name) if each_beside else (lambda f: f.stem)
+    options: dict[str, Any] = {"manifest": one_or_by_split(files, root, split_name=split_name)}
     if separator := labels_seem_apart(files):
         options["separator"] = separator
-    return Layout("a table of pictures" + (", one a split" if each_beside else ""), "folder", root, options)
+    return Layout("a table of pictures" + (", one a split" if len(files) > 1 else ""), "folder", root, options)
 
 
 def folders(path: Path) -> Layout | None:
-    """A folder of pictures a label."""
+    """A folder of pictures a label, of two labels at least; in the one folder inside, where there is only one."""
     if not path.is_dir():
         return None
-    with_pictures = [d for d, _, names in walk(path) if any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in names)]
-    if not [d for d in with_pictures if Path(d) != path]:
+    below = [Path(d).relative_to(path).parts for d in sorted({str(file.parent) for file in pictures_below(path)})]
+    first = {parts[:1] for parts in below}
+    if len(first) == 1 and (only := next(iter(first))) and official_split(only[0]) is None and len(below) > 1:
+        return folders(path / only[0])
+    by_split = all(parts and official_split(parts[0]) for parts in below)
+    mixed = sorted({parts[0] for parts in below if len(parts) > 1 and official_split(parts[0])})
+    if mixed and not by_split:
+        others = sorted({parts[0] for parts in below if parts and not official_split(parts[0])})
+        raise SourceError(
+            f"{path}: folders of labels are below {', '.join(mixed)}, beside are {', '.join(others) or 'pictures'}. "
+            "Point at a folder that holds splits alone, or labels alone."
+        )
+    labels = {name for parts in below for name in (parts[1:2] if by_split else parts[:1])}
+    if len({name for name in labels if name.lower() not in NO_LABELS}) < min(2, len(labels) or 2):
         return None
     return Layout("a folder a label", "folder", path, {"labels": "folders"})
 

@@ -1,6 +1,6 @@
 """Predictions of a vendor's service or a detector on the images of another source.
 
-    CSV, Parquet    image_id (or image), label (or name), score (optional)      one row a prediction
+    CSV, Parquet    image_id (or image, …), label (or name, …), score (optional)    one row a prediction
     JSON            {image id: [name, …]}, {image id: {name: score}}, or a list of such rows
 
 Predictions are proposals: their origin (`vendor:<name>`, `detector:<name>`) says so, and no stage takes them for
@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 
 from tasks.core.errors import SourceError, did_you_mean
 from tasks.sources.files import csv_header, csv_records, existing_file, read_json
+from tasks.sources.label_table import IMAGE, folded
 from tasks.sources.raw import RAW_IMAGES, RawSource, labels_table, prefixed
 
-IMAGE_COLUMNS = ("image_id", "image", "ImageID", "file_name")
-LABEL_COLUMNS = ("label", "name", "LabelName", "class")
-SCORE_COLUMNS = ("score", "confidence", "Confidence")
+LABEL_COLUMNS = ("label", "name", "labelname", "class", "class_name", "category", "tag", "prediction")
+SCORE_COLUMNS = ("score", "confidence", "prob", "probability")
+"""Columns in lower case, the most trusted first; those of the image are a table's (tasks/sources/label_table.py)."""
 
 
 def read(name: str, root: Path, *, of: str, origin: str, file: str = "", min_score: float = 0.0) -> RawSource:
@@ -105,10 +106,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, str, str, Any]]:
 
 def _columns(path: Path, header: list[str]) -> tuple[str, str, str | None]:
     def pick(names: tuple[str, ...]) -> str | None:
-        return next((n for n in names if n in header), None)
+        return next((column for n in names for column in header if folded(column) == n), None)
 
-    image, label = pick(IMAGE_COLUMNS), pick(LABEL_COLUMNS)
-    for column, names in ((image, IMAGE_COLUMNS), (label, LABEL_COLUMNS)):
+    image, label = pick(("image_id", *IMAGE)), pick(LABEL_COLUMNS)
+    for column, names in ((image, ("image_id", "image")), (label, LABEL_COLUMNS[:2])):
         if column is None:
             raise SourceError(f"{path}: no column {' or '.join(names)}. {did_you_mean(names[0], header)}".rstrip())
     return image, label, pick(SCORE_COLUMNS)

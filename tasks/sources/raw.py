@@ -228,7 +228,7 @@ def concat_sources(parts: Sequence[tuple[Path, RawSource]]) -> RawSource:
     if (twice := first_duplicate(images["image_id"].to_pylist())) is not None:
         raise SourceError(
             f"{', '.join(str(path) for path, _ in parts)}: image id {twice.split('/', 1)[1]!r} occurs twice. "
-            "Make ids unique, or list files that each count from 1 as separate sources."
+            "Set the option `identify_by: file_name` (COCO), or list files that each count from 1 as separate sources."
         )
     return RawSource(
         images=images,

@@ -123,8 +123,12 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
 
 
 def _only_attribute(path: Path, regions: list[_Region]) -> str:
-    """The attribute that holds the label. Raises SourceError where it cannot be told."""
-    known = list(dict.fromkeys(key for region in regions for key in region.attributes))
+    """The attribute that holds the label: of regions, else of files. Raises SourceError where it cannot be told.
+
+    VIA itself suggests `caption`, `public_domain` and `image_url` for files.
+    """
+    of_regions = [region for region in regions if region.shape and region.attributes]
+    known = list(dict.fromkeys(key for region in of_regions or regions for key in region.attributes))
     usual = [key for key in known if key.strip().lower() in USUAL]
     chosen = known if len(known) == 1 else usual
     if len(chosen) != 1:

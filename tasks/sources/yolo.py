@@ -82,7 +82,7 @@ def _read_names(file: Path) -> tuple[Mapping[str, Any], list[str]]:
     """Settings of data.yaml, {} of a text file; and the classes by number. Raises SourceError."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        settings = yaml.safe_load(text) if file.suffix.lower() in (".yaml", ".yml") else {}
+        settings = yaml_as_text(text) if file.suffix.lower() in (".yaml", ".yml") else {}
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise SourceError(f"{file}: not readable ({str(error).splitlines()[0]}). Save it as UTF-8 YAML.") from error
     if not settings:
@@ -92,6 +92,11 @@ def _read_names(file: Path) -> tuple[Mapping[str, Any], list[str]]:
     if not isinstance(given, dict | list) or not given:
         raise SourceError(f"{file}: no `names` of the classes. Add them: a list, or a number and a name each.")
     return settings, _checked(file, given if isinstance(given, dict) else dict(enumerate(given)))
+
+
+def yaml_as_text(text: str) -> Any:
+    """YAML of which every value is text: a class may be called `no`, `null` or `1.0`."""
+    return yaml.load(text, Loader=yaml.BaseLoader)
 
 
 def _checked(file: Path, given: Mapping[Any, Any]) -> list[str]:
@@ -123,12 +128,9 @@ def _splits(root: Path, file: Path, settings: Mapping[str, Any]) -> list[tuple[s
 def _place(root: Path, file: Path, base: str, value: str, split: str) -> str:
     """Where a split lies, from `root`. Roboflow writes `../train/images` for what lies beside its data.yaml."""
     inside = [part for part in PurePosixPath(value.replace("\\", "/")).parts if part not in ("..", ".", "/")]
-    for place in (
-        file.parent / base / value,
-        file.parent / value,
-        file.parent.joinpath(*inside),
-        root.joinpath(*inside),
-    ):
+    # A path of another machine: what is left of it that exists here decides, as in the lists of pictures.
+    ends = (folder.joinpath(*inside[start:]) for start in range(len(inside)) for folder in (file.parent, root))
+    for place in (file.parent / base / value, file.parent / value, *ends):
         resolved = Path(os.path.normpath(place))
         if resolved.exists() and resolved.is_relative_to(os.path.normpath(root)):
             return resolved.relative_to(os.path.normpath(root)).as_posix()
@@ -155,15 +157,13 @@ def _pictures(root: Path, place: Path, split: str | None) -> Iterator[str]:
 
 def _label_file(root: Path, picture: str) -> Path | None:
     """The text file of a picture: in `labels` for its last folder `images`, or beside it."""
-    path = PurePosixPath(picture).with_suffix(".txt")
-    folders = list(path.parts[:-1])
+    path = PurePosixPath(picture)
+    folders, places = list(path.parts[:-1]), [root / path]
     if "images" in folders:
         at = len(folders) - 1 - folders[::-1].index("images")
-        beside = root.joinpath(*folders[:at], "labels", *folders[at + 1 :], path.name)
-        if beside.is_file():
-            return beside
-    beside = root / path
-    return beside if beside.is_file() else None
+        places.insert(0, root.joinpath(*folders[:at], "labels", *folders[at + 1 :], path.name))
+    files = (place.with_suffix(suffix) for place in places for suffix in (".txt", ".TXT"))
+    return next((file for file in files if file.is_file()), None)
 
 
 # ---------------------------------------------------------------- objects

@@ -20,10 +20,10 @@ from tasks.core.workspace import Workspace
 from tasks.params import load_params
 from tasks.sources import SOURCES
 from tasks.sources.layouts import find_layout, split_word
-from tests.commands.layouts_of_tools import LAYOUTS, a_folder_a_label
+from tests.commands.layouts_of_tools import LAYOUTS, a_folder_a_label, voc_with_pictures
 from tests.homes import run_stages
 from tests.imports import ROOT
-from tests.sources.deliveries import DELIVERIES, check_source, coco_document, touch, write_json
+from tests.sources.deliveries import DELIVERIES, check_source, coco_document, touch, write_csv, write_json
 
 KITS = ROOT.parent / "shared/data"
 needs_kits = pytest.mark.skipif(not (KITS / "coco").exists(), reason="no kits of real data")
@@ -128,6 +128,44 @@ def test_the_test_folds_are_written_where_the_source_has_no_split_of_its_own(pro
     a_folder_a_label(project / "pets")
     assert "3 of 10 folds are the test set" in init("pets")
     assert load_params().split.test_folds == [0, 2, 3]
+
+
+def test_voc_s_lists_are_the_official_splits_and_no_fold_is_drawn_for_a_test(project):
+    voc_with_pictures(project / "pets")
+    output = init("pets/VOCdevkit/VOC2007")
+    assert "3 images (2 train, 1 test)" in output
+    assert "are the test set" not in output
+    assert "images a class: dog 1, cat 1" in output
+    source = load_params().sources["voc2007"]
+    assert (source.kind, source.options) == ("voc", {"classes": ["cat", "dog"]})
+
+
+def test_where_nothing_is_said_to_be_absent_what_is_not_named_is_and_that_is_said(project):
+    a_folder_a_label(project / "pets")
+    assert "does not name is absent (exhaustive: true, since" in init("pets")
+    assert load_params().sources["pets"].options["exhaustive"] is True
+    init("pets", "--option", "exhaustive=false")
+    assert load_params().sources["pets"].options["exhaustive"] is False
+
+
+def test_an_option_of_the_reader_is_taken_along_and_asked_for_by_name(project):
+    write_csv(project / "pets/list.csv", ("image", "label", "site"), ("1.jpg", "cat", "5"))
+    with pytest.raises(SourceError, match=r"`ignore_columns: \[site\]`\. Here: `--option NAME=VALUE`\."):
+        init("pets")
+    output = init("pets", "--option", "ignore_columns=[site]")
+    assert "1 of them are not there, e.g. pets/1.jpg" in output
+    assert load_params().sources["pets"].options["ignore_columns"] == ["site"]
+
+
+def test_another_recipe_and_weights_from_a_file_are_written_where_no_connection_is(project):
+    DELIVERIES["coco"](project / "pets")
+    touch(project / "net.safetensors")
+    init("pets", "--recipe", "photos_fast", "--weights", "net.safetensors")
+    backbone = load_params().model.backbone
+    assert (load_params().model.image_px, backbone.weights) == ([160, 160], "net.safetensors")
+    assert backbone.freeze_batchnorm  # the rest of the recipe stays
+    with pytest.raises(SourceError, match=r"other\.safetensors: no such file"):
+        init("pets", "--weights", "other.safetensors")
 
 
 def test_files_without_a_present_class_are_refused_and_change_nothing(project):

@@ -80,6 +80,21 @@ def test_at_a_terminal_the_table_is_drawn_and_the_last_lines_of_a_failed_stage_s
     assert not board.is_shown()
 
 
+def test_what_a_stage_left_out_or_warns_of_stays_above_the_table_at_its_end(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with board.shown(BEFORE):
+        board.begins("split")
+        board.says("split", "I tasks.core.workspace: split: 7 of 9 labels left out: repeats a label")
+        board.says("split", "warning: split: 2 of 5 labels have fewer than 5 positives")
+        board.says("split", "step 3 of 10")
+        board.ends("split", "ran")
+        drawn_before, kept = terminal.getvalue(), "split | "
+    assert f"{kept}7 of 9 labels left out: repeats a label" in drawn_before
+    assert f"{kept}warning: 2 of 5 labels have fewer than 5 positives" in drawn_before
+    assert f"{kept}step 3" not in terminal.getvalue()
+
+
 def test_elsewhere_nothing_is_drawn(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flows.graph import StageNode
-from flows.outlook import outlook
+from flows.outlook import outlook, outlook_after_split
 from flows.plan import PlanRow
 from tasks.core.training_speed import remember
 from tasks.params import Params, parse_params
@@ -18,7 +18,7 @@ from tests.homes import merged
 from tests.imports import ROOT
 
 NOTES = ["90 train, 12 calibration, 34 test images; 73 labels", "2 of 73 labels have fewer than 5 positives to …"]
-EARLIER = "Images, labels and time of the trainings are known after `python -m flows run --until split`."
+EARLIER = "Images, labels and time of the trainings are said once `split` has run: `flows run --until split`."
 
 
 @pytest.fixture
@@ -67,6 +67,11 @@ def test_time_is_estimated_from_the_speed_of_the_last_training_of_the_same_netwo
 def test_before_the_first_split_it_is_said_when_they_are_known(params):
     params.paths.splits.unlink()
     assert outlook(rows(split="will run")) == [EARLIER]
+
+
+def test_a_run_says_the_trainings_as_soon_as_it_has_made_the_split(params):
+    assert outlook_after_split(rows(split="will run")) == outlook(rows())[len(NOTES) :]
+    assert outlook_after_split(rows()) == []  # they were said before
 
 
 def test_a_split_that_will_run_again_is_told_from_the_last_one(params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -9,12 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 
 from tasks.core import tables
 from tasks.core.errors import VerdictError
 from tasks.core.prediction_table import Predictions, write_predictions
+from tasks.core.workspace import Workspace
 from tasks.params import Params, load_params
 from tasks.review.queue import AUDIT
+from tasks.review.status import review_status
 from tasks.review.verdicts import Verdict, append_verdicts
 from tasks.stages import clean
 from tests.conftest import ROOT
@@ -185,6 +189,19 @@ def test_without_scores_nothing_is_accused(params):
     report = run(params)
     assert report["actions"]["kept"] == 360 * 10
     assert not changed(params)
+
+
+def test_two_people_who_contradict_each_other_through_the_taxonomy_are_told_where_a_person_looks(params, caplog):
+    """Ann says that nothing even is there, Bob that a two is: each alone can stand, and both cannot."""
+    judge(params, "set/001", "even", "absent", who="ann")
+    judge(params, "set/001", "two", "present", who="bob")
+    run(turned_off(params))
+    says = "2 pairs contradict others of their image, e.g. 'two' of set/001"
+    assert says in (params.paths.ledger / "clean.json").read_text()
+    assert says in caplog.text
+    console = Console(file=io.StringIO(), width=300)
+    console.print(review_status(Workspace(params.paths)))
+    assert says in console.file.getvalue()
 
 
 def test_disagreement_and_lost_verdicts_are_listed(params):

@@ -75,6 +75,33 @@ CASES = [
         options={"separator": "|"},
     ),
     Case(
+        "labels cut by two signs",
+        text("manifest.csv", 'image,labels\na.jpg,"cat,dog"\nb.jpg,cat;dog\n'),
+        ("manifest.csv:3", "'cat;dog' one label or several"),
+        {"separator": ","},
+    ),
+    Case(
+        "several columns that mean nothing",
+        text("manifest.csv", "image,label,site,observer\na.jpg,cat,1,ann\n"),
+        ("column 'site' means nothing", "`ignore_columns: [site, observer]`"),
+    ),
+    Case(
+        "scores in columns of classes",
+        text("manifest.csv", "image,cat,dog\na.jpg,0.9,0.1\n"),
+        ("column 'cat'", "'0.9'", "Columns of classes hold 1, 0, -1 or nothing"),
+    ),
+    Case(
+        "1 and -1 in columns of classes",
+        text("manifest.csv", "image,cat,dog\na.jpg,1,-1\n"),
+        ("never 0", "`minus_one: absent`"),
+    ),
+    Case(
+        "1 and -1 in columns of classes, declared",
+        text("manifest.csv", "image,cat,dog\na.jpg,1,-1\n"),
+        options={"minus_one": "absent"},
+    ),
+    Case("a wrong minus_one", says=("'minus_one' is 'absnt'", "'absent'"), options={"minus_one": "absnt"}),
+    Case(
         "a misspelt split",
         text("manifest.csv", "image,label,split\na.jpg,cat,tset\n"),
         ("official split 'tset'", "'test'"),

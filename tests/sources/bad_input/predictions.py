@@ -31,13 +31,18 @@ CASES = [
     ),
     Case(
         "no label column",
-        text("p.csv", "image_id,tag\n1,cat\n"),
+        text("p.csv", "image_id,etikett\n1,cat\n"),
         ("p.csv: no column label",),
         {"file": "p.csv"},
     ),
     Case(
         "BOM, CRLF, quotes and emoji",
         text("p.csv", 'image_id,label\r\n1,"cat, ""tabby"" 🐈"\r\n', "utf-8-sig"),
+        options={"file": "p.csv"},
+    ),
+    Case(
+        "other names for the columns, and semicolons",
+        text("p.csv", "File Name;Class;Confidence\r\n1;cat;0.9\r\n", "utf-8-sig"),
         options={"file": "p.csv"},
     ),
     Case(

@@ -28,6 +28,10 @@ CASES = [
     Case("two attributes", text(FILE, changed(name="cat", type="x")), ("several attributes", "`attribute`")),
     Case("two attributes, one chosen", text(FILE, changed(name="cat", type="x")), options={"attribute": "kind"}),
     Case("one of the usual beside others", text(FILE, changed(label="cat", pose="left")), options={}),
+    Case(
+        "VIA's own attributes of files beside one of regions",
+        text(FILE, json.dumps(via_document()).replace('"file_attributes": {}', '"file_attributes": {"caption": ""}')),
+    ),
     Case("no attribute", text(FILE, '{"a": {"filename": "a.jpg", "regions": []}}'), ("no region has an attribute",)),
     Case("attributes that are text", text(FILE, changed().replace("{}", '"x"', 1)), ("expected attributes",)),
     Case(

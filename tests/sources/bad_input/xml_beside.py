@@ -7,7 +7,12 @@ from tests.sources.deliveries import voc_xml
 
 CASES = [
     Case("no such folder", says=("dev: no such folder", "'folders'"), options={"folders": {"val": "dev"}}),
-    Case("no XML at all", says=("no XML file in .",), options={"folders": "."}),
+    Case(
+        "no XML at all",
+        lambda root: [path.unlink() for path in root.rglob("*.xml")],
+        ("no XML file in .",),
+        {"folders": "."},
+    ),
     Case("truncated XML", truncated("train/a.xml"), ("train/a.xml: not valid XML",)),
     Case("an object without a name", text("train/a.xml", voc_xml(("", 0))), ("a.xml: object 1", "name is ''")),
     Case(

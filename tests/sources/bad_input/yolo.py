@@ -17,6 +17,13 @@ CASES = [
         text("data.yaml", "train: /home/ann/pets\nnames: [cat, dog]\n"),
         ("data.yaml: train: '/home/ann/pets' is not below",),
     ),
+    Case(
+        "splits of another machine",
+        text(
+            "data.yaml",
+            "path: C:\\\\pets\ntrain: /home/ann/pets/images/train\nval: images\\val\nnames: {0: cat, 1: dog}\n",
+        ),
+    ),
     Case("Roboflow's paths", text("data.yaml", "train: ../images/train\nval: ../images/val\nnames: ['cat', 'dog']\n")),
     Case("no split at all", text("data.yaml", "names: ['cat', 'dog']\n")),
     Case(
