@@ -25,9 +25,8 @@ def run(params: Params) -> None:
     examples = chosen_examples(mistakes["examples"], ap, most=section.label_pictures)
     change = workspace.read("evaluation.change")
     decisions = shown_decisions(change, most_of_a_label=section.mistakes_of_a_label)
-    shown = {m["image_id"] for m in [*worst, *sum(decisions.values(), [])]} | {
-        e["image_id"] for k in examples.values() for of in k.values() for e in of
-    }
+    by_label = [of_kind for kinds in examples.values() for of_kind in kinds.values()]
+    shown = {entry["image_id"] for part in (worst, *decisions.values(), *by_label) for entry in part}
     reader = ShardReader(params.paths.shards)
     findings = Findings(
         title=section.title,

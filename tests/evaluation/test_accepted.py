@@ -71,7 +71,7 @@ def test_decisions_that_one_of_the_runs_has_wrong_are_listed_those_that_moved_mo
         "now": pytest.approx(0.3),
     }
     unknown = replace(now, known_NC=np.array([[False] * 3]))
-    assert changed_decisions(before, unknown) == dict.fromkeys(("mended", "broken"), {"num": 0, "worst": []})
+    assert changed_decisions(before, unknown) == {side: {"num": 0, "worst": []} for side in decisions}
 
 
 def test_the_accepted_model_is_evaluated_on_todays_labels_images_and_protocol():
