@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 
+from tasks.core import tables
 from tasks.core.errors import VerdictError
+from tasks.core.workspace import Workspace
+from tasks.params import load_params
 from tasks.review.duplicate_verdicts import (
     DuplicateVerdict,
     append_duplicate_verdicts,
@@ -12,7 +19,11 @@ from tasks.review.duplicate_verdicts import (
     judged_pairs,
     read_duplicate_verdicts,
 )
+from tasks.review.recording import import_verdicts
 from tasks.review.screen.tags import TaggedCard, duplicates_judged
+from tasks.stages import deduplicate
+from tests.review.home import new_home
+from tests.review.tables_of import images_of, labels_of
 
 NOON = "2026-01-02T12:00:00+00:00"
 
@@ -95,3 +106,35 @@ def test_two_cards_of_one_picture_are_one_verdict():
 )
 def test_a_tag_that_says_nothing_is_named(cards, complaint):
     assert duplicates_judged(cards, "ann") == ([], [complaint])
+
+
+# ---------------------------------------------------------------- to the groups
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    """Two pictures whose hashes differ in one bit."""
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(new_home(tmp_path, port=5999).paths)
+    images = images_of("toy/c", "toy/d").to_pylist()
+    alike = [{**image, "phash": 0x0123456789ABCDEF ^ bit} for bit, image in enumerate(images)]
+    workspace.write("mapped.images", pa.Table.from_pylist(alike, schema=tables.IMAGES))
+    workspace.write("mapped.labels", labels_of(("toy/c", "cat", 1)))
+    workspace.write("mapped.unknown", tables.empty(tables.UNKNOWN))
+    return workspace
+
+
+def groups(workspace: Workspace) -> list[str]:
+    deduplicate.run(load_params())
+    return workspace.read("deduplicated.groups")["group_id"].to_pylist()
+
+
+def test_an_imported_answer_is_recorded_once_and_the_next_run_tells_the_pictures_apart(workspace):
+    assert groups(workspace) == ["toy/c", "toy/c"]
+    path = Path("answers.csv")
+    path.write_text("image,label,verdict\ntoy/d,,not a duplicate\ntoy/c,cat,absent\n", encoding="utf-8")
+    said = [import_verdicts(workspace, path, None, "ann") for _ in range(2)]
+    assert [line.rpartition(", ")[2] for line in said] == ["2 of them new", "0 of them new"]
+    assert groups(workspace) == ["toy/c", "toy/d"]
+    (booked,) = json.loads((workspace.paths.ledger / "deduplicate.json").read_text())["notes"]
+    assert booked == "1 pairs of pictures are no duplicates, as people say"
