@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-MOST_DECISIONS = 8
+MOST_DECISIONS = 6
 """Pictures on either side of the comparison with the accepted run."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tasks.core.errors import ReviewError
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 from tasks.review.mining import plane
-from tasks.review.screen.cards import Card
+from tasks.review.screen.cards import Card, Question
 from tasks.review.screen.connection import connect, first_sentence, load_dataset
 from tasks.review.screen.tags import DUPLICATE_VERDICTS, VERDICTS, TaggedCard
 
@@ -29,7 +29,7 @@ GIVEN = {PRESENT: "given present", ABSENT: "given absent", UNKNOWN_STATE: "given
 GREEN, RED, AMBER, GREY, BLUE = "#0f8a5f", "#c9372c", "#a15c00", "#5b6570", "#2563eb"
 COLOURS = {
     "given": dict(zip(GIVEN.values(), (GREEN, RED, GREY), strict=True)),
-    "tags": dict(zip((*VERDICTS, *DUPLICATE_VERDICTS), (GREEN, RED, AMBER, GREY, BLUE), strict=True)),
+    "answer": dict(zip((*VERDICTS, *DUPLICATE_VERDICTS), (GREEN, RED, AMBER, GREY, BLUE), strict=True)),
 }
 
 
@@ -56,6 +56,7 @@ def show(
     for sample, card in zip(samples, before, strict=True):
         if card:
             sample.tags = sorted(card.tags)
+            sample["answer"] = next((tag for tag in sample.tags if tag in (*VERDICTS, *DUPLICATE_VERDICTS)), None)
             sample["pulled"] = json.dumps(card.pulled, ensure_ascii=False)
     dataset = load_dataset(name, folder) if fo.dataset_exists(name) else fo.Dataset(name, persistent=True)
     for key in dataset.list_brain_runs():
@@ -64,15 +65,15 @@ def show(
     dataset.clear()
     dataset.info = {**info, "names": json.dumps(names, ensure_ascii=False)}  # as text: a key may hold no dot
     dataset.save()
-    _declare_fields(fo, dataset)
+    _declare_fields(fo, dataset, cards, names)
     dataset.add_samples(samples, progress=False)
     _plot(fo, samples, cards, dataset)
     return _save_views(fo, dataset, cards, names)
 
 
-def _declare_fields(fo: ModuleType, dataset: Any) -> None:
+def _declare_fields(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapping[str, str]) -> None:
     """Also the fields that no card fills, so that views can name them; and how the App shows them."""
-    for field in (*IDENTITY, "why", "given", "reason", "source", "duplicate_group", "quarantined"):
+    for field in (*IDENTITY, "answer", "why", "given", "reason", "source", "duplicate_group", "quarantined"):
         dataset.add_sample_field(field, fo.StringField)
     dataset.add_sample_field("position", fo.IntField)
     dataset.add_sample_field("disagreement", fo.FloatField)
@@ -81,7 +82,7 @@ def _declare_fields(fo: ModuleType, dataset: Any) -> None:
         dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classifications)
     groups = {
         "tags": ["tags", "_label_tags"],
-        "question": ["question", "why", "given", "reason", "disagreement"],
+        "question": ["question", "answer", "why", "given", "reason", "disagreement"],
         "image": ["labels", "scores", "duplicate_group", "quarantined", "source"],
         "identity": [*IDENTITY, "position", "id", "filepath", "created_at", "last_modified_at"],
         "metadata": ["metadata.width", "metadata.height"],
@@ -92,14 +93,19 @@ def _declare_fields(fo: ModuleType, dataset: Any) -> None:
     ]
     # Label tags go to every field that is ticked, so `question` is the only label field that is ticked.
     dataset.app_config.active_fields = fo.ActiveFields(
-        paths=["tags", "question", "why", "duplicate_group", "quarantined"]
+        paths=["question", "answer", "why", "given", "duplicate_group", "quarantined"]
     )
+    questions = {_asking(card.question.label, names): BLUE for card in cards if card.question}
+    colours = {**COLOURS, "question": questions, "why": {_why(card.question): GREY for card in cards if card.question}}
     dataset.app_config.color_scheme = fo.ColorScheme(
         color_by="value",
-        fields=[{"path": "question", "fieldColor": BLUE, "colorByAttribute": "label"}]
-        + [
-            {"path": path, "valueColors": [{"value": value, "color": colour} for value, colour in colours.items()]}
-            for path, colours in COLOURS.items()
+        fields=[
+            {
+                "path": path,
+                **({"colorByAttribute": "label"} if path == "question" else {}),
+                "valueColors": [{"value": value, "color": colour} for value, colour in of_values.items()],
+            }
+            for path, of_values in colours.items()
         ],
     )
     dataset.save()
@@ -127,8 +133,13 @@ def _sample(fo: ModuleType, card: Card, position: int, folder: Path, names: Mapp
         sample["question"] = fo.Classification(label=_asking(question.label, names), confidence=question.score)
         sample["given"], sample["reason"] = GIVEN[question.given], question.reason
         sample["disagreement"] = question.disagreement
-        sample["why"] = f"{question.reason}  score {question.score:.2f}, {GIVEN[question.given]}"
+        sample["why"] = _why(question)
     return sample
+
+
+def _why(question: Question) -> str:
+    """Few letters, for a small card: `given` stands beside it."""
+    return f"{question.reason} {question.score:.2f}"
 
 
 def _asking(label: str, names: Mapping[str, str]) -> str:

@@ -64,6 +64,7 @@ def write_tag(dataset, cards: list[str], tag: str | None) -> None:
     shown.untag_labels(list(ANSWERS), label_fields="question")
     if tag:
         shown.tag_samples(tag)
+    shown.set_values("answer", [tag] * len(shown))  # what the card shows
 
 
 class Verdict(OnCards):
