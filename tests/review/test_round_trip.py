@@ -142,7 +142,9 @@ def opened_app() -> Iterator[str]:
     try:
         line = process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), line
-        yield line.split()[0]
+        url, _, view = line.split()[0].partition("?")
+        assert view == "view=01-undecided"
+        yield url
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -163,7 +165,8 @@ def judge_in_the_app(url: str) -> None:
             answer_by_keys(page)
             open_view(page, url, "06-hund-co")
             answer_ticked(page, "u", card=1, left=1)
-            tag(page, "present", on="label", cards=[0])
+            open_view(page, url, "00-queue")
+            tag(page, "present", on="label", cards=[2])  # the first of the second label
             open_view(page, url, "03-duplicates")
             tag(page, "todo", cards=[0])
             answer_ticked(page, "d", card=1, left=0)  # of a group of two, so that both cards leave
