@@ -128,9 +128,9 @@ def changed_decisions(before: ScoredRun, now: ScoredRun) -> dict:
     return {"mended": listed(~right_before & right_now), "broken": listed(right_before & ~right_now)}
 
 
-def _change(how: str, *, why: str = "", settings: list | None = None, **found: dict) -> dict:
+def _change(how: str, *, why: str = "", settings: list | None = None, **parts: dict) -> dict:
     nothing = {"metrics": {}, "labels": {}, "decisions": {}}
-    return {"how": how, "why": why, "settings": settings or [], **nothing, **found}
+    return {"how": how, "why": why, "settings": settings or [], **nothing, **parts}
 
 
 def _row(before: float | None, now: float | None, interval: dict | None = None) -> dict:

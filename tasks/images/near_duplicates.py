@@ -77,7 +77,9 @@ def duplicate_groups(image_ids: Column, sha256: Column, phash: Column, *, radius
     return sort_table(joined.select(GROUPS.names), ["image_id"]).cast(GROUPS)
 
 
-def told_apart(groups: pa.Table, images: pa.Table, distinct: Collection[tuple[str, str]], *, radius: int) -> pa.Table:
+def separate_distinct(
+    groups: pa.Table, images: pa.Table, distinct: Collection[tuple[str, str]], *, radius: int
+) -> pa.Table:
     """GROUPS in which no group holds together by a pair that people say are no duplicates, named as before.
 
     images: HASHED, those of `groups`.  distinct: sha256 of the two, the smaller first.  radius: that of the groups.

@@ -75,7 +75,7 @@ def append_duplicate_verdicts(path: Path, verdicts: Iterable[DuplicateVerdict]) 
     return len(lines)
 
 
-def judged_pairs(verdicts: Iterable[DuplicateVerdict]) -> dict[Pair, str]:
+def verdict_of_pairs(verdicts: Iterable[DuplicateVerdict]) -> dict[Pair, str]:
     """What people say of each pair together: one of VERDICTS."""
     of_pair: dict[Pair, dict[str, str]] = defaultdict(dict)
     for verdict in verdicts:
@@ -91,4 +91,4 @@ def judged_pairs(verdicts: Iterable[DuplicateVerdict]) -> dict[Pair, str]:
 
 def distinct_pairs(verdicts: Iterable[DuplicateVerdict]) -> set[Pair]:
     """The pairs that are told apart."""
-    return {pair for pair, verdict in judged_pairs(verdicts).items() if verdict == DISTINCT}
+    return {pair for pair, verdict in verdict_of_pairs(verdicts).items() if verdict == DISTINCT}

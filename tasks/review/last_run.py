@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.core import tables
 from tasks.core.workspace import Workspace
 from tasks.review.agreement import ResolvedVerdicts, resolve
-from tasks.review.duplicate_verdicts import judged_pairs, read_duplicate_verdicts
+from tasks.review.duplicate_verdicts import read_duplicate_verdicts, verdict_of_pairs
 from tasks.review.screen.cards import duplicate_groups, queue_id
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.migrations import todays_labels
@@ -107,13 +107,13 @@ class LastRun:
         for image_id, group in duplicate_groups(self.workspace.read("deduplicated.groups")).items():
             if (image := images.get(image_id)) and image["sha256"]:
                 groups[group].setdefault(image["sha256"], image)
-        judged = judged_pairs(read_duplicate_verdicts(self.paths.duplicate_verdicts))
+        of_pairs = verdict_of_pairs(read_duplicate_verdicts(self.paths.duplicate_verdicts))
         questions = []
         for pictures in groups.values():
             for image in [*pictures.values()][1:]:
                 others = [other for other in pictures.values() if other is not image]
                 pairs = [tuple(sorted((image["sha256"], other["sha256"]))) for other in others]
-                if any(pair not in judged for pair in pairs):
+                if any(pair not in of_pairs for pair in pairs):
                     questions.append({**image, "others": others})
         return questions
 

@@ -58,7 +58,7 @@ def import_verdicts(workspace: Workspace, path: Path, file_format: str | None, w
         label = last_run.todays_name(v.label)
         return any((v.who, image, label, v.verdict) in known for image in (v.sha256, v.image_id))
 
-    said = {
+    recorded = {
         (v.who, pair, v.verdict)
         for v in read_duplicate_verdicts(workspace.paths.duplicate_verdicts)
         for pair in v.pairs
@@ -66,7 +66,7 @@ def import_verdicts(workspace: Workspace, path: Path, file_format: str | None, w
 
     def is_news(v: Verdict | DuplicateVerdict) -> bool:
         if isinstance(v, DuplicateVerdict):
-            return v not in importer.undated or any((v.who, pair, v.verdict) not in said for pair in v.pairs)
+            return v not in importer.undated or any((v.who, pair, v.verdict) not in recorded for pair in v.pairs)
         return v not in importer.undated or not repeats(v)
 
     new = [v for v in verdicts if is_news(v)]

@@ -82,9 +82,9 @@ class ReviewPage:
         """Append the verdict; returns how many lines that added, 0 where it says nothing new."""
         row, when = self._question(answer.position), datetime.now(UTC).isoformat(timespec="seconds")
         if "others" in row:
-            others, said = tuple(other["sha256"] for other in row["others"]), ABOUT_DUPLICATES[answer.verdict]
-            judged = DuplicateVerdict(row["sha256"], row["image_id"], others, said, self.importer.who, when)
-            return append_duplicate_verdicts(self.workspace.paths.duplicate_verdicts, [judged])
+            others, verdict = tuple(other["sha256"] for other in row["others"]), ABOUT_DUPLICATES[answer.verdict]
+            about = DuplicateVerdict(row["sha256"], row["image_id"], others, verdict, self.importer.who, when)
+            return append_duplicate_verdicts(self.workspace.paths.duplicate_verdicts, [about])
         asked = {"reason": row["reason"], "queue": row["queue"], "when": when}
         verdict = self.importer.verdict(row["image_id"], row["label"], answer.verdict, where="review web", **asked)
         return append_verdicts(self.workspace.paths.verdicts, [verdict])

@@ -12,7 +12,7 @@ from tasks.images.near_duplicates import (
     equal_bytes,
     label_conflicts,
     resolve_conflicts,
-    told_apart,
+    separate_distinct,
     worst_conflict,
 )
 from tasks.params import Params
@@ -29,7 +29,7 @@ def run(params: Params) -> None:
 
     groups = duplicate_groups(usable["image_id"], usable["sha256"], usable["phash"], radius=section.radius)
     distinct = distinct_pairs(read_duplicate_verdicts(params.paths.duplicate_verdicts))
-    groups = told_apart(groups, usable, distinct, radius=section.radius)
+    groups = separate_distinct(groups, usable, distinct, radius=section.radius)
     alike = groups if section.resolve == "near" else equal_bytes(groups, usable)
     conflicts = label_conflicts(alike, labels, images=usable, coverage=coverage, unknown=unknown)
     resolved, unknown, changes = resolve_conflicts(labels, unknown, conflicts, rule=section.conflict)

@@ -19,7 +19,7 @@ from tasks.images.near_duplicates import (
     label_conflicts,
     near_pairs,
     resolve_conflicts,
-    told_apart,
+    separate_distinct,
 )
 
 A = 0x0123456789ABCDEF  # 32 bits set
@@ -80,7 +80,7 @@ def test_equal_bytes_and_near_hashes_make_one_group_named_after_the_smallest_id(
     assert table.schema.equals(tables.GROUPS)
 
 
-def test_among_near_images_those_of_equal_bytes_are_told_apart():
+def test_among_near_images_those_of_equal_bytes_are_separate_distinct():
     content = ["1" * 64, "2" * 64, "2" * 64, None, None]
     images = pa.table({"image_id": list("cabde"), "sha256": content})
     near = duplicate_groups(images["image_id"], content, [A] * 5, radius=0)
@@ -105,7 +105,7 @@ def test_a_group_falls_apart_where_people_say_that_its_pictures_are_no_duplicate
         schema=HASHED,
     )
     near = duplicate_groups(*images.columns, radius=1)
-    table = told_apart(near, images, set(distinct), radius=1)
+    table = separate_distinct(near, images, set(distinct), radius=1)
     assert groups_of(table) == groups
     assert table.schema.equals(tables.GROUPS)
 

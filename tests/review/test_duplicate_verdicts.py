@@ -16,11 +16,11 @@ from tasks.review.duplicate_verdicts import (
     DuplicateVerdict,
     append_duplicate_verdicts,
     distinct_pairs,
-    judged_pairs,
     read_duplicate_verdicts,
+    verdict_of_pairs,
 )
 from tasks.review.recording import import_verdicts
-from tasks.review.screen.tags import TaggedCard, duplicates_judged
+from tasks.review.screen.tags import TaggedCard, duplicate_verdicts_of
 from tasks.stages import deduplicate
 from tests.review.home import new_home
 from tests.review.tables_of import images_of, labels_of
@@ -47,7 +47,7 @@ def test_a_verdict_is_about_every_pair_of_the_picture_and_those_beside_it():
     ],
 )
 def test_the_latest_word_of_each_person_counts_once(verdicts, together):
-    assert judged_pairs(verdicts) == {("a", "b"): together}
+    assert verdict_of_pairs(verdicts) == {("a", "b"): together}
 
 
 def test_what_is_said_again_from_the_other_side_is_no_new_line(tmp_path):
@@ -84,12 +84,12 @@ def card(image: str, *tags: str, group: str = "g") -> TaggedCard:
 
 def test_a_tag_is_about_the_other_pictures_of_the_card_s_group():
     cards = [card("a"), card("b", "not a duplicate"), card("c"), card("d", group="h"), card("e", group="")]
-    verdicts, complaints = duplicates_judged(cards, "ann")
+    verdicts, complaints = duplicate_verdicts_of(cards, "ann")
     assert (verdicts, complaints) == ([says("ann", "not a duplicate", "a", "c")], [])
 
 
 def test_two_cards_of_one_picture_are_one_verdict():
-    verdicts, _ = duplicates_judged([card("a"), card("b", "duplicate"), card("b", "duplicate")], "ann")
+    verdicts, _ = duplicate_verdicts_of([card("a"), card("b", "duplicate"), card("b", "duplicate")], "ann")
     assert verdicts == [says("ann", "duplicate")]
 
 
@@ -105,7 +105,7 @@ def test_two_cards_of_one_picture_are_one_verdict():
     ],
 )
 def test_a_tag_that_says_nothing_is_named(cards, complaint):
-    assert duplicates_judged(cards, "ann") == ([], [complaint])
+    assert duplicate_verdicts_of(cards, "ann") == ([], [complaint])
 
 
 # ---------------------------------------------------------------- to the groups

@@ -74,7 +74,7 @@ def test_who_comes_back_is_asked_the_rest(workspace):
     assert [q["image_id"] for q in asked] == ["toy/b", "toy/a", "toy/c", "toy/d"]
 
 
-def test_pictures_that_look_alike_are_asked_about_after_the_labels_and_then_told_apart(workspace):
+def test_pictures_that_look_alike_are_asked_about_after_the_labels_and_then_separate_distinct(workspace):
     client = client_of(workspace)
     assert client.get("/questions").json()[4] == {"image_id": "toy/d", "others": ["toy/c"]}
     shown = [Image.open(io.BytesIO(client.get(f"/pictures/{place}").content)) for place in ("4", "4/0")]

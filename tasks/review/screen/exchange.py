@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.core import tables
 from tasks.core.workspace import Workspace
-from tasks.review.duplicate_verdicts import append_duplicate_verdicts, judged_pairs, read_duplicate_verdicts
+from tasks.review.duplicate_verdicts import append_duplicate_verdicts, read_duplicate_verdicts, verdict_of_pairs
 from tasks.review.last_run import LastRun
 from tasks.review.screen import dataset as screen
 from tasks.review.screen.app import open_app
@@ -16,7 +16,7 @@ from tasks.review.screen.cards import cards_of, queue_id
 from tasks.review.screen.connection import dataset_exists
 from tasks.review.screen.tags import (
     carried_over,
-    duplicates_judged,
+    duplicate_verdicts_of,
     judgements_of,
     new_judgements,
     pulled_from,
@@ -78,10 +78,10 @@ def pull(workspace: Workspace, name: str, who: str) -> list[str]:
     append_verdicts(
         path, [Verdict(j.image_id, j.label, j.verdict, j.who, j.when, j.sha256, j.reason, **info) for j in new]
     )
-    on_duplicates, about_groups = duplicates_judged(shown.cards, who)
-    said = judged_pairs(read_duplicate_verdicts(workspace.paths.duplicate_verdicts))
+    on_duplicates, about_groups = duplicate_verdicts_of(shown.cards, who)
+    of_pairs = verdict_of_pairs(read_duplicate_verdicts(workspace.paths.duplicate_verdicts))
     # Whose a tag is nobody knows: what the file says already is taken for pulled.
-    on_duplicates = [v for v in on_duplicates if any(said.get(pair) != v.verdict for pair in v.pairs)]
+    on_duplicates = [v for v in on_duplicates if any(of_pairs.get(pair) != v.verdict for pair in v.pairs)]
     num_duplicates = append_duplicate_verdicts(workspace.paths.duplicate_verdicts, on_duplicates)
     complaints += about_groups
     screen.mark_pulled(pulled_from(shown.cards, judgements), name=name, folder=FOLDER)

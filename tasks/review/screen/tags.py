@@ -89,7 +89,7 @@ def judgements_of(cards: Iterable[TaggedCard], names: Mapping[str, str], who: st
     return judgements, complaints
 
 
-def duplicates_judged(cards: Iterable[TaggedCard], who: str) -> tuple[list[DuplicateVerdict], list[str]]:
+def duplicate_verdicts_of(cards: Iterable[TaggedCard], who: str) -> tuple[list[DuplicateVerdict], list[str]]:
     """What tags say of the pictures of a group, one verdict a picture; and a line about each tag that says nothing.
 
     who: the author; a tag itself bears no name.
