@@ -18,7 +18,7 @@ from tasks.core.errors import ReviewError
 START_S = 300
 """FiftyOne itself gives its database and its server 60 s each to start, too little on a busy machine."""
 PLUGINS = Path(__file__).parent / "plugins"
-"""Keys that answer (plugins/answers). A folder of your own plugins is kept; link ours into it (docs/review.md)."""
+"""Keys that answer (plugins/answer_keys). A folder of your own plugins is kept; link ours into it (docs/review.md)."""
 OURS = "queue"
 """Key that `push` leaves in the info of each dataset that it fills."""
 
