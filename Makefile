@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 QUIET  := DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 
-.PHONY: demo test bench docs lint lock clean help
+.PHONY: demo test bench docs experiments lint lock clean help
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ bench: $(STAMP)  ## Ours beside a peer, as ratios of one run
 
 docs: $(STAMP)  ## Build docs/ as a site in .cache/site; a link that leads nowhere is an error
 	$(VENV)/bin/zensical build --strict -f mkdocs.yml
+
+experiments: $(STAMP)  ## DVC's table of experiments, without the settings that none of them varied
+	$(PY) -m dvc exp show --only-changed --drop 'data/|tasks|params.yaml'
 
 lint: $(STAMP)  ## Fix what ruff can fix
 	$(PY) -m ruff check --fix .

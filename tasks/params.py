@@ -46,6 +46,7 @@ class Paths(Section):
     raw: Path
     taxonomy: Path
     verdicts: Path
+    duplicate_verdicts: Path
     truth: Path
     ingested: Path
     mapped: Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.homes import run
-from tests.test_readme import README
+from tests.imports import ROOT
 
 CHROMIUM = Path("/usr/bin/chromium")
 WIDEST = 100
@@ -24,7 +24,7 @@ def test_metrics_fit_a_screen(home):
 
 def test_experiments_fit_a_screen_with_what_was_varied(home):
     command = ["exp", "show", "--only-changed", "--drop", "data/|tasks|params.yaml"]
-    assert f"dvc {' '.join(command[:-1])} '{command[-1]}'" in README
+    assert f"dvc {' '.join(command[:-1])} '{command[-1]}'" in (ROOT / "Makefile").read_text(encoding="utf-8")
     # As a Markdown table: without a terminal DVC squeezes the other into 80 columns.
     shown = run(home, "dvc", *command, "--md", "--keep", "CF1|OF1|mAP|finetune.loss.name").stdout.splitlines()
     assert {"mAP", "finetune.loss.name"} <= {column.strip() for column in shown[0].split("|")}

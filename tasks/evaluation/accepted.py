@@ -22,9 +22,12 @@ from tasks.core import tables
 from tasks.core.errors import TableError
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.scored_run import ScoredRun, read_scored_run
+from tasks.metrics.f1 import decide
 from tasks.metrics.protocols import Protocol
 
 METRICS, RUN = "metrics.json", "scored_run.parquet"
+KEPT_DECISIONS = 100
+"""Of each side: generously, so that the report may show more without evaluating again."""
 
 MEASURED_BY = (
     *(field.name for field in fields(Protocol) if field.name != "source"),
@@ -74,17 +77,19 @@ def compare_with_accepted(
     bootstrap: resamples for the paired intervals; 0 gives none.
     Returns {"how": "nothing accepted" | "paired" | "as written" | "not comparable", "why": str,
     "metrics": {name: {"before", "now", "difference", "low", "high"}}, "labels": {label: the same, of its AP},
-    "settings": [{"name", "before", "now"}]}.
+    "settings": [{"name", "before", "now"}], "decisions": of `changed_decisions`}.
     """
     if not accepted:
         return _change("nothing accepted", why="`python -m tasks accept` makes a run the accepted one")
     settings = _unlike(accepted["protocol"], metrics["protocol"], SETTINGS)
     lacking = "its scores were not kept" if accepted_run is None else _not_covered(accepted_run, run)
     if not lacking and bootstrap:
-        paired = compare(_evaluated_as(accepted_run, run), run, bootstrap=bootstrap, seed=seed)
+        before = _evaluated_as(accepted_run, run)
+        paired = compare(before, run, bootstrap=bootstrap, seed=seed)
         rows = {name: _row(row["a"], row["b"], row) for name, row in paired["metrics"].items()}
         labels = {label: _row(of["AP"]["a"], of["AP"]["b"], of["AP"]) for label, of in paired["labels"].items()}
-        return _change("paired", settings=settings, metrics=rows, labels=labels)
+        decisions = changed_decisions(before, run)
+        return _change("paired", settings=settings, metrics=rows, labels=labels, decisions=decisions)
     lacking = lacking or "evaluate.bootstrap is 0"
     if unlike := _unlike(accepted["protocol"], metrics["protocol"], MEASURED_BY):
         names = ", ".join(entry["name"] for entry in unlike)
@@ -94,8 +99,38 @@ def compare_with_accepted(
     return _change("as written", why=lacking, settings=settings, metrics=rows)
 
 
-def _change(how: str, *, why: str = "", settings: list | None = None, metrics: dict | None = None, labels=None) -> dict:
-    return {"how": how, "why": why, "settings": settings or [], "metrics": metrics or {}, "labels": labels or {}}
+def changed_decisions(before: ScoredRun, now: ScoredRun) -> dict:
+    """Where one of the two runs decides rightly and the other does not; both of the same images, labels and truth.
+
+    Returns {"mended" | "broken": {"num": int, "worst": [{"image_id", "label", "truth": 1 | 0, "before", "now"}]}},
+    before and now being the scores; those whose score moved most first, at most KEPT_DECISIONS, ties by position.
+    """
+    right_before, right_now = (
+        decide(run.scores_NC, run.thresholds_C) == (now.targets_NC == 1) for run in (before, now)
+    )
+    moved_NC = np.abs(now.scores_NC - before.scores_NC)
+
+    def listed(changed_NC: np.ndarray) -> dict:
+        rows, columns = np.nonzero(changed_NC & now.known_NC)
+        first = np.argsort(-moved_NC[rows, columns], kind="stable")[:KEPT_DECISIONS]
+        worst = [
+            {
+                "image_id": now.image_ids[n],
+                "label": now.labels[c],
+                "truth": int(now.targets_NC[n, c]),
+                "before": float(before.scores_NC[n, c]),
+                "now": float(now.scores_NC[n, c]),
+            }
+            for n, c in zip(rows[first], columns[first], strict=True)
+        ]
+        return {"num": len(rows), "worst": worst}
+
+    return {"mended": listed(~right_before & right_now), "broken": listed(right_before & ~right_now)}
+
+
+def _change(how: str, *, why: str = "", settings: list | None = None, **parts: dict) -> dict:
+    nothing = {"metrics": {}, "labels": {}, "decisions": {}}
+    return {"how": how, "why": why, "settings": settings or [], **nothing, **parts}
 
 
 def _row(before: float | None, now: float | None, interval: dict | None = None) -> dict:

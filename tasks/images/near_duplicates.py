@@ -10,7 +10,7 @@ finds every pair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations, pairwise
 from math import comb
 from typing import Literal, NamedTuple
@@ -75,6 +75,38 @@ def duplicate_groups(image_ids: Column, sha256: Column, phash: Column, *, radius
     names = table.group_by("component").aggregate([("image_id", "min")])
     joined = table.join(names, "component").rename_columns({"image_id_min": "group_id"})
     return sort_table(joined.select(GROUPS.names), ["image_id"]).cast(GROUPS)
+
+
+def separate_distinct(
+    groups: pa.Table, images: pa.Table, distinct: Collection[tuple[str, str]], *, radius: int
+) -> pa.Table:
+    """GROUPS in which no group holds together by a pair that people say are no duplicates, named as before.
+
+    images: HASHED, those of `groups`.  distinct: sha256 of the two, the smaller first.  radius: that of the groups.
+    Only groups with such a pair are made anew, and those by comparing each image with each.
+    """
+    named = {content for pair in distinct for content in pair}
+    rows = pl.from_arrow(images.select(HASHED.names)).join(pl.from_arrow(groups), on="image_id")
+    affected = rows.filter(pl.col("sha256").is_in(list(named)))["group_id"].unique()
+    renamed = {}
+    for (_,), of_group in rows.filter(pl.col("group_id").is_in(affected.implode())).group_by("group_id"):
+        members = of_group.sort("image_id").to_dicts()
+        joined = np.array([[_belong(a, b, distinct, radius) for b in members] for a in members])
+        _, component = connected_components(joined, directed=False)
+        for row, member in enumerate(members):
+            renamed[member["image_id"]] = members[int(np.argmax(component == component[row]))]["image_id"]
+    group_ids = [renamed.get(i, g) for i, g in zip(*(groups[c].to_pylist() for c in GROUPS.names), strict=True)]
+    return groups.set_column(1, GROUPS.field("group_id"), pa.array(group_ids, pa.string())) if renamed else groups
+
+
+def _belong(a: dict, b: dict, distinct: Collection[tuple[str, str]], radius: int) -> bool:
+    if a["sha256"] is not None and a["sha256"] == b["sha256"]:
+        return True
+    pair = tuple(sorted((a["sha256"] or "", b["sha256"] or "")))
+    hashes = [row["phash"] for row in (a, b)]
+    if pair in distinct or any(h is None or h.bit_count() <= FLAT_BITS for h in hashes):
+        return False
+    return (hashes[0] ^ hashes[1]).bit_count() <= radius
 
 
 def equal_bytes(groups: pa.Table, images: pa.Table) -> pa.Table:

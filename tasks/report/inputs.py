@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+MOST_DECISIONS = 6
+"""Pictures on either side of the comparison with the accepted run."""
 
 
 def settings_of(model: Any, finetune: Any) -> dict[str, str]:
@@ -36,6 +39,15 @@ def shown_mistakes(worst: Sequence[dict], *, most: int, most_of_a_label: int) ->
         if of_label[mistake["label"]] <= most_of_a_label:
             shown.append(mistake)
     return shown[:most]
+
+
+def shown_decisions(change: Mapping, *, most_of_a_label: int) -> dict[str, list[dict]]:
+    """Those of change.json that the page shows, {"mended" | "broken": as there}; the empty sides are left out."""
+    sides = {side: of["worst"] for side, of in change["decisions"].items() if of["worst"]}
+    return {
+        side: shown_mistakes(worst, most=MOST_DECISIONS, most_of_a_label=most_of_a_label)
+        for side, worst in sides.items()
+    }
 
 
 def ledger_entries(folder: Path, graph: Path = Path("dvc.yaml")) -> list[dict]:

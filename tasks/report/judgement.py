@@ -96,6 +96,38 @@ def change_tables(change: Mapping, names: Mapping[str, str]) -> list[dict]:
     ]
 
 
+SIDES = {"mended": "Wrong in the accepted run, right now", "broken": "Right in the accepted run, wrong now"}
+
+
+def change_pictures(
+    change: Mapping, decisions: Mapping[str, Sequence[Mapping]], pictures: Mapping[str, str], names: Mapping[str, str]
+) -> list[dict]:
+    """The two sides of what changed, for the template: {"title", "shots"}, a shot with the scores of both runs.
+
+    decisions: of `shown_decisions`.  pictures: image id -> data URI.  names: label -> name shown.
+    """
+    return [
+        {
+            "title": f"{title} ({change['decisions'][side]['num']:,})",
+            "shots": [
+                {
+                    "src": pictures[shot["image_id"]],
+                    "label": names.get(shot["label"], shot["label"]),
+                    "is": "there" if shot["truth"] else "not there",
+                    "before": number(shot["before"], 2),
+                    "now": number(shot["now"], 2),
+                    "tone": "good" if side == "mended" else "bad",
+                    "image_id": shot["image_id"],
+                }
+                for shot in decisions.get(side, ())
+                if shot["image_id"] in pictures
+            ],
+        }
+        for side, title in SIDES.items()
+        if side in change["decisions"]
+    ]
+
+
 def _changed(name: str, row: Mapping) -> list[dict]:
     low, high = row["low"], row["high"]
     sure = low is not None and (low > 0 or high < 0)

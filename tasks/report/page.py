@@ -39,7 +39,7 @@ class Findings:
     metrics: metrics.json.  thresholds: thresholds.json.  learning: rows of learning_curves.csv.
     coverage, duplicates, cleaning, resampling, export: the stages' reports.  ledger: entries in stage order.
     display_names: label id -> name shown.
-    worst, examples: mistakes that are shown, and examples of each label.  pictures: image id -> data URI, of these.
+    worst, decisions, examples: mistakes and changed decisions that are shown, and examples of each label.  pictures: image id -> data URI, of these.
     origins, changes: where each label's rows came from, what cleaning changed (tasks/report/label_parts.py).
     made: what made the model and this page, by name.
     """
@@ -61,6 +61,7 @@ class Findings:
     ledger: Sequence[dict]
     display_names: Mapping[str, str]
     worst: Sequence[dict]
+    decisions: Mapping[str, Sequence[dict]]
     examples: Mapping[str, Mapping[str, Sequence[dict]]]
     origins: Mapping[str, Sequence[tuple]]
     changes: Mapping[str, Sequence[tuple]]
@@ -83,6 +84,9 @@ def render_report(findings: Findings) -> str:
         partition=protocol.get("partition", "test"),
         change_message=judgement.change_message(findings.change),
         change_tables=judgement.change_tables(findings.change, findings.display_names),
+        change_pictures=judgement.change_pictures(
+            findings.change, findings.decisions, findings.pictures, findings.display_names
+        ),
         slices=judgement.slice_table(findings.findings["slices"]),
         protocols=judgement.protocol_table(findings.findings["under_protocols"], protocol["name"]),
         drift_message=judgement.drift_message(drift, findings.findings["drift_from"], protocol["partition"]),

@@ -1,6 +1,7 @@
 """Labels and people: what to ask, what their verdicts come to, and the pages that say how to judge.
 
 verdicts.py      data/review/verdicts.jsonl, a line a verdict
+duplicate_verdicts.py  data/review/duplicates.jsonl: which pictures that look alike are no duplicates
 agreement.py     all verdicts on today's images and labels: the latest of each person, then a vote
 queue.py         the questions with the highest expected gain, and a random audit
 audit.py         what the answers say about the annotations, and how far people agree

@@ -4,9 +4,9 @@
     from_label_studio   the JSON export of Label Studio; a choice is a verdict on the asked label, or a label
     from_cvat           "CVAT for images 1.1" XML; a tag is a label, its attribute `verdict` the verdict
 
-All of them end as lines of data/review/verdicts.jsonl. Images are named by id, path or file name, labels by id or by
-the name shown; `who` and `when` stand in where the export does not say. Text in, verdicts out; raise VerdictError with
-the place in the file.
+All of them end as lines of data/review/verdicts.jsonl; "not a duplicate", which is about no label, of duplicates.jsonl.
+Images are named by id, path or file name, labels by id or by the name shown; `who` and `when` stand in where the export
+does not say. Text in, verdicts out; raise VerdictError with the place in the file.
 
 FORMATS maps the name of a format to its reader. To add one: a function `(text, make, *, where)` here, an entry in the
 dict, and what its files begin with in `detect`.
@@ -24,6 +24,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ import pyarrow as pa
 from tasks.core.errors import VerdictError, did_you_mean
 from tasks.core.label_studio import exported_names, label_paths
 from tasks.core.picture_names import Ambiguous, PictureNames
+from tasks.review.duplicate_verdicts import DISTINCT, DUPLICATE, DuplicateVerdict
+from tasks.review.screen.cards import duplicate_groups
 from tasks.review.verdicts import FIELDS, VERDICTS, Verdict, check_verdict, known_labels
 from tasks.taxonomy.taxonomy import Taxonomy
 
@@ -49,6 +52,7 @@ class Importer:
     """Makes complete verdicts of what an export knows.
 
     images: IMAGES.  who, when: of verdicts without their own; `when` is ISO 8601 with a time zone.
+    groups: GROUPS, beside which pictures a duplicate was judged.
     undated: those made so far whose time is the file's or the export's, not that of the judgement.
     """
 
@@ -56,7 +60,8 @@ class Importer:
     taxonomy: Taxonomy
     who: str
     when: str
-    undated: set[Verdict] = field(init=False, default_factory=set)
+    groups: pa.Table | None = None
+    undated: set[Verdict | DuplicateVerdict] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._sha256_of = dict(zip(*(self.images[c].to_pylist() for c in ("image_id", "sha256")), strict=True))
@@ -70,19 +75,44 @@ class Importer:
                 self._by_sha256[sha256].add(image_id)
         self._names = PictureNames.of_images(list(self._sha256_of), self.images["uri"].to_pylist())
 
-    def verdict(self, image: str, label: str, verdict: str, *, where: str, exported: str = "", **more: str) -> Verdict:
+    def verdict(
+        self, image: str, label: str, verdict: str, *, where: str, exported: str = "", **more: str
+    ) -> Verdict | DuplicateVerdict:
         """One complete verdict. more: who, when, reason, … as far as they are known; empty ones count as not known.
 
+        verdict: also "duplicate" or "not a duplicate", which is about no label.
         exported: when the export was written, if it says so; the time of verdicts without their own.
         """
-        image_id, label = self._find(image, where), self._label(label, where)
         known = {name: value for name, value in more.items() if value}
+        if verdict in (DISTINCT, DUPLICATE):
+            who, when = known.get("who", self.who), known.get("when", exported or self.when)
+            made = self._about_duplicates(self._find(image, where), verdict, who, when, where)
+            if "when" not in known:
+                self.undated.add(made)
+            return made
+        image_id, label = self._find(image, where), self._label(label, where)
         raw = {"image_id": image_id, "sha256": self._sha256_of[image_id] or "", "label": label, "verdict": verdict}
         stand_in = {"who": self.who, "when": exported or self.when}
         made = check_verdict({**stand_in, **known, **raw}, self._known, where=where)
         if "when" not in known:
             self.undated.add(made)
         return made
+
+    def _about_duplicates(self, image_id: str, verdict: str, who: str, when: str, where: str) -> DuplicateVerdict:
+        sha256 = self._sha256_of[image_id] or ""
+        others = tuple(sorted(self._group_of.get(image_id, set()) - {sha256, ""}))
+        if not others:
+            raise VerdictError(f"{where}: '{verdict}': no other picture is in a group of duplicates with '{image_id}'.")
+        return DuplicateVerdict(sha256, image_id, others, verdict, who, when)
+
+    @cached_property
+    def _group_of(self) -> dict[str, set[str]]:
+        """Image id -> sha256 of its group's pictures, of every image that has a duplicate."""
+        group_of = duplicate_groups(self.groups) if self.groups is not None else {}
+        pictures: dict[str, set[str]] = defaultdict(set)
+        for image_id, group in group_of.items():
+            pictures[group].add(self._sha256_of.get(image_id) or "")
+        return {image_id: pictures[group] for image_id, group in group_of.items()}
 
     def _label(self, name: str, where: str) -> str:
         """Id of a name shown. An id goes before another label's name; what is neither is left for the check to name."""
@@ -107,8 +137,10 @@ class Importer:
         return matched
 
 
-def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
+def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict | DuplicateVerdict]:
     """Columns: one of image, image_id, sha256; label; verdict; and any other field of a verdict.
+
+    About duplicates (`not a duplicate`), the label is left empty.
 
     A line without a verdict is a question that nobody has answered.
     """
@@ -140,7 +172,7 @@ def from_csv(text: str, make: Importer, *, where: str) -> list[Verdict]:
     return verdicts
 
 
-def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict]:
+def from_label_studio(text: str, make: Importer, *, where: str) -> list[Verdict | DuplicateVerdict]:
     """Tasks whose `data` names the image (`image_id`, else `image`) and, for yes/no projects, the asked `label`.
 
     A choice that is a verdict, also with capitals, is about the asked label, or else about the label that its control
@@ -187,7 +219,9 @@ def _choices(annotation: Mapping, data: Mapping, where: str) -> Iterator[tuple[s
             raise VerdictError(f"{at}: {error}. Export it from Label Studio as JSON anew.") from error
         for path in paths:
             written = path[-1].strip()  # a parent is implied by the taxonomy of the project
-            if written.lower() in VERDICTS:
+            if written.lower() == DISTINCT:
+                yield "", DISTINCT
+            elif written.lower() in VERDICTS:
                 yield str(data.get("label") or result.get("from_name", "")), written.lower()
             else:
                 yield written, "present"
@@ -212,11 +246,11 @@ def _person(completed_by: object) -> str:
     return "" if completed_by is None else str(completed_by)
 
 
-def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
+def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict | DuplicateVerdict]:
     """Image tags of a "CVAT for images 1.1" export; boxes and other shapes say nothing here.
 
     A tag means that its label is present, unless its attribute `verdict` says otherwise, or that the question is still
-    open; an attribute `reason` is kept.
+    open; an attribute `reason` is kept. The tag `not a duplicate` is about no label.
     The file says when it was exported, not when somebody tagged.
     """
     try:
@@ -236,6 +270,8 @@ def from_cvat(text: str, make: Importer, *, where: str) -> list[Verdict]:
             if verdict == OPEN:
                 continue
             more = {"who": who, "exported": exported, "reason": attributes.get("reason", "")}
+            if tag.get("label", "").lower() == DISTINCT:
+                verdict = DISTINCT
             verdicts.append(make.verdict(name, tag.get("label", ""), verdict, where=f"{where}: image '{name}'", **more))
     return verdicts
 

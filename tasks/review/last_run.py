@@ -5,6 +5,7 @@ A label may have been renamed since the run, since a screen was filled, or since
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 from tasks.core import tables
 from tasks.core.workspace import Workspace
 from tasks.review.agreement import ResolvedVerdicts, resolve
-from tasks.review.screen.cards import queue_id
+from tasks.review.duplicate_verdicts import read_duplicate_verdicts, verdict_of_pairs
+from tasks.review.screen.cards import duplicate_groups, queue_id
 from tasks.review.verdicts import read_verdicts
 from tasks.taxonomy.migrations import todays_labels
 from tasks.taxonomy.reading import read_taxonomy
@@ -92,6 +94,28 @@ class LastRun:
             for row in queue.to_pylist()
             if (row["image_id"], row["label"]) not in resolved and row["image_id"] in images
         ]
+
+    def open_duplicates(self) -> list[dict]:
+        """Pictures that look like others of their group and were not judged beside all of them: one question each.
+
+        image_id, sha256, uri; and others: the same of the rest of the group, without equal bytes. The first picture of
+        a group is asked about by the others.
+        """
+        columns = ["image_id", "sha256", "uri"]
+        images = {row["image_id"]: row for row in self.workspace.read("mapped.images", columns).to_pylist()}
+        groups: dict[str, dict[str, dict]] = defaultdict(dict)  # group -> sha256 -> its first picture
+        for image_id, group in duplicate_groups(self.workspace.read("deduplicated.groups")).items():
+            if (image := images.get(image_id)) and image["sha256"]:
+                groups[group].setdefault(image["sha256"], image)
+        of_pairs = verdict_of_pairs(read_duplicate_verdicts(self.paths.duplicate_verdicts))
+        questions = []
+        for pictures in groups.values():
+            for image in [*pictures.values()][1:]:
+                others = [other for other in pictures.values() if other is not image]
+                pairs = [tuple(sorted((image["sha256"], other["sha256"]))) for other in others]
+                if any(pair not in of_pairs for pair in pairs):
+                    questions.append({**image, "others": others})
+        return questions
 
     # ------------------------------------------------------------ questions beside those of cleaning
 

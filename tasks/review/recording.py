@@ -9,6 +9,11 @@ from pathlib import Path
 
 from tasks.core.errors import VerdictError, did_you_mean
 from tasks.core.workspace import Workspace
+from tasks.review.duplicate_verdicts import (
+    DuplicateVerdict,
+    append_duplicate_verdicts,
+    read_duplicate_verdicts,
+)
 from tasks.review.imports import FORMATS, Importer, detect, read_export
 from tasks.review.last_run import LastRun
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
@@ -53,11 +58,26 @@ def import_verdicts(workspace: Workspace, path: Path, file_format: str | None, w
         label = last_run.todays_name(v.label)
         return any((v.who, image, label, v.verdict) in known for image in (v.sha256, v.image_id))
 
-    new = [v for v in verdicts if not (v in importer.undated and repeats(v))]
-    added = append_verdicts(workspace.paths.verdicts, new)
+    recorded = {
+        (v.who, pair, v.verdict)
+        for v in read_duplicate_verdicts(workspace.paths.duplicate_verdicts)
+        for pair in v.pairs
+    }
+
+    def is_news(v: Verdict | DuplicateVerdict) -> bool:
+        if isinstance(v, DuplicateVerdict):
+            return v not in importer.undated or any((v.who, pair, v.verdict) not in recorded for pair in v.pairs)
+        return v not in importer.undated or not repeats(v)
+
+    new = [v for v in verdicts if is_news(v)]
+    added = append_verdicts(workspace.paths.verdicts, [v for v in new if isinstance(v, Verdict)])
+    about_duplicates = [v for v in new if isinstance(v, DuplicateVerdict)]
+    added += append_duplicate_verdicts(workspace.paths.duplicate_verdicts, about_duplicates)
     return f"{len(verdicts)} verdicts in {path} ({name}), {added} of them new"
 
 
 def _importer(last_run: LastRun, who: str, when: datetime) -> Importer:
-    images = last_run.workspace.read("mapped.images")
-    return Importer(images, last_run.taxonomy, who, when.isoformat(timespec="seconds"))
+    workspace = last_run.workspace
+    groups = workspace.read("deduplicated.groups") if workspace.exists("deduplicated.groups") else None
+    moment = when.isoformat(timespec="seconds")
+    return Importer(workspace.read("mapped.images"), last_run.taxonomy, who, moment, groups)

@@ -1,9 +1,11 @@
 """`python -m tasks review web`: the queue on a page of this machine, one question at a time, answered by one key.
 
     GET  /                       the page
-    GET  /questions              [{"name", "image_id", "reason", "given", "score"}], those without an answer
-    GET  /pictures/{position}    the picture of a question, JPEG
-    POST /answers                {"position", "verdict"}: one line of verdicts.jsonl, at once
+    GET  /questions                    [{"name", "image_id", "reason", "given", "score"}], those without an answer;
+                                       then [{"image_id", "others"}]: is the picture a duplicate of the others?
+    GET  /pictures/{position}          the picture of a question, JPEG
+    GET  /pictures/{position}/{other}  one of the others
+    POST /answers                      {"position", "verdict"}: one line of verdicts.jsonl or duplicates.jsonl, at once
 
 It needs neither FiftyOne nor MongoDB. Nothing is kept but the verdicts: who stops and comes back is asked the rest.
 Requests that name another host, or come from another site's page, are refused (403).
@@ -24,10 +26,18 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tasks.core.errors import SourceError
 from tasks.core.workspace import Workspace
+from tasks.review.duplicate_verdicts import (
+    DISTINCT,
+    DUPLICATE,
+    UNSURE,
+    DuplicateVerdict,
+    append_duplicate_verdicts,
+)
 from tasks.review.imports import Importer
 from tasks.review.last_run import LastRun
 from tasks.review.verdicts import append_verdicts
 
+ABOUT_DUPLICATES = {"present": DUPLICATE, "absent": DISTINCT, "unsure": UNSURE}
 HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 
@@ -42,12 +52,12 @@ class Answer(BaseModel):
 class ReviewPage:
     """The open questions of the last run, and where answers go.
 
-    questions: of LastRun.open_questions.  picture: path or address of an image -> JPEG.
+    questions: of LastRun.open_questions, then of open_duplicates.  picture: path or address of an image -> JPEG.
     """
 
     questions: list[dict]
     importer: Importer
-    verdicts: Path
+    workspace: Workspace
     picture: Callable[[str], bytes]
 
     @classmethod
@@ -55,27 +65,39 @@ class ReviewPage:
         """Questions that nobody has decided yet. Raises what reading the last run raises."""
         last_run = LastRun(workspace)
         importer = Importer(workspace.read("mapped.images"), last_run.taxonomy, who, "")
-        return cls(last_run.open_questions(), importer, workspace.paths.verdicts, picture)
+        questions = [*last_run.open_questions(), *last_run.open_duplicates()]
+        return cls(questions, importer, workspace, picture)
 
     def shown(self) -> list[dict]:
         """The questions as the page shows them."""
-        return [{key: row[key] for key in ("name", "image_id", "reason", "given", "score")} for row in self.questions]
+        keys = ("name", "image_id", "reason", "given", "score")
+        return [
+            {"image_id": row["image_id"], "others": [other["image_id"] for other in row["others"]]}
+            if "others" in row
+            else {key: row[key] for key in keys}
+            for row in self.questions
+        ]
 
     def answer(self, answer: Answer) -> int:
         """Append the verdict; returns how many lines that added, 0 where it says nothing new."""
-        row = self._question(answer.position)
-        asked = {
-            "reason": row["reason"],
-            "queue": row["queue"],
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        row, when = self._question(answer.position), datetime.now(UTC).isoformat(timespec="seconds")
+        if "others" in row:
+            others, verdict = tuple(other["sha256"] for other in row["others"]), ABOUT_DUPLICATES[answer.verdict]
+            about = DuplicateVerdict(row["sha256"], row["image_id"], others, verdict, self.importer.who, when)
+            return append_duplicate_verdicts(self.workspace.paths.duplicate_verdicts, [about])
+        asked = {"reason": row["reason"], "queue": row["queue"], "when": when}
         verdict = self.importer.verdict(row["image_id"], row["label"], answer.verdict, where="review web", **asked)
-        return append_verdicts(self.verdicts, [verdict])
+        return append_verdicts(self.workspace.paths.verdicts, [verdict])
 
-    def picture_of(self, position: int) -> bytes:
-        """The picture of a question. Raises HTTPException 404 where its file cannot be read."""
+    def picture_of(self, position: int, other: int | None = None) -> bytes:
+        """The picture of a question, or one of its others. Raises HTTPException 404 where its file cannot be read."""
+        row = self._question(position)
+        if other is not None:
+            if not 0 <= other < len(row.get("others", ())):
+                raise HTTPException(404, f"question {position} has no other picture {other}")
+            row = row["others"][other]
         try:
-            return self.picture(self._question(position)["uri"])
+            return self.picture(row["uri"])
         except SourceError as error:
             raise HTTPException(404, str(error)) from error
 
@@ -86,7 +108,7 @@ class ReviewPage:
 
 
 def create_app(page: ReviewPage) -> FastAPI:
-    """The page and its four addresses."""
+    """The page and its addresses."""
     app = FastAPI(title="review", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     html = (Path(__file__).parent / "web.html").read_text(encoding="utf-8")
@@ -102,6 +124,10 @@ def create_app(page: ReviewPage) -> FastAPI:
     @app.get("/pictures/{position}")
     def picture(position: int) -> Response:
         return Response(page.picture_of(position), media_type="image/jpeg")
+
+    @app.get("/pictures/{position}/{other}")
+    def other_picture(position: int, other: int) -> Response:
+        return Response(page.picture_of(position, other), media_type="image/jpeg")
 
     @app.post("/answers")
     def answer(answer: Answer, request: Request) -> dict:

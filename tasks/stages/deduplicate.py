@@ -12,9 +12,11 @@ from tasks.images.near_duplicates import (
     equal_bytes,
     label_conflicts,
     resolve_conflicts,
+    separate_distinct,
     worst_conflict,
 )
 from tasks.params import Params
+from tasks.review.duplicate_verdicts import distinct_pairs, read_duplicate_verdicts
 
 
 def run(params: Params) -> None:
@@ -26,6 +28,8 @@ def run(params: Params) -> None:
     coverage = workspace.read("mapped.coverage")
 
     groups = duplicate_groups(usable["image_id"], usable["sha256"], usable["phash"], radius=section.radius)
+    distinct = distinct_pairs(read_duplicate_verdicts(params.paths.duplicate_verdicts))
+    groups = separate_distinct(groups, usable, distinct, radius=section.radius)
     alike = groups if section.resolve == "near" else equal_bytes(groups, usable)
     conflicts = label_conflicts(alike, labels, images=usable, coverage=coverage, unknown=unknown)
     resolved, unknown, changes = resolve_conflicts(labels, unknown, conflicts, rule=section.conflict)
@@ -44,4 +48,6 @@ def run(params: Params) -> None:
     ledger.dropped("labels", changes.dropped, reason, example=worst_conflict(conflicts))
     ledger.added("labels", changes.added, reason)
     ledger.num_out("labels", resolved.num_rows)
+    if distinct:
+        ledger.note(f"{len(distinct)} pairs of pictures are no duplicates, as people say")
     workspace.book(ledger)

@@ -7,7 +7,7 @@ from tasks.core.tables import write_text
 from tasks.core.workspace import Workspace
 from tasks.images.shards import ShardReader
 from tasks.params import Params
-from tasks.report.inputs import learning_curve_rows, ledger_entries, settings_of, shown_mistakes
+from tasks.report.inputs import learning_curve_rows, ledger_entries, settings_of, shown_decisions, shown_mistakes
 from tasks.report.label_parts import changes_by_label, chosen_examples, origins_by_label
 from tasks.report.model_card import render_model_card
 from tasks.report.page import Findings, render_report
@@ -23,13 +23,16 @@ def run(params: Params) -> None:
     result = workspace.read("evaluation.result")
     ap = {label: row["AP"] for label, row in result["labels"].items()}
     examples = chosen_examples(mistakes["examples"], ap, most=section.label_pictures)
-    shown = {m["image_id"] for m in worst} | {e["image_id"] for k in examples.values() for of in k.values() for e in of}
+    change = workspace.read("evaluation.change")
+    decisions = shown_decisions(change, most_of_a_label=section.mistakes_of_a_label)
+    by_label = [of_kind for kinds in examples.values() for of_kind in kinds.values()]
+    shown = {entry["image_id"] for part in (worst, *decisions.values(), *by_label) for entry in part}
     reader = ShardReader(params.paths.shards)
     findings = Findings(
         title=section.title,
         result=result,
         findings=workspace.read("evaluation.findings"),
-        change=workspace.read("evaluation.change"),
+        change=change,
         curves=workspace.read("evaluation.curves"),
         mistakes=mistakes,
         metrics=workspace.read("metrics"),
@@ -43,6 +46,7 @@ def run(params: Params) -> None:
         ledger=ledger_entries(params.paths.ledger),
         display_names=dict(zip(vocabulary.labels, vocabulary.display_names, strict=True)),
         worst=worst,
+        decisions=decisions,
         examples=examples,
         origins=origins_by_label(workspace.read("cleaned.labels")),
         changes=changes_by_label(workspace.read("cleaned.changes")),

@@ -108,7 +108,7 @@ def test_open_images_takes_pictures_alone_and_counts_those_of_one_stem(tmp_path)
     check_source(raw, "o")
 
 
-def test_two_pictures_of_one_stem_beside_one_xml_are_told_apart_by_its_file_name(tmp_path):
+def test_two_pictures_of_one_stem_beside_one_xml_are_separate_distinct_by_its_file_name(tmp_path):
     touch(tmp_path / "a.jpg", tmp_path / "a.png")
     (tmp_path / "a.xml").write_text(voc_xml(("cat", 0), file_name="C:\\pets\\a.png"))
     raw = xml_beside.read("x", tmp_path)

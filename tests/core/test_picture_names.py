@@ -91,7 +91,7 @@ def test_a_native_id_is_no_file_name():
     assert names.find("7.jpg") is None
 
 
-def test_two_spellings_of_one_name_are_told_apart_by_the_case_that_is_given():
+def test_two_spellings_of_one_name_are_separate_distinct_by_the_case_that_is_given():
     names = PictureNames.of_files("raw", ["a.jpg", "A.jpg", "B.JPG"])
     assert names.find("A.jpg") == "A.jpg"
     assert names.find("a.JPG") == "a.jpg"

@@ -19,7 +19,7 @@ def test_every_changed_byte_breaks_the_seal_or_removes_it(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "no seal"])
-def test_a_file_without_a_seal_is_told_apart_from_a_damaged_one(tmp_path, content):
+def test_a_file_without_a_seal_is_separate_distinct_from_a_damaged_one(tmp_path, content):
     (tmp_path / "file").write_text(content)
     assert seal_of(tmp_path / "file") == "missing"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core import tables
 from tasks.core.errors import GateError, TableError
-from tasks.evaluation.accepted import accept, compare_with_accepted, read_accepted
+from tasks.evaluation.accepted import accept, changed_decisions, compare_with_accepted, read_accepted
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.measure import evaluate
 from tasks.evaluation.regression_gate import check_gate
@@ -46,6 +46,32 @@ def test_with_the_accepted_scores_the_comparison_is_paired():
         expected = {"before": row["a"], "now": row["b"], **{k: row[k] for k in ("difference", "low", "high")}}
         assert result["metrics"][name] == expected
     assert result["labels"]["dog"]["difference"] == paired["labels"]["dog"]["AP"]["difference"]
+
+
+def test_decisions_that_one_of_the_runs_has_wrong_are_listed_those_that_moved_most_first():
+    run = a_run()
+    truth = np.array([[1, 0, 1]], np.uint8)
+    before = replace(
+        run,
+        image_ids=["i"],
+        scores_NC=np.float32([[0.2, 0.9, 0.9]]),
+        targets_NC=truth,
+        known_NC=np.array([[True] * 3]),
+    )
+    now = replace(before, scores_NC=np.float32([[0.6, 0.1, 0.3]]))
+    decisions = changed_decisions(before, now)
+    assert decisions["mended"]["num"] == 2
+    assert [d["label"] for d in decisions["mended"]["worst"]] == ["dog", "cat"]  # moved by 0.8 and by 0.4
+    (broken,) = decisions["broken"]["worst"]
+    assert broken == {
+        "image_id": "i",
+        "label": "cow",
+        "truth": 1,
+        "before": pytest.approx(0.9),
+        "now": pytest.approx(0.3),
+    }
+    unknown = replace(now, known_NC=np.array([[False] * 3]))
+    assert changed_decisions(before, unknown) == {side: {"num": 0, "worst": []} for side in decisions}
 
 
 def test_the_accepted_model_is_evaluated_on_todays_labels_images_and_protocol():

@@ -30,7 +30,7 @@ def test_a_changed_file_is_used_or_refused_in_one_line(name, tmp_path):
         assert outcome in mutants.GOOD, f"--mutant '{name} {number}': {outcome} {what}"
 
 
-def test_outcomes_are_told_apart(tmp_path):
+def test_outcomes_are_separate_distinct(tmp_path):
     def reading(error: Exception | None = None, value: object = "same") -> Target:
         def read() -> object:
             if error:

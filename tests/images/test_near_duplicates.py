@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.core import tables
 from tasks.images.near_duplicates import (
+    HASHED,
     RULE_ORIGIN,
     Changes,
     cheapest_bands,
@@ -18,6 +19,7 @@ from tasks.images.near_duplicates import (
     label_conflicts,
     near_pairs,
     resolve_conflicts,
+    separate_distinct,
 )
 
 A = 0x0123456789ABCDEF  # 32 bits set
@@ -78,12 +80,34 @@ def test_equal_bytes_and_near_hashes_make_one_group_named_after_the_smallest_id(
     assert table.schema.equals(tables.GROUPS)
 
 
-def test_among_near_images_those_of_equal_bytes_are_told_apart():
+def test_among_near_images_those_of_equal_bytes_are_separate_distinct():
     content = ["1" * 64, "2" * 64, "2" * 64, None, None]
     images = pa.table({"image_id": list("cabde"), "sha256": content})
     near = duplicate_groups(images["image_id"], content, [A] * 5, radius=0)
     assert set(groups_of(near).values()) == {"a"}
     assert groups_of(equal_bytes(near, images)) == {"a": "a", "b": "a", "c": "c", "d": "d", "e": "e"}
+
+
+@pytest.mark.parametrize(
+    ("distinct", "groups"),
+    [
+        ([], {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}),
+        ([("1", "2")], {"a": "a", "b": "b", "c": "b", "d": "b", "e": "e"}),  # a was joined by b alone
+        ([("2", "3")], {"a": "a", "b": "a", "c": "c", "d": "c", "e": "e"}),  # c and d have the same bytes
+        ([("3", "3")], {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}),  # nobody tells the same bytes apart
+        ([("1", "9")], {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}),  # of a picture that is gone
+    ],
+)
+def test_a_group_falls_apart_where_people_say_that_its_pictures_are_no_duplicates(distinct, groups):
+    # a-b and b-c differ in 1 bit, a-c in 2
+    images = pa.table(
+        {"image_id": list("abcde"), "sha256": list("12334"), "phash": [A, A ^ 0b1, A ^ 0b11, A ^ 0b11, FAR]},
+        schema=HASHED,
+    )
+    near = duplicate_groups(*images.columns, radius=1)
+    table = separate_distinct(near, images, set(distinct), radius=1)
+    assert groups_of(table) == groups
+    assert table.schema.equals(tables.GROUPS)
 
 
 def test_a_chain_of_near_images_is_one_group():

@@ -56,6 +56,7 @@ def findings(tmp_path_factory) -> Findings:
         ledger=[],
         display_names={label: label for label in LABELS},
         worst=files["mistakes"]["worst"],
+        decisions={},
         examples=chosen_examples(files["mistakes"]["examples"], dict.fromkeys(LABELS), most=9),
         origins={"cat": [("annotation", 12, 3)]},
         changes={"cat": [("absent", "present", "rule:consensus", 2)]},

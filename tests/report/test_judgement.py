@@ -6,6 +6,7 @@ import pytest
 
 from tasks.report.judgement import (
     change_message,
+    change_pictures,
     change_tables,
     drift_message,
     drift_table,
@@ -35,7 +36,18 @@ def test_a_slice_of_few_images_is_warned_of():
 
 
 def a_change(**more) -> dict:
-    return {"how": "paired", "why": "", "metrics": {}, "labels": {}, "settings": [], **more}
+    return {"how": "paired", "why": "", "metrics": {}, "labels": {}, "settings": [], "decisions": {}, **more}
+
+
+def test_decisions_that_changed_stand_side_by_side_with_the_scores_of_both_runs():
+    decision = {"image_id": "i", "label": "cat", "truth": 1, "before": 0.125, "now": 0.875}
+    sides = {"mended": {"num": 1200, "worst": [decision]}, "broken": {"num": 0, "worst": []}}
+    mended, broken = change_pictures(a_change(decisions=sides), {"mended": [decision]}, {"i": "data:,"}, {"cat": "Cat"})
+    assert mended["title"] == "Wrong in the accepted run, right now (1,200)"
+    assert (broken["title"], broken["shots"]) == ("Right in the accepted run, wrong now (0)", [])
+    (shot,) = mended["shots"]
+    assert (shot["label"], shot["is"], shot["before"], shot["now"]) == ("Cat", "there", "0.12", "0.88")
+    assert change_pictures(a_change(), {}, {}, {}) == []
 
 
 def test_the_headline_starts_with_map_whatever_order_the_file_has():

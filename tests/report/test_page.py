@@ -55,6 +55,42 @@ def test_a_label_opens_and_its_slider_reads_what_the_scores_give(home):
         assert read == pytest.approx(expected, abs=5e-4)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong_with_an_open_label(home, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(color_scheme=scheme)
+        page.goto((home / "data/reports/report.html").as_uri())
+        page.locator("#label-table tbody a").first.click()
+        found = Axe().run(page)
+        browser.close()
+    assert found.response["violations"] == [], found.generate_report()
+    assert len(found.response["passes"]) > 20
+
+
+def test_on_paper_the_page_is_black_on_white_without_what_is_for_clicking(home):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 720, "height": 1000}, color_scheme="dark")  # A4 less its margins
+        page.goto((home / "data/reports/report.html").as_uri())
+        page.locator("#label-table tbody a").first.click()
+        page.emulate_media(media="print")
+        clickable = [page.locator(name).first.is_visible() for name in ("nav", "#filter", "input[type=range]")]
+        rows = page.locator("#label-table tbody tr:visible").count()
+        style = "getComputedStyle(document.body)"
+        colours = [page.evaluate(f"{style}.{name}") for name in ("color", "backgroundColor")]
+        too_wide_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        browser.close()
+    assert clickable == [False] * 3
+    assert (rows, too_wide_px) == (12, 0)
+    assert [min(map(int, re.findall(r"\d+", colour)[:3])) > 200 for colour in colours] == [False, True]
+
+
 @pytest.mark.parametrize(("width_px", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
 def test_the_page_fits_its_window_fetches_nothing_and_sorts(home, width_px, scheme):
     from playwright.sync_api import sync_playwright

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from tasks.core.errors import VerdictError
+from tasks.review.duplicate_verdicts import DuplicateVerdict
 from tasks.review.imports import Importer, from_csv, from_cvat, from_label_studio, read_export
 from tasks.review.verdicts import Verdict
 from tasks.taxonomy.reading import parse_taxonomy
+from tests.review.tables_of import groups_of
 from tests.sources import bad_zips
 
 NOW = "2026-05-01T00:00:00+00:00"
@@ -34,6 +36,26 @@ def make() -> Importer:
 
 def brief(verdicts: list[Verdict]) -> list[tuple[str, str, str]]:
     return [(v.image_id, v.label, v.verdict) for v in verdicts]
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (from_csv, "image,label,verdict\n002.jpg,,\ncoco/2,,Not a duplicate\n"),
+        (
+            from_label_studio,
+            '[{"data": {"image": "coco/2"}, "annotations": '
+            '[{"result": [{"value": {"choices": ["not a duplicate"]}}]}]}]',
+        ),
+        (from_cvat, '<annotations><image name="coco/2"><tag label="not a duplicate"/></image></annotations>'),
+    ],
+)
+def test_not_a_duplicate_is_an_answer_of_every_tool(make, read, text):
+    make.groups = groups_of(**{"coco/1": "g", "coco/2": "g", "web/copy": "g", "web/é": "h"})
+    (verdict,) = read(text, make, where="export")
+    assert verdict == DuplicateVerdict("h2", "coco/2", ("h1", "h4"), "not a duplicate", "ann", NOW)
+    make.groups, make.__dict__["_group_of"] = groups_of(), {}
+    assert "no other picture is in a group of duplicates with 'coco/2'" in complaint(read, text, make)
 
 
 def complaint(read, text: str, make: Importer) -> str:

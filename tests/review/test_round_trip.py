@@ -35,6 +35,7 @@ class RoundTrip:
     pushed: list[str]  # lines
     views: dict[str, int]  # saved view -> cards
     plotted: int  # cards in the embeddings plot
+    similar: int  # cards that can be sorted by similarity
     pulled: list[str]
     verdicts: list[dict]
     written_once: bytes
@@ -91,6 +92,7 @@ def go_round(folder: Path) -> RoundTrip:
     dataset = load_dataset("toy", exchange.FOLDER)
     views = {name: len(dataset.load_saved_view(name)) for name in dataset.list_saved_views()}
     plotted = len(dataset.load_brain_results("embeddings").points)
+    similar = dataset.load_brain_results("similar").total_index_size
     with opened_app() as url:
         judge_in_the_app(url)
     write_taxonomy(params, RENAMED)  # before anybody pulls
@@ -105,6 +107,7 @@ def go_round(folder: Path) -> RoundTrip:
         pushed,
         views,
         plotted,
+        similar,
         pulled,
         verdicts,
         written_once,
@@ -139,7 +142,9 @@ def opened_app() -> Iterator[str]:
     try:
         line = process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), line
-        yield line.split()[0]
+        url, _, view = line.split()[0].partition("?")
+        assert view == "view=01-undecided"
+        yield url
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -156,13 +161,15 @@ def judge_in_the_app(url: str) -> None:
         try:
             open_view(page, url, "05-cat")
             page.get_by_text("Dismiss").click()  # what FiftyOne advertises lies over the cards
-            tag(page, "absent", cards=[0])
             tag(page, "犬:present", cards=[1])
+            answer_by_keys(page)
             open_view(page, url, "06-hund-co")
-            tag(page, "unsure", cards=[1])
-            tag(page, "present", on="label", cards=[0])
+            answer_ticked(page, "u", card=1, left=1)
+            open_view(page, url, "00-queue")
+            tag(page, "present", on="label", cards=[2])  # the first of the second label
             open_view(page, url, "03-duplicates")
             tag(page, "todo", cards=[0])
+            answer_ticked(page, "d", card=1, left=0)  # of a group of two, so that both cards leave
         finally:
             page.screenshot(path="app.png")
             browser.close()
@@ -173,12 +180,43 @@ def open_view(page, url: str, slug: str) -> None:
     page.locator('[data-cy="looker"]').first.wait_for()
 
 
+def answer_by_keys(page) -> None:
+    """Open the first of two cards: one key answers it and the next card opens; skipping the last one closes it."""
+    page.locator('[data-cy="looker"]').first.click()
+    modal = page.locator('[data-cy="modal"]')
+    modal.wait_for()
+    opened = page.url
+    page.keyboard.press("a")
+    page.wait_for_function("opened => location.href !== opened", arg=opened)
+    assert modal.is_visible()
+    while modal.is_visible():  # a key that comes while the last one is at work counts for nothing
+        page.keyboard.press("s")
+        page.wait_for_timeout(1000)
+    wait_for_cards(page, 1)  # what was answered has left the view
+
+
+def answer_ticked(page, key: str, *, card: int, left: int) -> None:
+    tick(page, card)
+    page.keyboard.press(key)
+    wait_for_cards(page, left)
+
+
+def wait_for_cards(page, num: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator('[data-cy="looker"]')).to_have_count(num, timeout=PATIENCE_MS)
+
+
+def tick(page, card: int) -> None:
+    looker = page.locator('[data-cy="looker"]').nth(card)
+    looker.hover()
+    looker.click(position={"x": 14, "y": 14})
+
+
 def tag(page, text: str, *, cards: list[int], on: str = "sample") -> None:
     """Select cards by the box in their corner, write the tag, apply it, and wait until the grid shows the result."""
     for card in cards:
-        looker = page.locator('[data-cy="looker"]').nth(card)
-        looker.hover()
-        looker.click(position={"x": 14, "y": 14})
+        tick(page, card)
     page.locator('[data-cy="action-tag-sample-labels"]').click()
     page.locator(f'[data-cy="tagger-switch-{on}"]').click()
     page.locator(f'[data-cy="{on}-tag-input"]').fill(text)
@@ -206,8 +244,8 @@ def test_pushing_makes_one_view_a_label_and_the_common_ones(round_trip):
     assert round_trip.pushed[-1].startswith("4 questions in 7 views of 'toy'.")
 
 
-def test_every_question_with_an_embedding_is_plotted(round_trip):
-    assert round_trip.plotted == 4
+def test_every_card_with_an_embedding_is_plotted_and_can_be_sorted_by_similarity(round_trip):
+    assert round_trip.plotted == round_trip.similar == 5  # four questions and a duplicate
 
 
 def test_tags_given_in_the_app_become_verdicts_under_the_name_that_a_label_has_by_then(round_trip):
@@ -232,7 +270,7 @@ def test_a_verdict_says_who_when_why_and_before_which_model_and_queue(round_trip
 def test_other_tags_are_named_and_left_alone(round_trip):
     assert round_trip.pulled == [
         "tags that are no verdicts, left alone: 'todo' (1)",
-        "4 new verdicts in data/review/verdicts.jsonl",
+        "4 new verdicts in data/review/verdicts.jsonl, 1 in data/review/duplicates.jsonl",
     ]
 
 
@@ -246,7 +284,8 @@ def test_pushing_again_keeps_what_stands_on_the_cards(round_trip):
         ("toy/a", "cat"): ["absent"],
         ("toy/b", "cat"): ["犬:present"],
         ("toy/a", "dog"): ["present"],
-        ("toy/c", "dog"): ["todo", "unsure"],
+        ("toy/c", "dog"): ["not a duplicate", "todo", "unsure"],
+        ("toy/d", None): ["not a duplicate"],
     }
     assert round_trip.pulled_after_second_push[-1].startswith("0 new verdicts")
 

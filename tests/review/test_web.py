@@ -17,6 +17,7 @@ from tasks.core.listening import listening
 from tasks.core.workspace import Workspace
 from tasks.images.decode import open_rgb
 from tasks.report.pictures import jpeg
+from tasks.review.duplicate_verdicts import read_duplicate_verdicts
 from tasks.review.verdicts import read_verdicts
 from tasks.review.web import ReviewPage, create_app
 from tests.review.home import new_home
@@ -69,7 +70,20 @@ def test_an_answer_is_one_line_and_the_same_again_is_none(workspace):
 
 def test_who_comes_back_is_asked_the_rest(workspace):
     client_of(workspace).post("/answers", json={"position": 0, "verdict": "absent"})
-    assert [q["image_id"] for q in client_of(workspace).get("/questions").json()] == ["toy/b", "toy/a", "toy/c"]
+    asked = client_of(workspace).get("/questions").json()
+    assert [q["image_id"] for q in asked] == ["toy/b", "toy/a", "toy/c", "toy/d"]
+
+
+def test_pictures_that_look_alike_are_asked_about_after_the_labels_and_then_separate_distinct(workspace):
+    client = client_of(workspace)
+    assert client.get("/questions").json()[4] == {"image_id": "toy/d", "others": ["toy/c"]}
+    shown = [Image.open(io.BytesIO(client.get(f"/pictures/{place}").content)) for place in ("4", "4/0")]
+    assert [round(np.asarray(picture).mean() / 60) for picture in shown] == [3, 2]
+    assert client.get("/pictures/4/1").status_code == client.get("/pictures/0/0").status_code == 404
+    assert client.post("/answers", json={"position": 4, "verdict": "absent"}).json() == {"added": 1}
+    (verdict,) = read_duplicate_verdicts(workspace.paths.duplicate_verdicts)
+    assert (verdict.sha256, verdict.others, verdict.verdict) == ("sha-toy/d", ("sha-toy/c",), "not a duplicate")
+    assert "others" not in client_of(workspace).get("/questions").json()[-1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ exchange.py    the last run's questions onto the screen, and what was decided th
 cards.py       tables -> cards: one a question, one for every image shown for another reason
 tags.py        tags on cards -> judgements; which of them are new
 dataset.py     cards -> a FiftyOne dataset, and what a person did to it -> tagged cards
-connection.py  FiftyOne and its database, inside the project's folder; the only import of fiftyone
+plugins/       keys that answer, loaded by FiftyOne itself
+connection.py  FiftyOne and its database, inside the project's folder; the only import of fiftyone beside plugins/
 app.py         the App in the browser
 """

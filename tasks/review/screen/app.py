@@ -14,6 +14,8 @@ from tasks.core.errors import ReviewError
 from tasks.review.screen.connection import at_home, connect, first_sentence, load_dataset
 
 ADDRESS = "127.0.0.1"
+FIRST_VIEW = "01-undecided"
+"""FiftyOne's address of the saved view that the screen opens on."""
 
 
 def open_app(*, name: str, port: int, folder: Path, browser: bool, announce: Callable[[str], None]) -> None:
@@ -23,7 +25,7 @@ def open_app(*, name: str, port: int, folder: Path, browser: bool, announce: Cal
     """
     refuse_taken_port(port)
     dataset = load_dataset(name, folder)
-    url = f"http://{ADDRESS}:{port}/datasets/{dataset.slug}"
+    url = f"http://{ADDRESS}:{port}/datasets/{dataset.slug}?view={FIRST_VIEW}"
     fo = connect(folder)
     # Its session says on stdout, every ten seconds until the server answers, that it does not answer yet.
     # `remote`: it leaves opening a browser to us.

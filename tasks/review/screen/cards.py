@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +51,7 @@ class Card:
     scores: tuple[tuple[str, float], ...] = ()  # (label, score), highest first
     duplicate_group: str = ""  # "" for an image without a duplicate
     quarantined: str = ""  # why the image is not used; "" when it is
-    point: tuple[float, float] | None = None  # place in the embeddings plot
+    embedding: np.ndarray | None = field(default=None, compare=False)  # (D,), of the model
 
 
 def queue_id(queue: pa.Table) -> str:
@@ -76,11 +76,10 @@ def cards_of(
     labels: pa.Table,
     groups: pa.Table,
     predictions: Predictions,
-    points: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Card]:
     """Cards in the order in which they are asked, then duplicates side by side, then quarantined images.
 
-    queue: QUEUE.  images: IMAGES.  labels: LABELS, cleaned.  groups: GROUPS.  points: image id -> place in the plot.
+    queue: QUEUE.  images: IMAGES.  labels: LABELS, cleaned.  groups: GROUPS.
     A question about an image that the images table no longer lists has no card.
     """
     rows = one_label_at_a_time(queue)
@@ -93,7 +92,7 @@ def cards_of(
     wanted = [*in_question, *others]
     image_of = {row["image_id"]: row for row in _rows_of(images, wanted)}
     present = _present(labels, wanted)
-    scores = _scores(predictions, wanted)
+    scores, embeddings = _scores(predictions, wanted), _embeddings(predictions, wanted)
 
     def card(image_id: str, question: Question | None) -> Card:
         image = image_of[image_id]
@@ -107,7 +106,7 @@ def cards_of(
             scores=scores.get(image_id, ()),
             duplicate_group=group_of.get(image_id, ""),
             quarantined=(image["reason"] or "no reason given") if image["status"] == "quarantined" else "",
-            point=(points or {}).get(image_id),
+            embedding=embeddings.get(image_id),
         )
 
     questions = [(r["image_id"], Question(r["label"], r["given"], r["score"], r["reason"])) for r in rows]
@@ -141,3 +140,11 @@ def _scores(predictions: Predictions, image_ids: Sequence[str]) -> dict[str, tup
             best = np.argsort(-scores_C, kind="stable")[:MOST_SCORES]
             best_of[image_id] = tuple((predictions.labels[c], float(scores_C[c])) for c in best)
     return best_of
+
+
+def _embeddings(predictions: Predictions, image_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    if predictions.embeddings_ND is None:
+        return {}
+    wanted = set(image_ids)
+    rows = {image_id: row for row, image_id in enumerate(predictions.image_ids) if image_id in wanted}
+    return {image_id: predictions.embeddings_ND[row] for image_id, row in rows.items()}

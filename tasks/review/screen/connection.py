@@ -17,6 +17,8 @@ from tasks.core.errors import ReviewError
 
 START_S = 300
 """FiftyOne itself gives its database and its server 60 s each to start, too little on a busy machine."""
+PLUGINS = Path(__file__).parent / "plugins"
+"""Keys that answer (plugins/answer_keys). A folder of your own plugins is kept; link ours into it (docs/review.md)."""
 OURS = "queue"
 """Key that `push` leaves in the info of each dataset that it fills."""
 
@@ -33,6 +35,7 @@ def connect(folder: Path) -> ModuleType:
         "FIFTYONE_DO_NOT_TRACK": "true",
         "FIFTYONE_DATABASE_DIR": str(folder / "database"),
         "FIFTYONE_DEFAULT_DATASET_DIR": str(folder / "datasets"),
+        "FIFTYONE_PLUGINS_DIR": str(PLUGINS),
         "FIFTYONE_LOGGING_LEVEL": "ERROR",
         "FIFTYONE_SHOW_PROGRESS_BARS": "false",
         # The packaged MongoDB is the oldest that FiftyOne takes, and it says so at every start.

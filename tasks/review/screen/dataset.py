@@ -16,18 +16,20 @@ import numpy as np
 
 from tasks.core.errors import ReviewError
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
-from tasks.review.screen.cards import Card
+from tasks.review.mining import plane
+from tasks.review.screen.cards import Card, Question
 from tasks.review.screen.connection import connect, first_sentence, load_dataset
-from tasks.review.screen.tags import VERDICTS, TaggedCard
+from tasks.review.screen.tags import DUPLICATE_VERDICTS, VERDICTS, TaggedCard
 
-BRAIN_KEY = "embeddings"
+PLOT, SIMILAR = "embeddings", "similar"
+"""Keys of the plot and of the index that 'sort by similarity' asks."""
 IDENTITY = ("image_id", "sha256", "asked", "pulled")
 """Text that `read_back` needs and a person does not."""
 GIVEN = {PRESENT: "given present", ABSENT: "given absent", UNKNOWN_STATE: "given nothing"}
 GREEN, RED, AMBER, GREY, BLUE = "#0f8a5f", "#c9372c", "#a15c00", "#5b6570", "#2563eb"
 COLOURS = {
     "given": dict(zip(GIVEN.values(), (GREEN, RED, GREY), strict=True)),
-    "tags": dict(zip(VERDICTS, (GREEN, RED, AMBER), strict=True)),
+    "answer": dict(zip((*VERDICTS, *DUPLICATE_VERDICTS), (GREEN, RED, AMBER, GREY, BLUE), strict=True)),
 }
 
 
@@ -54,6 +56,7 @@ def show(
     for sample, card in zip(samples, before, strict=True):
         if card:
             sample.tags = sorted(card.tags)
+            sample["answer"] = next((tag for tag in sample.tags if tag in (*VERDICTS, *DUPLICATE_VERDICTS)), None)
             sample["pulled"] = json.dumps(card.pulled, ensure_ascii=False)
     dataset = load_dataset(name, folder) if fo.dataset_exists(name) else fo.Dataset(name, persistent=True)
     for key in dataset.list_brain_runs():
@@ -62,15 +65,15 @@ def show(
     dataset.clear()
     dataset.info = {**info, "names": json.dumps(names, ensure_ascii=False)}  # as text: a key may hold no dot
     dataset.save()
-    _declare_fields(fo, dataset)
+    _declare_fields(fo, dataset, cards, names)
     dataset.add_samples(samples, progress=False)
     _plot(fo, samples, cards, dataset)
     return _save_views(fo, dataset, cards, names)
 
 
-def _declare_fields(fo: ModuleType, dataset: Any) -> None:
+def _declare_fields(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapping[str, str]) -> None:
     """Also the fields that no card fills, so that views can name them; and how the App shows them."""
-    for field in (*IDENTITY, "given", "reason", "source", "duplicate_group", "quarantined"):
+    for field in (*IDENTITY, "answer", "why", "given", "reason", "source", "duplicate_group", "quarantined"):
         dataset.add_sample_field(field, fo.StringField)
     dataset.add_sample_field("position", fo.IntField)
     dataset.add_sample_field("disagreement", fo.FloatField)
@@ -79,7 +82,7 @@ def _declare_fields(fo: ModuleType, dataset: Any) -> None:
         dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classifications)
     groups = {
         "tags": ["tags", "_label_tags"],
-        "question": ["question", "given", "reason", "disagreement"],
+        "question": ["question", "answer", "why", "given", "reason", "disagreement"],
         "image": ["labels", "scores", "duplicate_group", "quarantined", "source"],
         "identity": [*IDENTITY, "position", "id", "filepath", "created_at", "last_modified_at"],
         "metadata": ["metadata.width", "metadata.height"],
@@ -89,13 +92,20 @@ def _declare_fields(fo: ModuleType, dataset: Any) -> None:
         for group, paths in groups.items()
     ]
     # Label tags go to every field that is ticked, so `question` is the only label field that is ticked.
-    dataset.app_config.active_fields = fo.ActiveFields(paths=["question", "given", "quarantined"])
+    dataset.app_config.active_fields = fo.ActiveFields(
+        paths=["question", "answer", "why", "given", "duplicate_group", "quarantined"]
+    )
+    questions = {_asking(card.question.label, names): BLUE for card in cards if card.question}
+    colours = {**COLOURS, "question": questions, "why": {_why(card.question): GREY for card in cards if card.question}}
     dataset.app_config.color_scheme = fo.ColorScheme(
         color_by="value",
-        fields=[{"path": "question", "fieldColor": BLUE, "colorByAttribute": "label"}]
-        + [
-            {"path": path, "valueColors": [{"value": value, "color": colour} for value, colour in colours.items()]}
-            for path, colours in COLOURS.items()
+        fields=[
+            {
+                "path": path,
+                **({"colorByAttribute": "label"} if path == "question" else {}),
+                "valueColors": [{"value": value, "color": colour} for value, colour in of_values.items()],
+            }
+            for path, of_values in colours.items()
         ],
     )
     dataset.save()
@@ -123,7 +133,13 @@ def _sample(fo: ModuleType, card: Card, position: int, folder: Path, names: Mapp
         sample["question"] = fo.Classification(label=_asking(question.label, names), confidence=question.score)
         sample["given"], sample["reason"] = GIVEN[question.given], question.reason
         sample["disagreement"] = question.disagreement
+        sample["why"] = _why(question)
     return sample
+
+
+def _why(question: Question) -> str:
+    """Few letters, for a small card: `given` stands beside it."""
+    return f"{question.reason} {question.score:.2f}"
 
 
 def _asking(label: str, names: Mapping[str, str]) -> str:
@@ -152,9 +168,13 @@ def local_file(card: Card, media: Path) -> Path:
 
 
 def _plot(fo: ModuleType, samples: Sequence[Any], cards: Sequence[Card], dataset: Any) -> None:
-    points = {s.id: np.asarray(card.point) for s, card in zip(samples, cards, strict=True) if card.point}
-    if len(points) > 2:
-        fo.brain.compute_visualization(dataset.select(list(points)), points=points, brain_key=BRAIN_KEY, progress=False)
+    """Where each card lies among the others, and which are like it; nothing without embeddings."""
+    embeddings = {s.id: c.embedding for s, c in zip(samples, cards, strict=True) if c.embedding is not None}
+    if len(embeddings) > 2:
+        shown, points = dataset.select(list(embeddings)), plane(np.stack(list(embeddings.values())))
+        points = dict(zip(embeddings, points, strict=True))
+        fo.brain.compute_visualization(shown, points=points, brain_key=PLOT, progress=False)
+        fo.brain.compute_similarity(shown, embeddings=embeddings, brain_key=SIMILAR, backend="sklearn", progress=False)
 
 
 def _save_views(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapping[str, str]) -> list[str]:
@@ -162,16 +182,18 @@ def _save_views(fo: ModuleType, dataset: Any, cards: Sequence[Card], names: Mapp
     field = fo.ViewField
     questions = dataset.exists("question").sort_by("position")
     answered = field("tags").contains(list(VERDICTS)) | field("question.tags").contains(list(VERDICTS))
-    differing = questions.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
+    undecided = questions.match(~answered)
+    differing = undecided.match(field("disagreement") >= 0.5).sort_by("disagreement", reverse=True)
+    duplicates = dataset.exists("duplicate_group").match(~field("tags").contains(list(DUPLICATE_VERDICTS)))
     views: list[tuple[str, str, Any]] = [
-        ("queue", "all questions, one label after the other", questions),
-        ("undecided", "questions without a verdict", questions.match(~answered)),
-        ("disagreement", "annotation and score differ by 0.5 or more", differing),
-        ("duplicates", "duplicates side by side", dataset.exists("duplicate_group").sort_by("duplicate_group")),
+        ("queue", "all questions, one label after the other, with their answers", questions),
+        ("undecided", "questions without an answer, one label after the other", undecided),
+        ("disagreement", "undecided; annotation and score differ by 0.5 or more", differing),
+        ("duplicates", "duplicates side by side, without an answer", duplicates.sort_by("duplicate_group")),
         ("quarantine", "images that are not used, and why", dataset.exists("quarantined")),
     ]
     for label in dict.fromkeys(card.question.label for card in cards if card.question):
-        views.append((_asking(label, names), f"questions about {label}", questions.match(field("asked") == label)))
+        views.append((_asking(label, names), f"undecided about {label}", undecided.match(field("asked") == label)))
     named = [f"{number:02d} {name}" for number, (name, _, _) in enumerate(views)]
     for name, (_, description, view) in zip(named, views, strict=True):
         dataset.save_view(name, view, description=description)
@@ -194,15 +216,17 @@ class ReadBack:
 def read_back(*, name: str, folder: Path) -> ReadBack:
     """Everything a person did to the dataset. Raises ReviewError when there is none."""
     dataset = load_dataset(name, folder)
-    columns = ["image_id", "sha256", "asked", "reason", "last_modified_at", "pulled", "tags", "question.tags"]
+    columns = ["image_id", "sha256", "asked", "reason", "duplicate_group", "last_modified_at", "pulled"]
+    columns += ["tags", "question.tags"]
     cards = []
-    for image_id, sha256, asked, reason, touched, pulled, *tags in zip(*dataset.values(columns), strict=True):
+    for image_id, sha256, asked, reason, group, touched, pulled, *tags in zip(*dataset.values(columns), strict=True):
         cards.append(
             TaggedCard(
                 image_id=image_id,
                 sha256=sha256 or "",
                 asked=asked or "",
                 reason=reason or "",
+                duplicate_group=group or "",
                 tags=frozenset(tag for of_field in tags for tag in of_field or ()),
                 touched=touched.replace(tzinfo=UTC).isoformat(timespec="seconds"),
                 pulled={label: tuple(verdict) for label, verdict in json.loads(pulled or "{}").items()},

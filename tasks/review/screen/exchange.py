@@ -7,15 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.core import tables
-from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
+from tasks.review.duplicate_verdicts import append_duplicate_verdicts, read_duplicate_verdicts, verdict_of_pairs
 from tasks.review.last_run import LastRun
-from tasks.review.mining import plane
 from tasks.review.screen import dataset as screen
 from tasks.review.screen.app import open_app
 from tasks.review.screen.cards import cards_of, queue_id
 from tasks.review.screen.connection import dataset_exists
-from tasks.review.screen.tags import carried_over, judgements_of, new_judgements, pulled_from, renamed
+from tasks.review.screen.tags import (
+    carried_over,
+    duplicate_verdicts_of,
+    judgements_of,
+    new_judgements,
+    pulled_from,
+    renamed,
+)
 from tasks.review.verdicts import Verdict, append_verdicts, read_verdicts
 
 FOLDER = Path(".cache/fiftyone")
@@ -31,14 +37,13 @@ def push(workspace: Workspace, name: str, who: str) -> list[str]:
         lines = pull(workspace, name, who)
         shown = screen.read_back(name=name, folder=FOLDER)
         before = [renamed(card, last_run.todays_name) for card in shown.cards]
-    queue, predictions = last_run.questions(), workspace.predictions("out_of_fold")
+    queue = last_run.questions()
     cards = cards_of(
         queue,
         workspace.read("mapped.images"),
         workspace.read("cleaned.labels"),
         workspace.read("deduplicated.groups"),
-        predictions,
-        _points(predictions, set(queue["image_id"].to_pylist())),
+        workspace.predictions("out_of_fold"),
     )
     views = screen.show(
         cards,
@@ -73,18 +78,16 @@ def pull(workspace: Workspace, name: str, who: str) -> list[str]:
     append_verdicts(
         path, [Verdict(j.image_id, j.label, j.verdict, j.who, j.when, j.sha256, j.reason, **info) for j in new]
     )
+    on_duplicates, about_groups = duplicate_verdicts_of(shown.cards, who)
+    of_pairs = verdict_of_pairs(read_duplicate_verdicts(workspace.paths.duplicate_verdicts))
+    # Whose a tag is nobody knows: what the file says already is taken for pulled.
+    on_duplicates = [v for v in on_duplicates if any(of_pairs.get(pair) != v.verdict for pair in v.pairs)]
+    num_duplicates = append_duplicate_verdicts(workspace.paths.duplicate_verdicts, on_duplicates)
+    complaints += about_groups
     screen.mark_pulled(pulled_from(shown.cards, judgements), name=name, folder=FOLDER)
     if shown.stray_tags:
         complaints.append(
             f"{shown.stray_tags} tags on `labels` or `scores` are left alone; tag the card LABEL:present."
         )
-    return [*complaints, f"{len(new)} new verdicts in {path}"]
-
-
-def _points(predictions: Predictions, image_ids: set[str]) -> dict[str, tuple[float, float]]:
-    """Place of each image in the embeddings plot, {} without embeddings."""
-    rows = [row for row, image_id in enumerate(predictions.image_ids) if image_id in image_ids]
-    if predictions.embeddings_ND is None or not rows:
-        return {}
-    points = plane(predictions.embeddings_ND[rows]).tolist()
-    return {predictions.image_ids[row]: (x, y) for row, (x, y) in zip(rows, points, strict=True)}
+    about_duplicates = f", {num_duplicates} in {workspace.paths.duplicate_verdicts}" if num_duplicates else ""
+    return [*complaints, f"{len(new)} new verdicts in {path}{about_duplicates}"]

@@ -2,6 +2,7 @@
 
     present | absent | unsure       about the label that the card asks about
     LABEL:present (or absent, …)    about LABEL, by its id or the name shown, on any card
+    not a duplicate | duplicate     about the card's picture and the others of its group
     why: TEXT                       the reason of this card's judgements, also when it is given later
 
 It is the same whether the card is tagged or the question shown on it. Other tags are the person's own and left alone.
@@ -14,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tasks.core.errors import did_you_mean
+from tasks.review.duplicate_verdicts import DISTINCT, DUPLICATE, DuplicateVerdict
 from tasks.review.screen.cards import Card
 
 VERDICTS = ("present", "absent", "unsure")
+DUPLICATE_VERDICTS = (DISTINCT, DUPLICATE)
 WHY = "why:"
 UNASKED = "seen in review"
 """Reason of a judgement about a label that nobody asked about."""
@@ -48,6 +51,7 @@ class TaggedCard:
     touched: str  # when it was last changed, ISO 8601, UTC
     pulled: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     """label -> (verdict, who, when) of what was pulled from this card before: a tag itself bears no name."""
+    duplicate_group: str = ""
 
 
 def judgements_of(cards: Iterable[TaggedCard], names: Mapping[str, str], who: str) -> tuple[list[Judgement], list[str]]:
@@ -85,10 +89,33 @@ def judgements_of(cards: Iterable[TaggedCard], names: Mapping[str, str], who: st
     return judgements, complaints
 
 
+def duplicate_verdicts_of(cards: Iterable[TaggedCard], who: str) -> tuple[list[DuplicateVerdict], list[str]]:
+    """What tags say of the pictures of a group, one verdict a picture; and a line about each tag that says nothing.
+
+    who: the author; a tag itself bears no name.
+    """
+    groups: dict[str, list[TaggedCard]] = defaultdict(list)
+    for card in cards:
+        groups[card.duplicate_group].append(card)
+    verdicts, complaints = {}, []
+    for group, members in groups.items():
+        for card in members:
+            tags = [tag for tag in DUPLICATE_VERDICTS if tag in card.tags]
+            others = tuple(sorted({m.sha256 for m in members} - {card.sha256, ""})) if group and card.sha256 else ()
+            if tags and not others:
+                complaints.append(f"{card.image_id}: '{tags[0]}': no other picture is in a group with it.")
+            elif len(tags) > 1:
+                complaints.append(f"{card.image_id}: is tagged {' and '.join(tags)}. Take the wrong tag off.")
+            elif tags:
+                verdict = DuplicateVerdict(card.sha256, card.image_id, others, tags[0], who, card.touched)
+                verdicts[card.sha256] = verdict
+    return list(verdicts.values()), complaints
+
+
 def _answers(card: TaggedCard) -> Iterator[tuple[str, str, str]]:
     """(label as written, verdict, tag) of every tag except a reason; label and verdict may be anything."""
     for tag in sorted(card.tags):
-        if not tag.startswith(WHY):
+        if not tag.startswith(WHY) and tag not in DUPLICATE_VERDICTS:
             label, colon, verdict = tag.rpartition(":")
             yield (label.strip() if colon else card.asked), verdict.strip().lower(), tag
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tasks.review.screen.cards import MOST_SCORES, cards_of, duplicate_groups, one_label_at_a_time, queue_id
@@ -14,9 +15,9 @@ QUEUE = queue_of(
 NO_SCORES = predictions_of(["cat", "dog"], {})
 
 
-def cards(queue=QUEUE, images=None, labels=None, groups=None, predictions=NO_SCORES, points=None):
+def cards(queue=QUEUE, images=None, labels=None, groups=None, predictions=NO_SCORES):
     images = images_of("a", "b", "c", "d", "e") if images is None else images
-    return cards_of(queue, images, labels or labels_of(), groups or groups_of(), predictions, points)
+    return cards_of(queue, images, labels or labels_of(), groups or groups_of(), predictions)
 
 
 def questions_of(cards) -> list[tuple[str, str]]:
@@ -75,8 +76,10 @@ def test_scores_are_shown_highest_first_and_not_without_end():
     assert len(card.scores) == MOST_SCORES
 
 
-def test_points_reach_the_cards_of_their_image():
-    assert [card.point for card in cards(points={"a": (1.0, 2.0)})] == [None, (1.0, 2.0), (1.0, 2.0), None]
+def test_embeddings_reach_every_card_of_their_image():
+    predictions = predictions_of(["cat", "dog"], {"a": [0.5, 0.5]}, embeddings_ND=np.array([[1.0, 2.0]], np.float32))
+    shown = [None if card.embedding is None else card.embedding.tolist() for card in cards(predictions=predictions)]
+    assert shown == [None, [1.0, 2.0], [1.0, 2.0], None]
 
 
 def test_an_empty_queue_gives_no_questions():
