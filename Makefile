@@ -29,8 +29,8 @@ test: $(STAMP)  ## Lint and run every test
 	$(PY) -m ruff format --check .
 	$(QUIET) $(PY) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
-bench: $(STAMP)  ## Ours beside a peer, as ratios of one run
-	$(PY) -m tests.benchmarks
+bench: $(STAMP)  ## Ours beside a peer, as ratios of one run; QUICK=1: whether they still run
+	$(PY) -m tests.benchmarks $(if $(QUICK),--quick)
 
 docs: $(STAMP)  ## Build docs/ as a site in .cache/site; a link that leads nowhere is an error
 	$(VENV)/bin/zensical build --strict -f mkdocs.yml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from tasks.params import Params, Training, load_params
 from tests.imports import ROOT, stage_names
@@ -90,3 +91,33 @@ def test_every_stage_writes_a_ledger_entry_but_the_first_the_report_and_the_gate
     for name, stage in stages.items():
         outs = [o if isinstance(o, str) else next(iter(o)) for o in body(stage)["outs"]]
         assert name in ("code", "report", "gate") or any(o.startswith("${paths.ledger}/" + name) for o in outs), name
+
+
+def test_a_changed_added_or_removed_picture_is_noticed_and_none_is_copied_into_the_cache(stages, tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    command = "mkdir -p ingested/set ledger && ls raw > ingested/set/names && touch ledger/ingest@set.json"
+    paths = {"code": "code", "ingested": "ingested", "ledger": "ledger"}
+    params = {"paths": paths, "sources": {"set": {"path": "raw"}}, "ingest": {"max_pixels": 1}}
+    ingest = {**stages["ingest"], "do": {**stages["ingest"]["do"], "cmd": command}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"ingest": ingest}}))
+    for folder, name in ((raw, "a.png"), (raw, "b.png"), (tmp_path / "code", "ingest@set.json")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(f"content of {name}")
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+
+    def ran() -> bool:
+        with Repo() as repo:
+            return bool(repo.reproduce())
+
+    assert (ran(), ran()) == (True, False)
+    (raw / "a.png").write_text("another picture!")
+    assert (ran(), ran()) == (True, False)
+    (raw / "c.png").write_text("content of c.png")
+    assert (ran(), ran()) == (True, False)
+    (raw / "b.png").unlink()
+    assert (ran(), ran()) == (True, False)
+    cached = {path.read_text() for path in (tmp_path / ".dvc/cache").rglob("*") if path.is_file()}
+    assert "a.png\nc.png\n" in cached
+    assert not any("content of" in content or "another" in content for content in cached)

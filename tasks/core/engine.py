@@ -103,7 +103,7 @@ def _in_processes(function: TableFunction, batches: list[pa.Table], workers: int
                 done += 1
                 yield result
         except BrokenProcessPool as error:
-            raise _dead_worker(batches, done, what) from error
+            raise _dead_worker(batches, done, what, "Set TAGWRIGHT_WORKERS to a lower number") from error
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def _on_ray(function: TableFunction, batches: list[pa.Table], what: str) -> Iter
             yield result
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error  # what the function raised, as with local processes
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise _dead_worker(batches, done, what) from error
+    except ray.exceptions.RayError as error:  # a worker or its node is gone, and Ray's own retries have not helped
+        raise _dead_worker(batches, done, what, "Look at its nodes' memory (`ray status`)") from error
 
 
 def _windowed(
@@ -163,11 +163,11 @@ def _call(function: TableFunction, packed: pa.Buffer) -> pa.Table:
     return function(pa.ipc.open_stream(packed).read_all())
 
 
-def _dead_worker(batches: list[pa.Table], done: int, what: str) -> TagwrightError:
+def _dead_worker(batches: list[pa.Table], done: int, what: str, remedy: str) -> TagwrightError:
     first, total = sum(batch.num_rows for batch in batches[:done]), sum(batch.num_rows for batch in batches)
     return TagwrightError(
         f"{what}: a worker process died at or soon after row {first:,} of {total:,}; most often "
-        "the machine is out of memory. Set TAGWRIGHT_WORKERS to a lower number and run the stage again."
+        f"the machine is out of memory. {remedy} and run the stage again."
     )
 
 

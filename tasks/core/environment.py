@@ -3,6 +3,7 @@
 TAGWRIGHT_WORKERS     processes for decoding and hashing; 0 or unset: every core
 TAGWRIGHT_DEVICE      cpu | cuda | cuda:1 | mps; unset: the best there is
 TAGWRIGHT_PROCESSES   processes of one training on this machine, one a GPU; unset: 1
+                      (of several machines: torchrun's PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT)
 TAGWRIGHT_CACHE       folder of what is known of image files, of params.yaml and of past runs; unset: .cache
 TAGWRIGHT_API_KEY     key that clients of `serve` must send; unset: none
 TAGWRIGHT_LOG         level of the log; unset: INFO
@@ -37,6 +38,11 @@ def device_name() -> str:
 def num_processes() -> int:
     """Processes that a training is spread over; 1 in a process that torchrun started."""
     return 1 if "RANK" in os.environ else int(os.environ.get("TAGWRIGHT_PROCESSES", "1"))
+
+
+def num_machines() -> int:
+    """Machines that a training is spread over, in torchrun's own variable; 1 in a process that torchrun started."""
+    return 1 if "RANK" in os.environ else int(os.environ.get("PET_NNODES", "1"))
 
 
 def image_cache(source: str) -> Path:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tasks.core.compiled import njit
 from tasks.core.states import add_states
 from tasks.core.tables import ABSENT, GROUPS, IMAGES, LABELS, PRESENT, UNKNOWN, conform, sort_table
 
@@ -175,7 +176,7 @@ def _popcount(x):
     return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-@numba.njit(cache=True)
+@njit()
 def _pairs_of_band(hashes, values, order, starts, flips, edges, band, radius, slack):
     """Pairs that agree up to `slack` bits in this band and in no earlier one, so that each pair is found once.
 

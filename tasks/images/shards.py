@@ -10,7 +10,7 @@ Thousands of small files become a handful, which is what DVC and network disks l
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import islice
@@ -135,10 +135,11 @@ def _packed(image_id: str, location: str, max_pixels: int, form: Form) -> tuple[
 
 
 class ShardReader:
-    """The images of a shard folder by position: `reader[reader.index[image_id]]` is uint8 (H, W, 3).
+    """The images of a shard folder by position: `reader[i]` is uint8 (H, W, 3), and `positions` tells each image's i.
 
-    Of raw pixels it is a read-only view of the file.
-    image_ids: in the order of the files.  form: how they were packed.
+    Of raw pixels it is a read-only view of the file. Of an image only a row of an array is kept, so that a million are
+    at hand within a second or two.
+    ids: pa.StringArray, in the order of the files.  form: how they were packed.
     Pickles as its path, so each worker of a DataLoader maps the files itself and all share the same pages.
     """
 
@@ -148,22 +149,16 @@ class ShardReader:
         paths = sorted(self.folder.glob("shard-*.arrow"))
         if not paths:
             raise TableError(f"{folder}: no shards. Run `dvc repro shard` first.")
-        self.image_ids: list[str] = []
         self._buffers: list[pa.Buffer] = []
-        places: list[np.ndarray] = []
-        forms: set[Form] = set()
-        for path in paths:
-            ids, place, form = self._map(path)
-            self.image_ids += ids
-            places.append(place)
-            forms.add(form)
-        if len(forms) > 1:
-            ways = " and ".join(sorted(map(str, forms)))
+        ids, places, forms = zip(*map(self._map, paths), strict=True)
+        if len(set(forms)) > 1:
+            ways = " and ".join(sorted(map(str, set(forms))))
             raise TableError(f"{folder}: packed in several ways, {ways}. Run `dvc repro -f shard`.")
-        self.form = forms.pop()
+        self.form = forms[0]
+        self.ids = pa.concat_arrays(ids)
         self._places = np.concatenate(places)  # int64 (N, 6): buffer, offset in it, bytes, height, width, crc32
 
-    def _map(self, path: Path) -> tuple[list[str], np.ndarray, Form]:
+    def _map(self, path: Path) -> tuple[pa.Array, np.ndarray, Form]:
         try:
             file = pa.ipc.open_file(pa.memory_map(str(path)))
             table = file.read_all()  # mapped, not read
@@ -173,31 +168,39 @@ class ShardReader:
             table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise TableError(f"{path}: not a readable shard ({error}). Delete it and run `dvc repro shard`.") from error
-        starts, buffers = [np.zeros(0, np.int64)], []
-        for chunk in table["pixels"].chunks:
-            _, offsets, data = chunk.buffers()
-            starts.append(np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk)])
-            buffers.append(data)
-        numbers = np.repeat(
-            len(self._buffers) + np.arange(len(buffers)), np.array([len(s) for s in starts[1:]], np.int64)
-        )
-        columns = [pc.binary_length(table["pixels"]), *(table[name] for name in ("height", "width", "crc32"))]
-        self._buffers += buffers
-        places = [numbers, np.concatenate(starts), *(column.to_numpy() for column in columns)]
-        return table["image_id"].to_pylist(), np.stack(places, axis=1).astype(np.int64), form
+        chunks = [chunk for chunk in table["pixels"].chunks if len(chunk)]
+        offsets = [np.frombuffer(c.buffers()[1], np.int64, len(c) + 1, 8 * c.offset) for c in chunks]
+        places = np.empty((len(table), 6), np.int64)
+        places[:, 0] = np.repeat(len(self._buffers) + np.arange(len(chunks)), np.array([*map(len, chunks)], np.int64))
+        places[:, 1] = np.concatenate([np.empty(0, np.int64), *(ends[:-1] for ends in offsets)])
+        places[:, 2] = np.concatenate([np.empty(0, np.int64), *(ends[1:] for ends in offsets)]) - places[:, 1]
+        for column, name in enumerate(("height", "width", "crc32"), start=3):
+            places[:, column] = table[name].combine_chunks()
+        self._buffers += [chunk.buffers()[2] for chunk in chunks]
+        return pa.concat_arrays([pa.array([], pa.string()), *table["image_id"].chunks]), places, form
+
+    def positions(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Position of each image, -1 where it is not here; int64 (M,)."""
+        places = pc.index_in(pa.array(image_ids, pa.string()), value_set=self.ids)
+        return places.fill_null(-1).to_numpy().astype(np.int64)
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """`ids` as strings of Python, for those who want them all."""
+        return self.ids.to_pylist()
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Position of each image id."""
+        """Position of each image id, for those who look up one at a time."""
         return {image_id: i for i, image_id in enumerate(self.image_ids)}
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.ids)
 
     def __getitem__(self, position: int) -> np.ndarray:
         """Raises TableError when a bit of the image, or of what is said of it, has changed since it was packed."""
         buffer, start, num_bytes, height, width, check = self._places[position].tolist()
-        image_id = self.image_ids[position]
+        image_id = self.ids[position].as_py()
         try:
             content = np.frombuffer(self._buffers[buffer], np.uint8, count=num_bytes, offset=start)
             if check != self.form.crc32(image_id, height, width, content):

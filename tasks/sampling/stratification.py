@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from scipy.sparse import csr_array
 
+from tasks.core.compiled import njit
+
 
 def stratified_folds(
     present: csr_array | np.ndarray,
@@ -70,7 +72,7 @@ def _units_of_labels(counts_UC: csr_array, order_U: np.ndarray) -> tuple[np.ndar
     return ordered.indptr.astype(np.int64), order_U[ordered.indices]
 
 
-@numba.njit(cache=True)
+@njit()
 def _place(
     unit_starts, unit_labels, unit_counts, label_starts, label_units, size_U, order_U, draw_U, fold_U, num_folds
 ):

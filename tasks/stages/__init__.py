@@ -3,7 +3,7 @@
 To add one: `tasks/stages/NAME.py` with `run(params)`, or `run(params, item)` for a stage with `foreach`; a `NAME:`
 block in dvc.yaml, and a section of that name in params.yaml where it has settings. Its module may say
 
-    TRAINS = True       several processes may share it (TAGWRIGHT_PROCESSES)
+    TRAINS = True       several processes may share it (TAGWRIGHT_PROCESSES), of several machines too (PET_NNODES)
     RECORDED = False    it leaves no run in MLflow
 """
 
@@ -17,7 +17,7 @@ from types import ModuleType
 
 from tasks.core import checked
 from tasks.core.edits import refuse_edited
-from tasks.core.environment import num_processes
+from tasks.core.environment import num_machines, num_processes
 from tasks.core.errors import ParamsError, did_you_mean
 from tasks.params import Params, load_params
 
@@ -31,8 +31,8 @@ def run_stage(stage: str) -> int:
         from tasks.commands.check import check_params
 
         check_params()
-    if getattr(module, "TRAINS", False) and num_processes() > 1:
-        return run_distributed(stage, num_processes())
+    if getattr(module, "TRAINS", False) and num_processes() * num_machines() > 1:
+        return subprocess.run([sys.executable, *torchrun(num_processes(), num_machines()), "tasks", stage]).returncode
     if not getattr(module, "RECORDED", True):
         module.run(*arguments)
         return 0
@@ -56,7 +56,11 @@ def stage_arguments(name: str, item: str, module: ModuleType, params: Params) ->
     return (params, item) if takes_item else (params,)
 
 
-def run_distributed(stage: str, processes: int) -> int:
-    """The same stage in several processes of this machine, one a GPU; returns the exit status."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "tasks", stage]
-    return subprocess.run([sys.executable, *launch]).returncode
+def torchrun(processes: int, machines: int) -> list[str]:
+    """Arguments of Python that start a module in that many processes of this machine, one a GPU.
+
+    machines: which of them this is, and where the first one is, torchrun reads from PET_NODE_RANK, PET_MASTER_ADDR and
+    PET_MASTER_PORT itself.
+    """
+    where = "--standalone" if machines == 1 else f"--nnodes={machines}"
+    return ["-m", "torch.distributed.run", where, f"--nproc-per-node={processes}", "-m"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.compiled import njit
 from tasks.core.tables import ORIGIN_RANK, origin_kind
 
 
@@ -80,7 +80,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count(codes, num_codes):
     counts = np.zeros(num_codes, np.int64)
     for code in codes:
@@ -88,7 +88,7 @@ def _count(codes, num_codes):
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gather(values, codes):
     gathered = np.empty(len(codes), values.dtype)
     for k in range(len(codes)):

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from tasks.core.compiled import njit
 from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 CONTRADICTION_KINDS = ("rows disagree", "row against implication", "implications disagree")
@@ -81,7 +81,7 @@ class Resolved(NamedTuple):
     contradictions: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def counting_sort(image, next_slot):
     order = np.empty(len(image), np.int32)
     for row in range(len(image)):
@@ -90,7 +90,7 @@ def counting_sort(image, next_slot):
     return order
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def resolve(rows, marks, graph, num_labels, num_origins):
     """`Resolved` of a batch of images, counted within the batch, by the rules of `propagation.py`."""
     order, starts, label, state, confidence, origin = rows
@@ -155,7 +155,7 @@ def resolve(rows, marks, graph, num_labels, num_origins):
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _buffers(num_pairs):
     return Resolved(
         np.empty(num_pairs, np.int32),
@@ -168,7 +168,7 @@ def _buffers(num_pairs):
     )
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _add(c, bit, bits, touched, n):
     """Set `bit` of column c; returns how many columns are touched."""
     if bits[c] == 0:
@@ -178,7 +178,7 @@ def _add(c, bit, bits, touched, n):
     return n
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _read_rows(own, label, state, confidence, origin, bits, touched, best, num_rows):
     """Evidence of the image's rows, whose numbers are `own`; returns how many columns are touched."""
     n = 0
@@ -194,7 +194,7 @@ def _read_rows(own, label, state, confidence, origin, bits, touched, best, num_r
     return n
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _precedes(row, other, confidence, origin):
     """Whether `row` is surer than `other`, or as sure and of a more trusted origin."""
     if confidence[row] == confidence[other]:
@@ -202,7 +202,7 @@ def _precedes(row, other, confidence, origin):
     return confidence[row] > confidence[other]
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _read_marks(own, label, bits, touched, n):
     """Evidence of the image's pairs that are marked unknown."""
     for mark in own:
@@ -210,7 +210,7 @@ def _read_marks(own, label, bits, touched, n):
     return n
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _imply(state, starts, targets, m, n, confidence, bits, touched, best, implied):
     """What follows where the own rows of the first m touched columns agree on `state`, as sure as the best of them."""
     own = _PRESENT if state == PRESENT else _ABSENT
@@ -225,7 +225,7 @@ def _imply(state, starts, targets, m, n, confidence, bits, touched, best, implie
     return n
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _pass_unknown_on(starts, targets, m, n, bits, touched):
     """What else is unknown where one of the first m touched columns has no row, or rows that disagree."""
     for k in range(m):
@@ -236,7 +236,7 @@ def _pass_unknown_on(starts, targets, m, n, bits, touched):
     return n
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _deny_by_children(exhaustive, starts, children, n, confidence, bits, touched, best, implied):
     """Labels whose exhaustive children are all absent are absent, as sure as the least sure child."""
     for k in range(len(exhaustive)):
@@ -257,7 +257,7 @@ def _deny_by_children(exhaustive, starts, children, n, confidence, bits, touched
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _state_of(bits):
     """1 present, 0 absent, -1 unknown: the order of precedence in the module docstring."""
     own = bits & _OWN
@@ -273,7 +273,7 @@ def _state_of(bits):
     return UNKNOWN_STATE
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _contradiction(bits):
     """Position in CONTRADICTION_KINDS, -1 when nothing contradicts."""
     own = bits & _OWN
@@ -286,7 +286,7 @@ def _contradiction(bits):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sort(values):
     """In place. Few values, mostly in order already, are sorted faster by insertion."""
     if len(values) > 64:

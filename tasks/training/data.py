@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +31,8 @@ Replicas = Callable[[int], np.ndarray]
 class ImageSet:
     """N images as a model takes them, with labels where there are any.
 
-    reader: len(), [i] -> uint8 (H, W, 3), and `index`: image id -> i (a ShardReader). An array that it may give again
-    is read-only.
+    reader: len(), [i] -> uint8 (H, W, 3), and positions(image ids) -> int64, -1 for one that it lacks (a ShardReader).
+    An array that it may give again is read-only.
     image_px: (height, width) after resizing.  resize: stretch | letterbox | crop.
     targets_NC: uint8 {0, 1}.  known_NC: bool; where False the target means nothing.
     Raises TableError when an image is not in the reader or the shapes disagree.
@@ -45,16 +46,20 @@ class ImageSet:
     known_NC: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        index = self.reader.index
-        missing = [i for i in self.image_ids if i not in index]
-        if missing:
+        missing = np.flatnonzero(self.position_N < 0)
+        if len(missing):
             raise TableError(
-                f"shards: {len(missing)} of {len(self.image_ids)} images are missing, e.g. '{missing[0]}'. "
-                "Run `dvc repro shard`."
+                f"shards: {len(missing)} of {len(self.image_ids)} images are missing, "
+                f"e.g. '{self.image_ids[missing[0]]}'. Run `dvc repro shard`."
             )
         for matrix in (self.targets_NC, self.known_NC):
             if matrix is not None and len(matrix) != len(self.image_ids):
                 raise TableError(f"labels: {len(matrix)} rows for {len(self.image_ids)} images.")
+
+    @cached_property
+    def position_N(self) -> np.ndarray:
+        """int64 (N,), where each image stands in the reader."""
+        return self.reader.positions(self.image_ids)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -75,7 +80,7 @@ class ImageSet:
         A view of (H, W, 3) memory of its own: Pillow resizes that as it lies, and `augment.resize` transposes the
         small result.
         """
-        pixels_HWC = self.reader[self.reader.index[self.image_ids[i]]]
+        pixels_HWC = self.reader[self.position_N[i]]
         return torch.from_numpy(np.require(pixels_HWC, requirements="W")).permute(2, 0, 1)
 
 

@@ -64,6 +64,9 @@ class Pictures:
         self.image_ids = [f"picture/{i:05d}" for i in range(len(pictures))]
         self.index = {image_id: i for i, image_id in enumerate(self.image_ids)}
 
+    def positions(self, image_ids: Sequence[str]) -> np.ndarray:
+        return np.array([self.index.get(image_id, -1) for image_id in image_ids], np.int64)
+
     def __len__(self) -> int:
         return len(self.pictures)
 

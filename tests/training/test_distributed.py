@@ -1,6 +1,7 @@
-"""One process and two gloo processes with the same global batch; the group is started once for all cases."""
+"""One process and two gloo processes, of one machine or of two, with the same global batch."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,14 +44,24 @@ def two_processes(tmp_path_factory):
     return out
 
 
+def equal_curves_and_weights(case: str, together: Path, alone: Path) -> None:
+    """The run of several processes in `together` beside that of one process, made in `alone`."""
+    result, last = toy_run.run(alone, CASES[case])
+    for ours, theirs in zip(result.history, json.loads((together / case / "history.json").read_text()), strict=True):
+        assert theirs == pytest.approx(ours, abs=TOLERANCE)
+    for name, weights in load_file(together / case / "last.safetensors").items():
+        torch.testing.assert_close(weights, last[name], atol=TOLERANCE, rtol=0, msg=name)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_and_two_processes_have_the_same_curve_and_weights(case, two_processes, tmp_path):
-    alone, last = toy_run.run(tmp_path, CASES[case])
-    together = json.loads((two_processes / case / "history.json").read_text())
-    for ours, theirs in zip(alone.history, together, strict=True):
-        assert theirs == pytest.approx(ours, abs=TOLERANCE)
-    for name, weights in load_file(two_processes / case / "last.safetensors").items():
-        torch.testing.assert_close(weights, last[name], atol=TOLERANCE, rtol=0, msg=name)
+    equal_curves_and_weights(case, two_processes, tmp_path)
+
+
+def test_two_machines_have_the_curve_and_weights_of_one_process(tmp_path):
+    machines = processes.start_two_machines(tmp_path / "two", {"plain": CASES["plain"]})
+    assert [machine.wait(timeout=300) for machine in machines] == [0, 0], (tmp_path / "two/log").read_text()
+    equal_curves_and_weights("plain", tmp_path / "two", tmp_path / "one")
 
 
 def test_what_a_loss_has_gathered_is_of_all_processes_in_the_checkpoint_that_all_resume_from(two_processes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,9 @@ class ToyReader:
         self.pixels = pixels.astype(np.uint8)
         self.image_ids = [f"toy/{i:03d}" for i in range(num_images)]
         self.index = {image_id: i for i, image_id in enumerate(self.image_ids)}
+
+    def positions(self, image_ids: Sequence[str]) -> np.ndarray:
+        return np.array([self.index.get(image_id, -1) for image_id in image_ids], np.int64)
 
     def __len__(self) -> int:
         return len(self.image_ids)
