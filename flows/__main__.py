@@ -34,13 +34,14 @@ def run(
 
     Example: python -m flows run --until calibrate
     """
-    from flows import terminal
+    from flows import dead_runs, terminal
     from flows.pipeline import pipeline
     from flows.server import reach_server
 
     terminal.show_only_stages()
     reach_server()
-    pipeline(until=until, recipe=recipe, share=share)
+    with dead_runs.signed():
+        pipeline(until=until, recipe=recipe, share=share)
 
 
 @app.command()
@@ -68,13 +69,14 @@ def review(
     Example: python -m flows review --open
     """
     if context.invoked_subcommand is None:
-        from flows import terminal
+        from flows import dead_runs, terminal
         from flows.review import review as review_flow
         from flows.server import reach_server
 
         terminal.show_only_stages()
         reach_server()
-        review_flow(open_screen=open_screen)
+        with dead_runs.signed():
+            review_flow(open_screen=open_screen)
 
 
 def _review_step(step: str, help: str) -> None:

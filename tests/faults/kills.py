@@ -276,7 +276,7 @@ def _left(session: int) -> list[str]:
     while left := [p for p in psutil.process_iter() if p.pid != session and _session_of(p) == session]:
         if time.monotonic() > deadline:
             return [" ".join(p.cmdline()[:4]) for p in left]
-        time.sleep(0.05)
+        time.sleep(0.2)
     return []
 
 
