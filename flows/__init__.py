@@ -9,6 +9,7 @@
     review.py      the flow around a person: push the queue, wait, pull the verdicts
     deploy.py      the nightly schedule (prefect.yaml has it for work pools)
     server.py      that Prefect's server answers
+    temporary_server.py    Prefect's, where none is configured
     dead_runs.py   marks Crashed what killed flows left Running
     survivor.py    ends what a killed flow leaves
     dvc_locks.py   waits for other DVC processes

@@ -1,11 +1,12 @@
 """`python -m flows …`: the pipeline under Prefect.
 
-Exit 0 on success, 1 on a user's error or a failed stage (one line), 2 on wrong usage, 130 on Ctrl-C.
+Exit 0 on success, 1 on a user's error or a failed stage (one line), 2 on wrong usage, 130 on Ctrl-C, 143 on SIGTERM.
 Heavy imports happen inside the commands, so that `--help` is instant.
 """
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import Annotated
@@ -33,13 +34,14 @@ def run(
 
     Example: python -m flows run --until calibrate
     """
-    from flows import terminal
+    from flows import dead_runs, terminal
     from flows.pipeline import pipeline
     from flows.server import reach_server
 
     terminal.show_only_stages()
     reach_server()
-    pipeline(until=until, recipe=recipe, share=share)
+    with dead_runs.signed():
+        pipeline(until=until, recipe=recipe, share=share)
 
 
 @app.command()
@@ -67,13 +69,14 @@ def review(
     Example: python -m flows review --open
     """
     if context.invoked_subcommand is None:
-        from flows import terminal
+        from flows import dead_runs, terminal
         from flows.review import review as review_flow
         from flows.server import reach_server
 
         terminal.show_only_stages()
         reach_server()
-        review_flow(open_screen=open_screen)
+        with dead_runs.signed():
+            review_flow(open_screen=open_screen)
 
 
 def _review_step(step: str, help: str) -> None:
@@ -103,8 +106,14 @@ def serve() -> None:
 
 def main() -> None:
     """Entry point: errors become one line and exit 1 (typer does the rest: 2 for usage, 130 for Ctrl-C)."""
+    signal.signal(signal.SIGTERM, _terminated)  # during a flow Prefect tells its server first
     with one_line():
         app()
+
+
+def _terminated(*_: object) -> None:
+    print("stopped", file=sys.stderr)
+    sys.exit(143)
 
 
 if __name__ == "__main__":

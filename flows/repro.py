@@ -103,10 +103,12 @@ def share(direction: Literal["fetch", "push"], root: Path = Path()) -> None:
     With DVC's run cache, which says what followed from which inputs, so that dvc.lock need not travel. Raises
     PipelineError with DVC's message.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", direction, "--quiet", "--run-cache"]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", direction, "--run-cache"]
     process = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if process.returncode or "o remote provided" in process.stderr:  # fetch only warns of it
-        message = " ".join(process.stderr.removeprefix("ERROR: ").split()).rstrip(".") or "it was killed"
+        lines = process.stderr.splitlines() or ["it was killed"]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        message = [lines[0], *errors][-1].rstrip(".")
         raise PipelineError(f"dvc {direction}: {message}. See `dvc remote list`, or run without --share.")
 
 

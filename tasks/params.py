@@ -356,7 +356,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f":{line + 1}" if line is not None else ""
-        raise ParamsError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', error)}).") from error
+        problem = str(getattr(error, "problem", error)).partition("\n")[0]
+        raise ParamsError(f"{path}{at}: not valid YAML ({problem}).") from error
     return parse_params(raw, where=str(path))
 
 

@@ -88,6 +88,13 @@ def test_broken_yaml_names_file_and_line(tmp_path):
         load_params(path)
 
 
+def test_a_control_character_is_one_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: \x7f", encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML \(unacceptable character[^\n]*$"):
+        load_params(path)
+
+
 def test_a_file_in_another_encoding_is_one_line(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_bytes("seed: 1  # Zürich".encode("latin-1"))

@@ -67,7 +67,9 @@ def _read_any(path: Path, schema: pa.Schema) -> pa.Table:
 def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
     # Types are stated, or ids such as 000012 would be read as numbers and lose their zeros.
     types = {field.name: field.type for field in schema}
-    return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=types, strings_can_be_null=False))
+    options = pa_csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    table = pa_csv.read_csv(path, convert_options=options)
+    return table.rename_columns(table.column_names)  # which raises where a name is not UTF-8
 
 
 def _read_json(path: Path, schema: pa.Schema) -> pa.Table:

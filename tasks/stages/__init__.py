@@ -19,12 +19,14 @@ from tasks.core import checked
 from tasks.core.edits import refuse_edited
 from tasks.core.environment import num_machines, num_processes
 from tasks.core.errors import ParamsError, did_you_mean
+from tasks.core.socket_folder import name_socket_folder
 from tasks.params import Params, load_params
 
 
 def run_stage(stage: str) -> int:
     """Run `STAGE` or `STAGE@ITEM`, recorded in MLflow where that is installed; returns the exit status."""
     name, _, item = stage.partition("@")
+    name_socket_folder()
     params, module = load_params(), importlib.import_module(f"tasks.stages.{name}")
     arguments = stage_arguments(name, item, module, params)
     if not checked.is_valid():  # the first stage after an edit, which is `code` where DVC runs them

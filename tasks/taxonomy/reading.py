@@ -40,7 +40,9 @@ def read_taxonomy(path: Path) -> Taxonomy:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
-        raise TaxonomyError(f"{path}{at}: not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+        raise TaxonomyError(
+            f"{path}{at}: not valid YAML ({str(getattr(error, 'problem', None) or error).splitlines()[0]})."
+        ) from error
     return parse_taxonomy(raw, where=str(path))
 
 

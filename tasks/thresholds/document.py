@@ -155,7 +155,7 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> SavedThresholds:
     """Thresholds in the order of `labels`. Raises TableError when the file is missing, damaged, or lacks a label."""
     try:
         saved = msgspec.convert(tables.read_json(path), _Document)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the second: half a character in a text
         raise TableError(f"{path}: not a thresholds.json ({error}). Run `calibrate` again.") from error
     for label in labels:
         if label not in saved.labels or (saved.probabilities and label not in saved.probabilities.labels):

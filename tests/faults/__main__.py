@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.export import toy
-from tests.faults import clients, flow_kills, hostile_source, kills, machine, mutants
+from tests.faults import clients, flow_kills, hostile_source, kills, machine, mutants, outages
 from tests.homes import new_home
 
 LONG = "--kills 175 --flow-kills 25 --faults --mutants 3000 1000 --pictures 1000 --clients 200 300 60"
@@ -47,8 +48,9 @@ def main(argv: list[str]) -> int:
     if chosen.faults is not None:
         with tempfile.TemporaryDirectory() as folder, kills.inside(new_home(Path(folder), kills.TINY)):
             jobs = kills.jobs_of(("make_demo", *kills.CHEAP, "pretrain") if not chosen.faults else chosen.stages)
-            names = [name for name in chosen.faults or machine.faults() if chosen.only in name]
-            failures += machine.show(machine.try_all(jobs, kills.run_undisturbed(jobs), names))
+            names = [n for n in chosen.faults or [*machine.faults(), *outages.OUTAGES] if chosen.only in n]
+            wanted = kills.run_undisturbed(jobs) if {*names} - {*outages.OUTAGES} else {}
+            failures += machine.show(itertools.chain(machine.try_all(jobs, wanted, names), outages.try_all(names)))
     if chosen.mutants:
         failures += mutants.show(mutants.run(*chosen.mutants, only=chosen.only, first=chosen.first))
     if chosen.pictures:

@@ -53,14 +53,15 @@ MARK = "TAGWRIGHT_FAULTS_HOME"
 
 @dataclass
 class Command:
-    """What is killed. tracked: recorded in MLflow.  server: a permanent Prefect server.  since: as a share of the
-    processor's time of an undisturbed run.  cpu_s, wall_s: of that run."""
+    """What is killed. tracked: recorded in MLflow.  server: a permanent Prefect server.  turns: of each round.
+    since: as a share of the processor's time of an undisturbed run.  cpu_s, wall_s: of that run."""
 
     name: str
     argv: tuple[str, ...]
     tracked: bool = True
     server: bool = False
     hashing: bool = False
+    turns: int = 1
     since: float = 0.0
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -68,11 +69,9 @@ class Command:
 
 def commands() -> list[Command]:
     return [
-        Command("flows run", ("flows", "run"), server=True),
-        Command("dvc repro, while it hashes", ("dvc", "repro"), tracked=False, hashing=True),
+        Command("flows run", ("flows", "run"), server=True, turns=2),
+        Command("dvc repro, while it hashes", ("dvc", "repro"), tracked=False, hashing=True, turns=2),
         Command("dvc repro", ("dvc", "repro")),
-        Command("flows run", ("flows", "run"), server=True),
-        Command("dvc repro, while it hashes", ("dvc", "repro"), tracked=False, hashing=True),
         Command("flows run, temporary server", ("flows", "run"), tracked=False),
     ]
 
@@ -148,6 +147,8 @@ def run_undisturbed(command: Command, home: Path, server: str) -> dict[str, str]
             time.sleep(0.005)
         assert process.wait() == 0, f"{command.name}, undisturbed: {said(home)}"
     command.wall_s = time.monotonic() - begin
+    assert not (left := left_of(home)), f"{command.name}, undisturbed: {left}"
+    print(f"undisturbed: {command.name}, {command.wall_s:.0f} s", file=sys.stderr, flush=True)
     if command.hashing:
         command.since = hashes_at / command.cpu_s
     return result(home)
@@ -265,9 +266,10 @@ def run(num_kills: int, *, seed: int = 0) -> Tally:
         prefect.mkdir()
         new_repository(home)
         with permanent_server(prefect) as server:
-            turns, wanted = commands(), {}
-            for command in turns:
+            wanted: dict[str, str] = {}
+            for command in (all_of_them := commands()):
                 wanted = run_undisturbed(command, home, server)
+            turns = [command for command in all_of_them for _ in range(command.turns)]
             for attempt in range(2 * num_kills):
                 if tally.kills.total() == num_kills:
                     break

@@ -34,6 +34,7 @@ REASONS = {
     "icns": "format not allowed: ICNS",
 }
 LIMITS = RowLimits(seconds=3, memory_mb=300)
+MOST_MB = 1500
 check_batch = checks._check_batch
 
 
@@ -122,17 +123,23 @@ def _peak_memory() -> Iterator[list[float]]:
 
 
 def run(folder: Path, num: int, num_bad: int, *, size: tuple[int, int] = (2000, 1500), workers: int = 2) -> int:
-    """Print what becomes of the good ones alone and of all together; returns how many pictures ended otherwise."""
+    """Print what becomes of the good ones alone and of all together.
+
+    Returns how many pictures ended otherwise, and one for more than MOST_MB or more than twice the time.
+    """
     good, bad = write(folder, num - num_bad, num_bad, size=size)
     mixed = sorted(good + bad, key=lambda name: name[-9:])
     alone, together = (ingested(folder, names, workers=workers) for names in (good, mixed))
     wrong = {name: reason for name, reason in together.reasons.items() if reason != REASONS[name.split("-")[0]]}
-    failures = len(set(good) ^ together.used) + len(wrong)
+    too_much = together.peak_mb > MOST_MB or together.seconds > 2 * alone.seconds
+    failures = len(set(good) ^ together.used) + len(wrong) + too_much
     print(f"{len(good)} good pictures alone: {alone.seconds:.1f} s, peak {alone.peak_mb:,.0f} MB")
     print(f"with {len(bad)} bad ones: {together.seconds:.1f} s, peak {together.peak_mb:,.0f} MB")
     print(f"{len(together.used)} used, {len(together.reasons)} quarantined by name:")
     for reason, count in Counter(together.reasons.values()).most_common():
         print(f"  {count:>3} {reason}")
+    if too_much:
+        print(f"  FAILED more than {MOST_MB:,} MB, or more than twice as long")
     for name, reason in wrong.items():
         print(f"  FAILED {name}: {reason}")
     shutil.rmtree(folder)

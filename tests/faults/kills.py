@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -189,6 +190,8 @@ def kill_at_random(jobs: Sequence[Job], wanted: Tree, num_kills: int, *, seed: i
         with child_of(job) as child:
             if child.wait() != 0:
                 tally.failures.append(f"{what}: fails when run again: {log_of(job)}")
+        if len(folders := [p.name for p in Path(tempfile.gettempdir()).iterdir()]) > 1:  # that of the last run, which
+            tally.failures.append(f"{what}: temporary folders are left: {', '.join(folders)}")  # ended by os._exit
         now = differences(tree(), wanted)
         if now:
             tally.failures.append(f"{what}: {'; '.join(now[:3])}")
@@ -273,7 +276,7 @@ def _left(session: int) -> list[str]:
     while left := [p for p in psutil.process_iter() if p.pid != session and _session_of(p) == session]:
         if time.monotonic() > deadline:
             return [" ".join(p.cmdline()[:4]) for p in left]
-        time.sleep(0.05)
+        time.sleep(0.2)
     return []
 
 
@@ -301,8 +304,10 @@ def log_of(job: Job) -> str:
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Work in the folder, untracked, on one core."""
+    """Work in the folder, untracked, on one core, with a temporary folder of its own."""
+    (temporary := folder.resolve() / "tmp").mkdir()
     variables = {"TAGWRIGHT_TRACKING": "off", "OMP_NUM_THREADS": "1", "TAGWRIGHT_WORKERS": "2"}
+    variables["TMPDIR"] = tempfile.tempdir = str(temporary)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -311,6 +316,7 @@ def inside(folder: Path) -> Iterator[None]:
             torch.set_num_threads(1)
             yield
     finally:
+        tempfile.tempdir = None
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 

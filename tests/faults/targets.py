@@ -181,7 +181,7 @@ def _thresholds(folder: Path) -> Target:
 
     def read() -> None:
         saved = read_thresholds(path, ["cat", "dog"])
-        scores = saved.calibration.apply(np.full((3, 2), 0.5, np.float32))
+        scores = saved.calibration(np.full((3, 2), 0.5, np.float32))
         saved.fused(scores, np.full((3, 2), 0.5, np.float32))
 
     return Target(path, read)

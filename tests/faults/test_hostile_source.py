@@ -17,4 +17,4 @@ def test_the_good_pictures_are_used_and_each_bad_one_is_named_with_its_reason(tm
     assert result.used == set(good)
     assert result.reasons == {name: hostile_source.REASONS[name.split("-")[0]] for name in bad}
     assert {name.split("-")[0] for name in bad} == set(hostile_source.REASONS)
-    assert result.peak_mb < 1500
+    assert result.peak_mb < hostile_source.MOST_MB

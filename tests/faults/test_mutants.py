@@ -11,15 +11,9 @@ from tests.faults import mutants
 from tests.faults.targets import TARGETS, TEXT, Target
 
 OF_EACH = 3
-SHORT_FORM = (
-    *("coco", "openimages labels", "openimages boxes", "openimages classes", "openimages hierarchy", "voc", "voc list"),
-    *("xml beside", "datumaro", "manifest", "url list", "downloads", "vendor's predictions", "init: coco", "init: voc"),
-    *("table", "predictions", "anybody's labels", "shard", "checkpoint", "exported model", "zip of cvat"),
-    *("jpeg", "png", "gif", "webp", "tiff", "bmp", "avif", "jpeg 2000"),
-)
 
 
-@pytest.mark.parametrize("name", SHORT_FORM)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_changed_file_is_used_or_refused_in_one_line(name, tmp_path):
     target = TARGETS[name](tmp_path)
     before, data = target.read(), target.path.read_bytes()

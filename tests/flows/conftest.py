@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def toy(tmp_path, monkeypatch) -> Callable[..., Path]:
         return tmp_path
 
     return make
+
+
+PATIENCE_S = 300
+"""For a busy machine."""
+
+
+def until(happened: Callable[[], Any]) -> Any:
+    """What it returns, once that is true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (result := happened()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return result
 
 
 def copy_stage(output: str, *inputs: str, **more: Any) -> dict[str, Any]:

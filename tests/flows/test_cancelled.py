@@ -6,8 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,19 +14,11 @@ from prefect import get_client
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
+from tests.flows.conftest import until
+
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-PATIENCE_S = 300
 TRAINING = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
-
-
-def until(happened: Callable[[], object]) -> object:
-    """What it returns, once that is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (result := happened()):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    return result
 
 
 def test_a_cancelled_run_ends_its_training_and_is_cancelled_as_its_stage_is(toy, root):

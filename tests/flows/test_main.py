@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -214,4 +213,3 @@ def test_a_temporary_server_that_does_not_start_in_time_is_one_line(monkeypatch)
     ) as error:
         reach_server()
     assert "\n" not in str(error.value)
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -61,6 +61,17 @@ def test_sharing_without_a_remote_is_one_line(toy):
         repro.share("fetch")
 
 
+def test_a_push_that_fails_says_what_dvc_says_of_it(toy):
+    folder = toy({"a": copy_stage("a")})
+    (folder / "store").mkdir()
+    (folder / "store/files").write_text("")  # where DVC wants a folder
+    with open(folder / ".dvc/config", "a") as config:
+        config.write(f"remote = store\n['remote \"store\"']\nurl = {folder / 'store'}\n")
+    repro.reproduce("a", on_line=ignore)
+    with pytest.raises(PipelineError, match=r"^dvc push: [^\n]*Not a directory[^\n]*run without --share\.$"):
+        repro.share("push")
+
+
 def test_lines_come_while_the_stage_runs_and_hints_for_a_terminal_do_not(toy):
     # The stage waits for a file that only a line of its own makes us write: without streaming it would never end.
     code = """

@@ -176,6 +176,7 @@ FILES = {
     "missing.yaml": (None, "no such file"),
     "broken.yaml": ("labels: [", ":1: not valid YAML"),
     "twice.yaml": ("labels:\n  - id: a\n    id: b\n", ":3: not valid YAML (key 'id' is given twice)"),
+    "control.yaml": ("labels: \x7f", "not valid YAML (unacceptable character #x007f"),
     "binary.yaml": (b"\xff\xfe\x00", "not UTF-8 text"),
     "empty.yaml": ("", "found NoneType"),
 }
@@ -189,6 +190,7 @@ def test_an_unusable_file_is_named_with_its_fault(tmp_path, name, content, messa
         read_taxonomy(tmp_path / name)
     assert name in str(refused.value)
     assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_byte_order_mark_and_crlf_do_no_harm(tmp_path):

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from tasks.core import tables
 from tasks.core.errors import TableError
 from tasks.thresholds.document import read_thresholds, write_thresholds
 from tasks.thresholds.fit import FittedThresholds
@@ -57,9 +56,9 @@ def test_a_missing_label_is_named_with_the_nearest(tmp_path):
         read_thresholds(path, ["perosn"])
 
 
-@pytest.mark.parametrize("content", [{"test": {}}, 0.5, None, ["cat"], {"labels": 1}])
+@pytest.mark.parametrize("content", [{"test": {}}, 0.5, None, ["cat"], {"labels": 1}, {"labels": {"\ud800": {}}}])
 def test_another_json_file_is_refused(content, tmp_path):
-    tables.write_json(tmp_path / "metrics.json", content)
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
     with pytest.raises(TableError, match=r"not a thresholds\.json"):
         read_thresholds(tmp_path / "metrics.json", ["cat"])
 

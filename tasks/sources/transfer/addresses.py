@@ -22,10 +22,18 @@ def shown(url: str) -> str:
     """The address without its user and password, and with the values of secret query parameters replaced."""
     try:
         parts = urllib.parse.urlsplit(url)
-    except ValueError:  # no address: nothing in it that opens a door
-        return url
+    except ValueError:  # no address
+        return re.sub("//[^/]*@", "//", url)
     query = "&".join(_shown_parameter(parameter) for parameter in parts.query.split("&"))
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
+
+
+def is_web(url: str) -> bool:
+    """Whether it is an address of http or https."""
+    try:
+        return urllib.parse.urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
 
 
 def _shown_parameter(parameter: str) -> str:
@@ -50,10 +58,10 @@ class PublicRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        target = urllib.parse.urlsplit(newurl)
         where = f"{shown(req.full_url)}: refused: it redirects to {shown(newurl)}"
-        if target.scheme not in ("http", "https"):
+        if not is_web(newurl):
             raise SourceError(f"{where}, not an http or https address.")
+        target = urllib.parse.urlsplit(newurl)
         asked = urllib.parse.urlsplit(req.full_url).netloc
         if target.netloc != asked and not is_public(target.hostname or ""):
             raise SourceError(f"{where}, which is no public address. If you trust it, name it itself.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks.core.errors import SourceError
 from tasks.core.image_suffixes import IMAGE_SUFFIXES
 from tasks.sources.files import csv_records, existing_file
-from tasks.sources.transfer.addresses import shown
+from tasks.sources.transfer.addresses import is_web, shown
 from tasks.sources.transfer.fetch import Request, RetryPolicy
 from tasks.sources.transfer.fetch_all import fetch_all
 
@@ -81,7 +81,7 @@ def read_urls(path: Path) -> tuple[list[Address], int]:
     for line, row in csv_records(path, ["keyword", "url"]):
         num_rows += 1
         url, keyword = row["url"].strip(), row["keyword"].strip()
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        if not is_web(url):
             raise SourceError(
                 f"{path}:{line}: url is {shown(url)!r}, expected an http or https address. Correct the row."
             )

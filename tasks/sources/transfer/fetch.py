@@ -13,7 +13,6 @@ import re
 import ssl
 import time
 import urllib.error
-import urllib.parse
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from tasks.core.engine import progress
 from tasks.core.errors import SourceError
 from tasks.core.tables import sha256_of
-from tasks.sources.transfer.addresses import opener, request_for, shown
+from tasks.sources.transfer.addresses import is_web, opener, request_for, shown
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def fetch(request: Request, policy: RetryPolicy = RetryPolicy(), *, show: bool =
     Raises SourceError with the URL when it cannot be had, is too large, or is not what its checksum says.
     """
     path, name = Path(request.path), shown(request.url)
-    if urllib.parse.urlsplit(request.url).scheme not in ("http", "https"):
+    if not is_web(request.url):
         raise SourceError(f"{name}: refused: not an http or https address.")
     if path.exists() and request.sha256 in ("", sha256_of(path)):
         return Result(name, "ok", str(path), sha256_of(path), path.stat().st_size)

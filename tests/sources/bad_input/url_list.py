@@ -12,6 +12,7 @@ CASES = [
         text("urls.csv", "keyword,url\na,file:///etc/passwd\n"),
         ("urls.csv:2", "file:///etc/passwd"),
     ),
+    Case("no address", text("urls.csv", "keyword,url\na,http://[x/1\n"), ("urls.csv:2", "expected an http or https")),
     Case("no keyword", text("urls.csv", "keyword,url\n,http://x/1\n"), ("urls.csv:2", "keyword is empty")),
     Case(
         "damaged journal",

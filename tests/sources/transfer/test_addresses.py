@@ -23,6 +23,7 @@ QUICK = RetryPolicy(backoff_s=0, timeout_s=5, retries=0)
         ("https://a.org/x?X-Amz-Signature=abc&w=3", "https://a.org/x?X-Amz-Signature=***&w=3"),
         ("https://a.org/x?sv=1&sig=abc%3D", "https://a.org/x?sv=1&sig=***"),
         ("https://a.org/x?access_token=abc", "https://a.org/x?access_token=***"),
+        ("https://ann:pw@[a.org/x.jpg", "https://[a.org/x.jpg"),
     ],
 )
 def test_what_is_shown_of_an_address_opens_no_door(url, text):
