@@ -29,10 +29,11 @@ def outlook(rows: Sequence[PlanRow]) -> list[str]:
 
 def outlook_after_split(rows: Sequence[PlanRow]) -> list[str]:
     """The trainings of a plan whose split has just been made; [] where it was not."""
-    if not any(row.stage == "split" and row.forecast != "fresh" for row in rows):
+    stale = _stale_trainings(rows)
+    if not stale or not any(row.stage == "split" and row.forecast != "fresh" for row in rows):
         return []
     params = load_params()
-    return list(trainings(params, partition_sizes(params.paths.splits), _stale_trainings(rows)))
+    return list(trainings(params, partition_sizes(params.paths.splits), stale))
 
 
 def _stale_trainings(rows: Sequence[PlanRow]) -> list[str]:

@@ -28,7 +28,6 @@ def photographs(real_data, tmp_path_factory):
             "backbone": {
                 "name": "mobilenetv2_100",
                 "weights": str(real_data / "weights/mobilenetv2_100.imagenet.safetensors"),
-                "options": {"pad_type": "same", "mean": [0.5] * 3, "std": [0.5] * 3},
                 "freeze_batchnorm": True,
             },
         },
@@ -41,6 +40,7 @@ def photographs(real_data, tmp_path_factory):
     }
     home = new_home(tmp_path_factory.mktemp("photographs"), overlay)
     params = yaml.safe_load((home / "params.yaml").read_text())
+    params["model"]["backbone"]["options"] = {"pad_type": "same", "mean": [0.5] * 3, "std": [0.5] * 3}
     params["sources"] = {
         "coco": {
             "kind": "coco",
