@@ -38,9 +38,10 @@ class OnCards(foo.Operator):
         if not self.answer(ctx, cards):
             return
         ctx.ops.clear_selected_samples()
-        ctx.ops.reload_samples()
         if ctx.current_sample:
-            show_next(ctx, in_view)
+            show_next(ctx, in_view)  # the grid below drops what was answered when its view is opened again
+        else:
+            ctx.ops.reload_samples()
 
     def answer(self, ctx: foo.ExecutionContext, cards: list[str]) -> bool:
         """Whether it was an answer to all of the cards."""
@@ -58,10 +59,11 @@ def show_next(ctx: foo.ExecutionContext, in_view: list[str]) -> None:
 
 
 def write_tag(dataset, cards: list[str], tag: str | None) -> None:
-    """Put the tag on the cards, instead of any other answer; None takes answers off."""
+    """Put the tag on the cards; None takes all answers off. Of the answers to a question a card bears one."""
     shown = dataset.select(cards)
-    shown.untag_samples([answer for answer in ANSWERS if answer != tag])
-    shown.untag_labels(list(ANSWERS), label_fields="question")
+    others = () if tag == ANSWERS[-1] else ANSWERS if tag is None else ANSWERS[:-1]
+    shown.untag_samples([answer for answer in others if answer != tag])
+    shown.untag_labels(list(others), label_fields="question")
     if tag:
         shown.tag_samples(tag)
     shown.set_values("answer", [tag] * len(shown))  # what the card shows
