@@ -47,6 +47,8 @@ LAST_LINES = 12
 # What DVC says to a person at a terminal after each stage; of no use line by line in a log of many stages.
 _HINTS = ("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`")
 
+_EMPTY = "' is empty."  # its warning of a dependency: nobody has answered a question yet
+
 _running: set[subprocess.Popen[str]] = set()
 _stopping = threading.Event()
 _starting = threading.Lock()  # nothing starts between the look at _stopping and the entry in _running
@@ -126,7 +128,7 @@ def _run(
                     state = "ran"
                 elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
                     state = "restored"
-                if line and not raw.startswith(_HINTS):
+                if line and not raw.startswith(_HINTS) and not line.endswith(_EMPTY):
                     lines.append(line)
                     on_line(line)
         finally:
