@@ -13,7 +13,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +73,7 @@ BUG = "this is a bug; please report it with the lines above"
 @contextmanager
 def one_line() -> Iterator[None]:
     """End the process with one line on stderr and its status where the block raises an error."""
+    before, sys.unraisablehook = sys.unraisablehook, _said_again
     try:
         yield
     except KeyboardInterrupt:
@@ -84,6 +87,20 @@ def one_line() -> Iterator[None]:
             traceback.print_exc()
         print(f"error: {printable(line or BUG)}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        sys.unraisablehook = before
+
+
+def _said_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C in a function that C code called (numba's compiler, a finaliser) would be printed and lost: send it again.
+
+    A moment later and from another thread, so that it reaches what the main thread does after that function.
+    """
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        return sys.__unraisablehook__(ignored)
+    again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def line_of(error: BaseException) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import resource
+import signal
 import sys
+import time
 
 import pytest
 
@@ -43,6 +46,22 @@ def test_our_own_mistake_shows_its_traceback_and_asks_for_a_report(error, capsys
     text = said(capsys, error)
     assert text.startswith("Traceback")
     assert text.endswith(f"error: {BUG}\n")
+
+
+def test_ctrl_c_in_a_function_that_c_code_called_is_not_lost(capsys):
+    @ctypes.CFUNCTYPE(None)
+    def called_by_c() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def working() -> None:
+        with one_line():
+            called_by_c()
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as ended:
+        working()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full stands for a full disk")
