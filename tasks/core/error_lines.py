@@ -73,7 +73,7 @@ BUG = "this is a bug; please report it with the lines above"
 @contextmanager
 def one_line() -> Iterator[None]:
     """End the process with one line on stderr and its status where the block raises an error."""
-    before, sys.unraisablehook = sys.unraisablehook, _said_again
+    before, sys.unraisablehook = sys.unraisablehook, _resend_interrupt
     try:
         yield
     except KeyboardInterrupt:
@@ -91,7 +91,7 @@ def one_line() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _said_again(ignored: sys.UnraisableHookArgs) -> None:
+def _resend_interrupt(ignored: sys.UnraisableHookArgs) -> None:
     """Ctrl-C in a function that C code called (numba's compiler, a finaliser) would be printed and lost: send it again.
 
     A moment later and from another thread, so that it reaches what the main thread does after that function.
