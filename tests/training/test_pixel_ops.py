@@ -1,9 +1,12 @@
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageEnhance, ImageOps
+from torchvision.transforms import InterpolationMode
 
 from tasks.training import pixel_ops as ops
 from tasks.training.randomised import RAND_AUGMENT_OPS
@@ -87,6 +90,23 @@ def test_shear_moves_rows_in_proportion_to_their_distance_from_the_centre():
     columns = sheared[0].float().argmin(dim=1)
     assert columns[10] == 10
     assert abs(int(columns[0]) - int(columns[20])) == pytest.approx(0.3 * 20, abs=1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_affine_map_moves_pixels_as_torchvision_does(seed):
+    draw = random.Random(seed)
+    degrees, scale = draw.uniform(-40, 40), draw.uniform(0.8, 1.4)
+    shear, shift = (draw.uniform(-0.3, 0.3), draw.uniform(-0.3, 0.3)), (draw.uniform(-5, 5), draw.uniform(-5, 5))
+    image = photo(40, 56, seed)
+    moved = ops.affine(image, degrees=degrees, scale=scale, shear=shear, shift_px=shift)
+    arguments = {"translate": list(shift), "scale": scale, "shear": [math.degrees(math.atan(s)) for s in shear]}
+    bilinear = InterpolationMode.BILINEAR
+    theirs = F.affine(image, -degrees, **arguments, interpolation=bilinear, fill=ops.GREY)
+    covered = F.affine(torch.full_like(image, 255), -degrees, **arguments, interpolation=bilinear, fill=0) == 255
+    assert covered.float().mean() > 0.3
+    assert (moved.int() - theirs.int())[covered].abs().max() <= 1
+    uncovered = F.affine(torch.full_like(image, 255), -degrees, **arguments, interpolation=bilinear, fill=0) == 0
+    assert (moved[uncovered].int() - ops.GREY).abs().max() <= 6  # torchvision multiplies by its mask twice
 
 
 def test_a_square_is_clipped_at_the_borders():
