@@ -61,10 +61,8 @@ class WeakSources:
             self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), nameable_C))
         self.neighbours = None
         if out_of_fold.embeddings_ND is not None:
-            scored = np.flatnonzero(self.row_N >= 0)
-            embeddings_ND = out_of_fold.embeddings_ND[self.row_N[scored]]
-            self.neighbours = Neighbours(embeddings_ND, states.targets_NC[scored], states.known_NC[scored])
-            self.place_N = np.cumsum(self.row_N >= 0) - 1  # among those that are scored
+            truth = states.targets_NC, states.known_NC
+            self.neighbours = Neighbours(out_of_fold.embeddings_ND, *truth, row_N=self.row_N)
 
     def model_scores(self, rows: np.ndarray) -> np.ndarray:
         """Out-of-fold scores of the images at these positions, int64 (B,); float64 (B, C), NaN where there is none."""
@@ -75,10 +73,9 @@ class WeakSources:
 
     def scores(self, rows: np.ndarray) -> SourceScores:
         """Scores of the images at these positions, int64 (B,)."""
-        scored = np.flatnonzero(self.row_N[rows] >= 0)
         neighbours_BC = np.full((len(rows), len(self.states.labels)), np.nan)
         if self.neighbours is not None:
-            neighbours_BC[scored] = self.neighbours.share(self.place_N[rows][scored])
+            neighbours_BC = self.neighbours.share(rows)
         return SourceScores(self.model_scores(rows), tuple(self._others(rows)), neighbours_BC)
 
     def _others(self, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -96,38 +93,58 @@ class WeakSources:
 class Neighbours:
     """Nearest images by cosine, and how many of them have a label.
 
-    embeddings_ND: float, of one model, so that distances mean something.
+    embeddings_MD: float, of one model, so that distances mean something; only parts of it are held in memory.
+    row_N: row of each image there, -1 of one that has none; None: in the same order.
     """
 
     def __init__(
-        self, embeddings_ND: np.ndarray, targets_NC: np.ndarray, known_NC: np.ndarray, *, num: int = NUM_NEIGHBOURS
+        self,
+        embeddings_MD: np.ndarray,
+        targets_NC: np.ndarray,
+        known_NC: np.ndarray,
+        *,
+        row_N: np.ndarray | None = None,
+        num: int = NUM_NEIGHBOURS,
     ) -> None:
-        centred_ND = embeddings_ND - embeddings_ND.mean(axis=0) if len(embeddings_ND) else embeddings_ND
-        self.unit_ND = centred_ND / np.maximum(np.linalg.norm(centred_ND, axis=1, keepdims=True), 1e-12)
-        self.unit_ND = self.unit_ND.astype(np.float32)
-        last = len(self.unit_ND) - 1
-        self.references = np.unique(np.linspace(0, last, min(last + 1, MOST_REFERENCES)).astype(np.int64))
+        self.embeddings_MD = embeddings_MD
+        self.row_N = np.arange(len(targets_NC)) if row_N is None else row_N
+        placed = np.flatnonzero(self.row_N >= 0)
+        sums = (embeddings_MD[self.row_N[part]].sum(axis=0, dtype=np.float64) for part in _batches(placed))
+        self.mean_D = sum(sums, np.zeros(embeddings_MD.shape[1])) / max(len(placed), 1)
+        evenly = np.linspace(0, len(placed) - 1, min(len(placed), MOST_REFERENCES)).astype(np.int64)
+        self.references = placed[np.unique(evenly)]
+        self.unit_RD = self._unit(self.references)
         self.num = min(num, len(self.references) - 1)
         self.known_RC = known_NC[self.references]
         self.present_RC = (targets_NC[self.references] == 1) & self.known_RC
 
+    def _unit(self, rows: np.ndarray) -> np.ndarray:
+        """float32 (B, D): about the mean, of length 1."""
+        centred_BD = self.embeddings_MD[self.row_N[rows]] - self.mean_D
+        return (centred_BD / np.maximum(np.linalg.norm(centred_BD, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
     def share(self, rows: np.ndarray) -> np.ndarray:
         """Share of the nearest images of each of these on which the label is present; float (B, C).
 
-        The image itself does not count, nor do neighbours on which the label is unknown; NaN where none is left.
+        The image itself does not count, nor do neighbours on which the label is unknown; NaN where none is left, and
+        for an image without an embedding.
         """
         share_BC = np.full((len(rows), self.known_RC.shape[1]), np.nan)
         if self.num < 1:
             return share_BC
-        for start in range(0, len(rows), _ROWS_PER_BATCH):
-            part = slice(start, start + _ROWS_PER_BATCH)
-            similarity_BR = self.unit_ND[rows[part]] @ self.unit_ND[self.references].T
+        for part in _batches(np.flatnonzero(self.row_N[rows] >= 0)):
+            similarity_BR = self._unit(rows[part]) @ self.unit_RD.T
             similarity_BR[rows[part, None] == self.references] = -np.inf
             nearest_BK = np.argpartition(-similarity_BR, self.num - 1, axis=1)[:, : self.num]
             num_known_BC = self.known_RC[nearest_BK].sum(axis=1)
             num_present_BC = self.present_RC[nearest_BK].sum(axis=1)
             share_BC[part] = np.where(num_known_BC > 0, num_present_BC / np.maximum(num_known_BC, 1), np.nan)
         return share_BC
+
+
+def _batches(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _ROWS_PER_BATCH):
+        yield rows[start : start + _ROWS_PER_BATCH]
 
 
 def model_proposals(
@@ -137,8 +154,12 @@ def model_proposals(
 
     Source: label completion of the album pipeline (top 5 above 0.5).
     """
-    proposed_NC = top_labels(predictions.scores_NC, top_k=top_k, min_score=min_score)
-    n, c = np.nonzero(proposed_NC)
+    rows = np.arange(len(predictions.image_ids))
+    parts = [
+        np.argwhere(top_labels(predictions.scores_NC[part], top_k=top_k, min_score=min_score)) + np.asarray([part[0], 0])
+        for part in _batches(rows)
+    ]
+    n, c = np.concatenate([np.zeros((0, 2), np.int64), *parts]).T
     ids, labels = pa.array(predictions.image_ids, pa.string()), pa.array(predictions.labels, pa.string())
     columns = {
         "image_id": ids.take(pa.array(n)),

@@ -50,6 +50,11 @@ def image_cache(source: str) -> Path:
     return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "images" / f"{quote(source, safe='')}.parquet"
 
 
+def scratch_folder() -> Path:
+    """Where arrays lie that are too large for the memory; outside the graph."""
+    return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "scratch"
+
+
 def checked_params() -> Path:
     """Which params.yaml was found valid with which code; speed only, outside the graph."""
     return Path(os.environ.get("TAGWRIGHT_CACHE", ".cache")) / "checked_params"

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pyarrow.parquet import ParquetFile
 
+from tasks.core import scratch
 from tasks.core.errors import TableError
 from tasks.core.seals import seal_of
-from tasks.core.tables import read_table, write_table
+from tasks.core.tables import open_table, write_table
+
+GROUP_BYTES = 1 << 26
+"""Of scores and embeddings read at once."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Predictions:
     scores_NC: np.ndarray
     model_sha256: str
     weights_kind: str  # raw | ema
-    embeddings_ND: np.ndarray | None = None
+    embeddings_ND: np.ndarray | None = None  # float16 (N, D): only directions are used of them
 
     def select(self, partition: str) -> Predictions:
         """Only the rows of one partition."""
@@ -54,7 +59,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), num_labels),
     }
     if predictions.embeddings_ND is not None:
-        embeddings = np.ascontiguousarray(predictions.embeddings_ND, np.float32)
+        embeddings = np.ascontiguousarray(predictions.embeddings_ND, np.float16)
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
     table = pa.table(columns).replace_schema_metadata(
         {
@@ -63,38 +68,49 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             "weights_kind": predictions.weights_kind,
         }
     )
-    write_table(path, table, sealed=True)
+    bytes_a_row = max(1, table.nbytes // max(1, table.num_rows))
+    write_table(path, table, sealed=True, rows_per_group=max(1, GROUP_BYTES // bytes_a_row))
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote. Raises TableError when the file, its metadata or the width do not fit."""
-    table = read_table(path)
-    if (state := seal_of(path)) == "broken":
-        raise TableError(f"{path}: not as it was written (its checksum is broken). Delete it and run its stage again.")
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    if "labels" not in metadata or "scores" not in table.column_names:
-        raise TableError(f"{path}: not a predictions table (no 'labels' metadata or no 'scores' column).")
-    if state == "missing":
-        raise TableError(f"{path}: has no checksum: an older version wrote it. Run its stage again.")
-    labels = json.loads(metadata["labels"])
-    scores = _matrix(table["scores"], len(labels), where=f"{path}: scores")
-    embeddings = None
-    if "embedding" in table.column_names:
-        embeddings = _matrix(table["embedding"], table.schema.field("embedding").type.list_size, where=str(path))
-    return Predictions(
-        table["image_id"].to_pylist(),
-        table["split"].to_pylist(),
-        labels,
-        scores,
-        metadata.get("model_sha256", ""),
-        metadata.get("weights_kind", "raw"),
-        embeddings,
-    )
+def read_predictions(path: Path, *, with_embeddings: bool = True) -> Predictions:
+    """Read what `write_predictions` wrote. Raises TableError when the file, its metadata or the width do not fit.
+
+    with_embeddings: false where nobody asks for them, who are the larger half of the file.
+    """
+    with open_table(path) as file:
+        if (state := seal_of(path)) == "broken":
+            raise TableError(
+                f"{path}: not as it was written (its checksum is broken). Delete it and run its stage again."
+            )
+        schema = file.schema_arrow
+        metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+        if "labels" not in metadata or "scores" not in schema.names:
+            raise TableError(f"{path}: not a predictions table (no 'labels' metadata or no 'scores' column).")
+        if state == "missing":
+            raise TableError(f"{path}: has no checksum: an older version wrote it. Run its stage again.")
+        labels = json.loads(metadata["labels"])
+        ids = file.read(["image_id", "split"])
+        embedded = with_embeddings and "embedding" in schema.names
+        return Predictions(
+            ids["image_id"].to_pylist(),
+            ids["split"].to_pylist(),
+            labels,
+            _matrix(file, "scores", np.float32, len(labels), where=path),
+            metadata.get("model_sha256", ""),
+            metadata.get("weights_kind", "raw"),
+            _matrix(file, "embedding", np.float16, None, where=path) if embedded else None,
+        )
 
 
-def _matrix(column: pa.ChunkedArray, width: int, *, where: str) -> np.ndarray:
-    if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != width:
-        raise TableError(f"{where}: expected fixed_size_list<float>[{width}], found {column.type}.")
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    values = np.concatenate(flat) if flat else np.zeros(0, np.float32)
-    return values.astype(np.float32, copy=False).reshape(len(column), width)
+def _matrix(file: ParquetFile, column: str, dtype: type, width: int | None, *, where: Path) -> np.ndarray:
+    """(N, width), a row group at a time.  width: None takes the file's."""
+    of = file.schema_arrow.field(column).type
+    if not pa.types.is_fixed_size_list(of) or of.list_size != (of.list_size if width is None else width):
+        raise TableError(f"{where}: {column}: expected fixed_size_list<float>[{width}], found {of}.")
+    matrix, start = scratch.zeros((file.metadata.num_rows, of.list_size), dtype), 0
+    for group in range(file.num_row_groups):
+        for chunk in file.read_row_group(group, [column])[column].chunks:
+            values = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), of.list_size)
+            matrix[start : start + len(chunk)] = values
+            start += len(chunk)
+    return matrix

@@ -284,10 +284,18 @@ def _umask() -> int:
     return mask
 
 
-def write_table(path: Path, table: pa.Table, schema: pa.Schema | None = None, *, sealed: bool = False) -> None:
+def write_table(
+    path: Path,
+    table: pa.Table,
+    schema: pa.Schema | None = None,
+    *,
+    sealed: bool = False,
+    rows_per_group: int | None = None,
+) -> None:
     """Write Parquet (zstd) atomically after casting to `schema`; the table's own metadata is kept.
 
     Each page has a checksum. sealed: the whole file too, metadata included (tasks/core/seals.py).
+    rows_per_group: that can be read at once; pyarrow's million when None.
     Raises TableError when a column is missing, has the wrong type, or is null where that is not allowed.
     """
     if schema is not None:
@@ -295,7 +303,7 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema | None = None, *,
     with atomic_path(path) as temporary:
         if sealed:
             table = table.replace_schema_metadata({**(table.schema.metadata or {}), "seal": SEAL})
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True, row_group_size=rows_per_group)
         if sealed:
             seal(temporary)
 
@@ -338,22 +346,30 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
 
     Raises TableError naming the file and the command that makes it when it is missing or does not fit.
     """
-    path = Path(path)
-    if not path.exists():
-        raise TableError(f"{path}: no such table. Run `dvc repro`, or the stage that writes it, first.")
-    try:
-        table = pq.read_table(
-            path, columns=list(columns) if columns else None, memory_map=True, page_checksum_verification=True
-        )
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}). If a stage wrote it, delete it and "
-            "run that stage again."
-        ) from error
+    with open_table(path) as file:
+        table = file.read(list(columns) if columns else None)
     if schema is None:
         return table
     wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
     return conform(table, wanted, where=str(path))
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, to be read in parts. Raises TableError where it is missing or, also within the block, damaged."""
+    path = Path(path)
+    if not path.exists():
+        raise TableError(f"{path}: no such table. Run `dvc repro`, or the stage that writes it, first.")
+    try:
+        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):  # the machine refuses, not the file
+            raise
+        raise TableError(
+            f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}). If a stage wrote it, delete it and "
+            "run that stage again."
+        ) from error
 
 
 def read_json(path: Path) -> dict:

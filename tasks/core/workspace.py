@@ -198,9 +198,9 @@ class Workspace:
         group_of = dict(zip(groups["image_id"].to_pylist(), groups["group_id"].to_pylist(), strict=True))
         return [group_of.get(i, i) for i in image_ids]
 
-    def predictions(self, name: str = "predictions") -> Predictions:
-        """Scores: "predictions" (of every partition) or "out_of_fold"."""
-        return prediction_table.read_predictions(getattr(self.paths, name))
+    def predictions(self, name: str = "predictions", *, with_embeddings: bool = True) -> Predictions:
+        """Scores: "predictions" (of every partition) or "out_of_fold", which has embeddings."""
+        return prediction_table.read_predictions(getattr(self.paths, name), with_embeddings=with_embeddings)
 
     def write_predictions(self, name: str, predictions: Predictions) -> None:
         """Write scores, and embeddings when there are any."""

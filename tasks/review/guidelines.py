@@ -68,7 +68,7 @@ def write_guidelines(workspace: Workspace, *, picture_of: Callable[[str], str]) 
 
     picture_of: URI -> data URI of the image.
     """
-    last_run, predictions = LastRun(workspace), workspace.predictions("out_of_fold")
+    last_run, predictions = LastRun(workspace), workspace.predictions("out_of_fold", with_embeddings=False)
     states = workspace.states("cleaned", predictions.image_ids, predictions.labels)
     verdicts_on: dict[str, list[dict]] = defaultdict(list)
     for verdict in last_run.resolved_verdicts().active:

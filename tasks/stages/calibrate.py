@@ -27,7 +27,8 @@ def run(params: Params) -> None:
     scored = scored_partition(predictions, section.fit_on, states_of, workspace.vocabulary().labels)
     num_own, note = len(scored.image_ids), ""
     if cross_fits(section, num_images := predictions.partitions.count("calibration")):
-        out_of_fold, as_annotated = workspace.predictions("out_of_fold"), partial(workspace.states, "deduplicated")
+        out_of_fold = workspace.predictions("out_of_fold", with_embeddings=False)
+        as_annotated = partial(workspace.states, "deduplicated")
         how = "cross-fitted, train images join" if out_of_fold.image_ids else "of these alone, out_of_fold is off"
         note = f"{num_images} calibration images, fewer than {section.cross_fit_below}: thresholds {how}"
         scored = scored.joined(scored_partition(out_of_fold, "train", as_annotated, workspace.vocabulary().labels))

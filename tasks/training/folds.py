@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.core import scratch
 from tasks.core.states import States
 from tasks.nn.model import Tagger
 from tasks.training.data import ImageSet
@@ -17,11 +18,13 @@ from tasks.training.fitting import Network, build_model, fit, has_model, score_i
 from tasks.training.loop import OnMetrics, TrainingData
 from tasks.training.settings import FinetuneSettings
 
+LARGEST = np.finfo(np.float16).max
+
 
 class OutOfFold(NamedTuple):
     """scores: float32 (N + M, C), labelled images first; of the pool, the folds' mean.
 
-    embeddings: float32 (N + M, D), in the same order.
+    embeddings: float16 (N + M, D), in the same order.
     """
 
     scores: np.ndarray
@@ -49,10 +52,10 @@ def out_of_fold_scores(
     """
     images = network.images(labelled)
     sets = [images, network.images(pool)] if pool.image_ids else [images]  # a project need not have a pool
-    has_known_N = np.isin(np.arange(len(labelled.image_ids)), labelled.has_known_labels())
-    scores_NC = np.zeros((len(labelled.image_ids), len(labelled.labels)), np.float32)
-    pool_MC = np.zeros((len(pool.image_ids), len(labelled.labels)), np.float32)
-    embeddings = []
+    num_labelled = len(labelled.image_ids)
+    has_known_N = np.isin(np.arange(num_labelled), labelled.has_known_labels())
+    scores = scratch.zeros((num_labelled + len(pool.image_ids), len(labelled.labels)))
+    embeddings = None
     for fold in range(num_folds):
         model, loss = build_model(
             network, settings.loss, where="params.yaml: finetune.loss", states=labelled, start=start
@@ -64,12 +67,12 @@ def out_of_fold_scores(
         fit(network, settings, name, model, loss, data, probe=settings.probe, on_metrics=on_metrics)
         held_out = np.flatnonzero(fold_N == fold)
         if len(held_out):  # few images, or large groups: not every fold gets one
-            scores_NC[held_out] = score_images(model, network.images(labelled, held_out)).scores_NC
+            scores[held_out] = score_images(model, network.images(labelled, held_out)).scores_NC
         for pool_images in sets[1:]:
-            pool_MC += score_images(model, pool_images).scores_NC / num_folds
-        if fold == 0 and not embeddings:
+            scores[num_labelled:] += score_images(model, pool_images).scores_NC / num_folds
+        if fold == 0 and embeddings is None:
             embeddings = embed(model, sets)
-    return OutOfFold(np.concatenate([scores_NC, pool_MC]), np.concatenate(embeddings))
+    return OutOfFold(scores, embeddings)
 
 
 def starts_learned(network: Network, start: Path) -> bool:
@@ -77,6 +80,10 @@ def starts_learned(network: Network, start: Path) -> bool:
     return network.model.backbone.weights is not None or has_model(start)
 
 
-def embed(model: Tagger, sets: list[ImageSet]) -> list[np.ndarray]:
-    """Embeddings float32 (N, D) of each set, all by one model."""
-    return [score_images(model, images, with_embeddings=True).embeddings_ND for images in sets]
+def embed(model: Tagger, sets: list[ImageSet]) -> np.ndarray:
+    """Embeddings float16 (N, D) of the sets, one after the other, all by one model. Only their directions are used."""
+    parts = [score_images(model, images, with_embeddings=True).embeddings_ND for images in sets]
+    embeddings = scratch.zeros((sum(map(len, parts)), parts[0].shape[1]), np.float16)
+    for start, part in zip(np.cumsum([0, *map(len, parts)]), parts, strict=False):
+        np.clip(part, -LARGEST, LARGEST, out=embeddings[start : start + len(part)], casting="same_kind")
+    return embeddings

@@ -147,4 +147,4 @@ def _embeddings(predictions: Predictions, image_ids: Sequence[str]) -> dict[str,
         return {}
     wanted = set(image_ids)
     rows = {image_id: row for row, image_id in enumerate(predictions.image_ids) if image_id in wanted}
-    return {image_id: predictions.embeddings_ND[row] for image_id, row in rows.items()}
+    return {image_id: predictions.embeddings_ND[row].astype(np.float32) for image_id, row in rows.items()}
