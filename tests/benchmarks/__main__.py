@@ -18,7 +18,7 @@ from tests import benchmarks
 
 EXPERIMENTS = {
     *("semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "systematic_errors"),
-    *("peers", "ladder", "gpu", "cross_fitting"),
+    *("peers", "ladder", "gpu", "cross_fitting", "rare_labels", "openimages_size"),
 }
 
 QUICK = {
