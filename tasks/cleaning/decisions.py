@@ -101,10 +101,12 @@ def fit_policy(
         seen = None
         if answered is not None and len(answered[0]):
             rows, states_VC = answered
-            known_VC = states.known_NC[rows] & ~gap_NC[rows]
-            seen = Answered(sources.scores(rows), states.targets_NC[rows], known_VC, states_VC)
-        known_MC = states.known_NC[sample] & ~gap_NC[sample]
-        fitted = policy.fit(sources.scores(sample), states.targets_NC[sample], known_MC, seen)
+            given = states.take(rows)
+            known_VC = given.known_NC & ~gap_NC[rows]
+            seen = Answered(sources.scores(rows), given.targets_NC, known_VC, states_VC)
+        given = states.take(sample)
+        known_MC = given.known_NC & ~gap_NC[sample]
+        fitted = policy.fit(sources.scores(sample), given.targets_NC, known_MC, seen)
     fate = "an absence there is not believed" if policy else "clean.enabled: true would not believe an absence there"
     fitted = replace(fitted, messages=[*fitted.messages, *(f"{gap}; {fate}" for gap in gaps)])
     if policy is not None or gaps:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from tasks.core import tables
 from tasks.core.prediction_table import Predictions
 from tasks.core.states import States, scores_of
+from tasks.core.tables import PRESENT, UNKNOWN_STATE
 
 KEYWORD = "keyword"
 NUM_NEIGHBOURS = 15
@@ -61,8 +62,7 @@ class WeakSources:
             self.origins.append((origin, proposals.filter(pc.equal(proposals["origin"], origin)), nameable_C))
         self.neighbours = None
         if out_of_fold.embeddings_ND is not None:
-            truth = states.targets_NC, states.known_NC
-            self.neighbours = Neighbours(out_of_fold.embeddings_ND, *truth, row_N=self.row_N)
+            self.neighbours = Neighbours(out_of_fold.embeddings_ND, states.states_NC, row_N=self.row_N)
 
     def model_scores(self, rows: np.ndarray) -> np.ndarray:
         """Out-of-fold scores of the images at these positions, int64 (B,); float64 (B, C), NaN where there is none."""
@@ -94,20 +94,20 @@ class Neighbours:
     """Nearest images by cosine, and how many of them have a label.
 
     embeddings_MD: float, of one model, so that distances mean something; only parts of it are held in memory.
+    states_NC: int8, 1 present, 0 absent, -1 unknown.
     row_N: row of each image there, -1 of one that has none; None: in the same order.
     """
 
     def __init__(
         self,
         embeddings_MD: np.ndarray,
-        targets_NC: np.ndarray,
-        known_NC: np.ndarray,
+        states_NC: np.ndarray,
         *,
         row_N: np.ndarray | None = None,
         num: int = NUM_NEIGHBOURS,
     ) -> None:
         self.embeddings_MD = embeddings_MD
-        self.row_N = np.arange(len(targets_NC)) if row_N is None else row_N
+        self.row_N = np.arange(len(states_NC)) if row_N is None else row_N
         placed = np.flatnonzero(self.row_N >= 0)
         sums = (embeddings_MD[self.row_N[part]].sum(axis=0, dtype=np.float64) for part in _batches(placed))
         self.mean_D = sum(sums, np.zeros(embeddings_MD.shape[1])) / max(len(placed), 1)
@@ -115,8 +115,8 @@ class Neighbours:
         self.references = placed[np.unique(evenly)]
         self.unit_RD = self._unit(self.references)
         self.num = min(num, len(self.references) - 1)
-        self.known_RC = known_NC[self.references]
-        self.present_RC = (targets_NC[self.references] == 1) & self.known_RC
+        self.known_RC = states_NC[self.references] != UNKNOWN_STATE
+        self.present_RC = states_NC[self.references] == PRESENT
 
     def _unit(self, rows: np.ndarray) -> np.ndarray:
         """float32 (B, D): about the mean, of length 1."""
@@ -154,12 +154,11 @@ def model_proposals(
 
     Source: label completion of the album pipeline (top 5 above 0.5).
     """
-    rows = np.arange(len(predictions.image_ids))
-    parts = [
-        np.argwhere(top_labels(predictions.scores_NC[part], top_k=top_k, min_score=min_score)) + np.asarray([part[0], 0])
-        for part in _batches(rows)
-    ]
-    n, c = np.concatenate([np.zeros((0, 2), np.int64), *parts]).T
+    proposed = []
+    for part in _batches(np.arange(len(predictions.image_ids))):
+        n, c = np.nonzero(top_labels(predictions.scores_NC[part], top_k=top_k, min_score=min_score))
+        proposed.append((part[n], c))
+    n, c = (np.concatenate(of_parts) for of_parts in zip(*proposed, strict=True)) if proposed else np.zeros((2, 0), int)
     ids, labels = pa.array(predictions.image_ids, pa.string()), pa.array(predictions.labels, pa.string())
     columns = {
         "image_id": ids.take(pa.array(n)),

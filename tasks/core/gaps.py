@@ -58,6 +58,8 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
 
     images: image_id, source, width, height (px), of these images at least.  coverage: COVERAGE.
     """
+    if not coverage.num_rows:  # nobody says that nothing is missing
+        return []
     rows_N = _rows_of(states, images)
     height_N, width_N = (images[side].to_numpy().astype(float)[rows_N] for side in ("height", "width"))
     natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in states.image_ids])
@@ -88,6 +90,8 @@ def gaps_beside(
     """
     gaps = []
     for source, rows, columns in _by_source(states, images, coverage):
+        if not columns:
+            continue
         seen = rows[:: -(-len(rows) * len(states.labels) // MOST_ENTRIES)]
         states_MC, scores_MC = states.states_NC[seen], np.clip(np.nan_to_num(scores_of(seen)), 0, 0.999)
         present_MC, absent_MC = ((states_MC == state).astype(np.float32) for state in (PRESENT, ABSENT))
@@ -156,4 +160,6 @@ def mask_of(gaps: Sequence[Gap], states: States) -> np.ndarray:
 
 def without(states: States, gaps: Sequence[Gap]) -> States:
     """The states with the pairs in a gap unknown."""
+    if not gaps:
+        return states
     return replace(states, states_NC=np.where(mask_of(gaps, states), np.int8(UNKNOWN_STATE), states.states_NC))

@@ -34,6 +34,10 @@ class Predictions:
     weights_kind: str  # raw | ema
     embeddings_ND: np.ndarray | None = None  # float16 (N, D): only directions are used of them
 
+    def ids_of(self, partition: str) -> list[str]:
+        """Image ids of one partition."""
+        return [i for i, p in zip(self.image_ids, self.partitions, strict=True) if p == partition]
+
     def select(self, partition: str) -> Predictions:
         """Only the rows of one partition."""
         keep = np.flatnonzero(np.asarray(self.partitions, dtype=object) == partition)

@@ -235,7 +235,7 @@ def label_conflicts(
     images (image_id, source), coverage, unknown: for the state of an image without a row (tasks/core/states.py).
     """
     members = _several(groups)
-    in_groups = pl.from_arrow(labels).join(members, on="image_id")
+    in_groups = pl.from_arrow(labels.filter(_is_in(labels, members))).join(members, on="image_id")
     # Only labels that a duplicate carries can clash, which keeps this small.
     carried = in_groups.filter(pl.col("state") == PRESENT).select("group_id", "label").unique()
     states = add_states(
@@ -258,6 +258,11 @@ def label_conflicts(
 def _several(groups: pa.Table) -> pl.DataFrame:
     """The members of groups of two and more."""
     return pl.from_arrow(groups).filter(pl.len().over("group_id") > 1)
+
+
+def _is_in(rows: pa.Table, images: pl.DataFrame) -> pa.ChunkedArray:
+    """Which rows are of these images: so that of millions only those few are copied."""
+    return pc.is_in(rows["image_id"], images["image_id"].to_arrow().cast(pa.string()))
 
 
 def worst_conflict(conflicts: pa.Table) -> str:
@@ -292,7 +297,8 @@ def resolve_conflicts(
         votes.select("group_id", "label", "winner", image_id=pl.col(side)).explode("image_id")
         for side in ("present", "absent")
     )
-    rows = pl.from_arrow(labels)
+    concerned = _is_in(labels, pairs)
+    rows = pl.from_arrow(labels.filter(concerned))
     in_conflict = rows.join(pairs, on=["image_id", "label"], how="semi")
     decided = pairs.filter(pl.col("winner") != 0).with_columns(state=(pl.col("winner") > 0).cast(pl.Int8))
     winning = rows.join(decided, on=["image_id", "label", "state"])
@@ -304,6 +310,11 @@ def resolve_conflicts(
     )
     others = rows.join(pairs, on=["image_id", "label"], how="anti")
     kept = pl.concat([others, winning.select(rows.columns), ruled.select(rows.columns)])
+    resolved = labels  # millions of rows, most of them of images that have no duplicate
+    if pairs.height:
+        untouched = labels.filter(pc.invert(concerned))
+        resolved = pa.concat_tables([untouched, conform(kept.to_arrow(), LABELS, where="resolved labels")])
+        resolved = sort_table(resolved, ("image_id", "label", "origin"))
     forgotten = pairs.filter(pl.col("winner") == 0).select("image_id", "label")
     all_unknown = pl.concat([pl.from_arrow(unknown), forgotten]).unique().sort("image_id", "label")
 
@@ -312,7 +323,7 @@ def resolve_conflicts(
         dropped=in_conflict.height - winning.height - overruled, added=ruled.height - overruled, overruled=overruled
     )
     return (
-        conform(kept.sort("image_id", "label", "origin").to_arrow(), LABELS, where="resolved labels"),
+        resolved,
         conform(all_unknown.to_arrow(), UNKNOWN, where="resolved labels"),
         changes,
     )

@@ -49,7 +49,7 @@ def run(params: Params) -> None:
     groups = {"exclusive_groups": taxonomy.groups, "duplicate_groups": workspace.groups(tested.image_ids)}
     result, scored_run = measure_run(tested, post(tested.scores_NC), thresholds.values_C, **settings, **groups)
     # Find where it is better or worse, and what each component changes.
-    train_ids, read = predictions.select("train").image_ids, workspace.read
+    train_ids, read = predictions.ids_of("train"), workspace.read
     slices = slices_of(tested, train_ids, *map(read, ("mapped.images", "mapped.objects", "cleaned.labels")))
     detector_NC = detector_scores(read("mapped.proposals"), tested.image_ids, labels, thresholds.fusion_origins)
     fused = thresholds.fused(scored_run.scores_NC, detector_NC)

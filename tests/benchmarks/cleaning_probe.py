@@ -88,7 +88,7 @@ def clean(
     known_NC = given_NC >= 0
     targets_NC = given_NC.clip(0).astype(np.uint8)
     everything = np.arange(len(given_NC))
-    neighbours_NC = Neighbours(features_NF, targets_NC, known_NC).share(everything)
+    neighbours_NC = Neighbours(features_NF, given_NC).share(everything)
     source_scores = SourceScores(out_of_fold(features_NF, given_NC, seed), (), neighbours_NC)
     decisions = policy.fit(source_scores, targets_NC, known_NC)(source_scores, targets_NC, known_NC)
     cleaned_NC = np.select(

@@ -195,15 +195,17 @@ class Maker:
         scores_NC = scratch.zeros((len(ids), self.num_labels))
         embeddings_ND = scratch.zeros((len(ids), self.num_features), np.float16)
         rng = np.random.default_rng(1)
-        for start in range(0, len(ids), ROWS):
-            part = slice(start, start + ROWS)
-            scores_NC[part] = rng.random(scores_NC[part].shape, np.float32) ** 8
-            embeddings_ND[part] = rng.standard_normal(embeddings_ND[part].shape, np.float32)
         states = self.workspace.states("deduplicated", ids)
+        of_label_CD = rng.standard_normal((self.num_labels, self.num_features), np.float32)
         for start in range(0, len(ids), ROWS):
             part = slice(start, start + ROWS)
-            n, c = np.nonzero(states.targets_NC[part] == 1)
-            scores_NC[start + n, c] = 1 - 0.7 * rng.random(len(n), np.float32)
+            present_BC = states.states_NC[part] == 1
+            # One present pair in ten looks absent, and one other in a thousand present.
+            looks_BC = rng.random(present_BC.shape, np.float32) < np.where(present_BC, 0.9, 0.001)
+            noise_BC = rng.random(present_BC.shape, np.float32)
+            scores_NC[part] = np.where(looks_BC, 1 - 0.7 * noise_BC, noise_BC**8)
+            noise_BD = rng.standard_normal((len(present_BC), self.num_features), np.float32)
+            embeddings_ND[part] = present_BC.astype(np.float32) @ of_label_CD + noise_BD
         partitions = ["train"] * len(ids)
         table = Predictions(ids, partitions, states.labels, scores_NC, "made up", "raw", embeddings_ND)
         self.workspace.write_predictions("out_of_fold", table)

@@ -215,7 +215,8 @@ def main(argv: list[str] | None = None) -> None:
         known_NC = official.true_NC >= 0
         model_NC = out_of_fold(features_NF, given_NC, known_NC & ~gap_NC)
         gap_NC = gaps_in(official, given_NC, model_NC) & looks
-        neighbours_NC = Neighbours(features_NF, given_NC, known_NC & ~gap_NC).share(np.arange(len(ids)))
+        states_NC = np.where(known_NC & ~gap_NC, given_NC, -1)
+        neighbours_NC = Neighbours(features_NF, states_NC).share(np.arange(len(ids)))
         print_row(name, official, given_NC, gap_NC, SourceScores(model_NC, (), neighbours_NC))
 
 

@@ -40,7 +40,7 @@ def project(real_data) -> tuple[SourceScores, np.ndarray]:
         features_NF = net((pixels - mean) / std).mean((2, 3)).numpy()
     known_NC = np.ones(labels_NC.shape, bool)
     model_NC = out_of_fold(features_NF, labels_NC, known_NC)
-    neighbours_NC = Neighbours(features_NF, labels_NC, known_NC).share(np.arange(len(labels_NC)))
+    neighbours_NC = Neighbours(features_NF, labels_NC.astype(np.int8)).share(np.arange(len(labels_NC)))
     return SourceScores(model_NC, (), neighbours_NC), labels_NC
 
 

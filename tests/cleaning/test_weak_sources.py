@@ -69,29 +69,27 @@ def test_a_batch_of_images_has_the_scores_that_it_has_among_all():
 def test_the_share_of_neighbours_counts_neither_the_image_itself_nor_unknown_pairs():
     # Two tight pairs and their nearest: 0 and 1 point one way, 2 and 3 the other.
     embeddings_ND = np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
-    targets_NC = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.uint8)
-    known_NC = np.array([[1, 1], [1, 1], [1, 1], [0, 1]], bool)
-    share_NC = Neighbours(embeddings_ND, targets_NC, known_NC, num=1).share(np.arange(4))
+    states_NC = np.array([[1, 0], [0, 1], [1, 1], [-1, 0]], np.int8)
+    share_NC = Neighbours(embeddings_ND, states_NC, num=1).share(np.arange(4))
     np.testing.assert_array_equal(share_NC, [[0, 1], [1, 0], [np.nan, 0], [1, 1]])
 
 
 def test_neighbours_are_those_of_an_exhaustive_search():
     rng = np.random.default_rng(0)
-    embeddings_ND, targets_NC = rng.normal(size=(300, 5)), (rng.random((300, 3)) < 0.5).astype(np.uint8)
+    embeddings_ND, targets_NC = rng.normal(size=(300, 5)), (rng.random((300, 3)) < 0.5).astype(np.int8)
     centred = embeddings_ND - embeddings_ND.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     expected = []
     for n in range(300):
         order = [m for m in np.argsort(-(unit @ unit[n])) if m != n][:7]
         expected.append(targets_NC[order].mean(0))
-    share_NC = Neighbours(embeddings_ND, targets_NC, np.ones(targets_NC.shape, bool), num=7).share(np.arange(300))
+    share_NC = Neighbours(embeddings_ND, targets_NC, num=7).share(np.arange(300))
     np.testing.assert_allclose(share_NC, expected)
 
 
 @pytest.mark.parametrize("num_images", [0, 1])
 def test_too_few_images_have_no_neighbours(num_images):
-    shape = (num_images, 2)
-    result = Neighbours(np.ones((num_images, 3)), np.ones(shape, np.uint8), np.ones(shape, bool))
+    result = Neighbours(np.ones((num_images, 3)), np.ones((num_images, 2), np.int8))
     assert np.isnan(result.share(np.arange(num_images))).all()
 
 
