@@ -21,13 +21,13 @@ class Ema:
         self.decay = decay
         self.num_updates = 0
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self._weights, self._buffers = list(self.module.parameters()), list(self.module.buffers())
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take in the weights of `model`, which has the same modules as the one this was made from."""
         self.num_updates += 1
         decay = min(self.decay, self.num_updates / (self.num_updates + 9))
-        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
-        buffers = list(self.module.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, list(model.buffers()))
+        torch._foreach_lerp_(self._weights, list(model.parameters()), 1 - decay)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, list(model.buffers()))
