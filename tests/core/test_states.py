@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import tables
+from tasks.core import prediction_table, tables
 from tasks.core.errors import TableError
 from tasks.core.prediction_table import Predictions, read_predictions, write_predictions
 from tasks.core.states import states_of
@@ -64,6 +65,20 @@ def test_predictions_carry_label_order_model_hash_and_weights_kind(tmp_path, emb
     assert read.select("pool").image_ids == ["b"]
     if embeddings is not None:
         np.testing.assert_array_equal(read.select("pool").embeddings_ND, embeddings[1:])
+
+
+def test_many_predictions_are_read_part_by_part_and_embeddings_only_where_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_table, "GROUP_BYTES", 200)
+    rng, ids = np.random.default_rng(0), [f"a/{n}" for n in range(50)]
+    scores_NC, embeddings_ND = rng.random((50, 2), np.float32), rng.normal(size=(50, 3)).astype(np.float16)
+    write_predictions(
+        tmp_path / "p.parquet", Predictions(ids, ["pool"] * 50, ["x", "y"], scores_NC, "", "raw", embeddings_ND)
+    )
+    assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups > 5
+    read = read_predictions(tmp_path / "p.parquet")
+    np.testing.assert_array_equal(read.scores_NC, scores_NC)
+    np.testing.assert_array_equal(read.embeddings_ND, embeddings_ND)
+    assert read_predictions(tmp_path / "p.parquet", with_embeddings=False).embeddings_ND is None
 
 
 def test_no_predictions_are_predictions_too(tmp_path):
