@@ -1,7 +1,8 @@
 """Thresholds fitted on one half of a real detector's scores, tested on the other: the tables of docs/thresholds.md.
 
-    python -m tests.benchmarks.thresholds [--halves 20]
+    python -m tests.benchmarks.thresholds [--halves 20] [--own]
 
+--own: the model of `cross_fitting` in the detector's place, fitted on VOC2007 `train`; the halves are those of `val`.
 Data: predictions/ of the real data kits, 4,952 VOC 2007 test images x 20 labels. `fitted on` is the share of images
 that thresholds are fitted on, the rest is tested. "Rare" are labels with under 50 positives among the fitted images;
 their column is the mean F1 of such labels over all divisions.
@@ -10,6 +11,7 @@ their column is the mean F1 of such labels over all divisions.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,7 +26,14 @@ from tasks.metrics.calibration_error import brier_and_ece
 from tasks.metrics.ranking import rank
 from tasks.thresholds.fit import FittedThresholds, fit
 from tasks.thresholds.probability_calibration import CALIBRATORS, calibrate
-from tasks.thresholds.rules import Fixed, GlobalF1, PerLabelF1, TargetPrecision, precision_lower_bound
+from tasks.thresholds.rules import (
+    Fixed,
+    GlobalF1,
+    PerLabelF1,
+    PrecisionRecallTarget,
+    TargetPrecision,
+    precision_lower_bound,
+)
 
 KITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "predictions"
 RARE = 50
@@ -45,6 +54,18 @@ def read_detector(folder: Path = KITS) -> AlignedScores:
         read_long_labels(folder / "voc2007_test_labels.parquet"),
         absent_if_missing=False,
     )
+
+
+def read_own() -> AlignedScores:
+    """Scores of `val` by a regression on frozen features, fitted on `train`."""
+    from tests.benchmarks.cross_fitting import features, scores_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = features(Path(folder))
+    (scores_NC,) = scores_of(tuple(made[f"train_{m}"] for m in "xtk"), made["test_x"])
+    ids, labels = (list(map(str, range(count))) for count in scores_NC.shape)
+    truth = made["test_t"], made["test_k"]
+    return AlignedScores(ids, labels, scores_NC, *truth, np.ones(len(ids), bool), 0, {})
 
 
 def rescaled(aligned: AlignedScores, spread: float) -> AlignedScores:
@@ -112,6 +133,29 @@ def precision_kept(aligned: AlignedScores, num: int, target: float, confidence: 
     }
 
 
+def delivered(aligned: AlignedScores, num: int, confidence: float) -> dict[str, float]:
+    """The 90/50 rule: how many labels one half promises, and in which share of these the other half keeps what.
+
+    both: of the promised ones, both targets.  others: the same of those that were not promised.
+    """
+    promised, met = [], []
+    for to_fit, to_test in divisions(aligned, num, 0.5):
+        thresholds = fit(PrecisionRecallTarget(confidence=confidence), *to_fit)
+        counts = f1.count(f1.decide(to_test[0], thresholds.values_C), *to_test[1:], axis=0)
+        precision, recall, _ = f1.per_label(counts)
+        promised.append([not reason for reason in thresholds.reasons])
+        met.append((precision >= 0.9, recall >= 0.5))
+    promised_DC, met_D2C = np.array(promised), np.array(met)
+    both_DC = met_D2C.all(axis=1)
+    return {
+        "promised": float(promised_DC.sum(axis=1).mean()),
+        "precision": float(met_D2C[:, 0][promised_DC].mean()),
+        "recall": float(met_D2C[:, 1][promised_DC].mean()),
+        "both": float(both_DC[promised_DC].mean()),
+        "others": float(both_DC[~promised_DC].mean()) if not promised_DC.all() else float("nan"),
+    }
+
+
 def calibrated(aligned: AlignedScores, num: int) -> dict[str, dict[str, float]]:
     """Mean over labels and divisions of ECE, Brier score and AP on one half, scores calibrated on the other."""
     rows_of: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("none", *CALIBRATORS)}
@@ -139,8 +183,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(prog="thresholds", description=__doc__.splitlines()[0])
     parser.add_argument("--halves", type=int, default=20, help="random divisions")
-    num = parser.parse_args(argv).halves
-    aligned = read_detector()
+    parser.add_argument("--own", action="store_true", help="a model fitted on VOC2007 instead of the detector")
+    chosen = parser.parse_args(argv)
+    num, aligned = chosen.halves, read_own() if chosen.own else read_detector()
     for share in (0.5, 0.2, 0.1):
         print_f1(f"Fitted on {share:.0%} of the images", f1_by_rule(aligned, num, share), num)
     for share in (0.5, 0.1):
@@ -160,6 +205,13 @@ def main(argv: list[str] | None = None) -> None:
                 f"| {target} | {confidence} | {row['reached']:.1%} | {row['kept']:.1%} | {row['kept_within']:.1%} "
                 f"| {row['recall']:.3f} |"
             )
+    labels = f"{num} divisions, {len(aligned.labels)} labels"
+    print(f"\nThe 90/50 rule, fitted on one half, tested on the other ({labels})\n")
+    print("| confidence | labels promised | precision kept | recall kept | both | both, of the others |")
+    print("|---|---|---|---|---|---|")
+    for confidence in CONFIDENCES:
+        promised, *kept = delivered(aligned, num, confidence).values()
+        print(f"| {confidence} | {promised:.1f} | {' | '.join(f'{share:.1%}' for share in kept)} |")
 
 
 if __name__ == "__main__":
