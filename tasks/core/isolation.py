@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from tasks.core import errors
 from tasks.core.errors import TagwrightError
+from tasks.core.interrupts import unheard
 
 MB = 2**20
 OUT_OF_MEMORY = 77
@@ -72,8 +73,10 @@ def map_rows(
     context = multiprocessing.get_context("forkserver")  # imports once, and then a fresh process costs a fork
     context.set_forkserver_preload([_module_of(function)])
     begun, given = {}, 0
-    crew = [_Worker(context, function, limits) for _ in range(min(workers, len(batches)))]
+    crew: list[_Worker] = []
     try:
+        for _ in range(min(workers, len(batches))):
+            crew.append(_Worker(context, function, limits))
         for number in range(len(batches)):
             while number not in begun or begun[number].rows_left:
                 for worker in crew:
@@ -113,7 +116,8 @@ class _Worker:
     def _start(self) -> None:
         self.connection, theirs = self.context.Pipe()
         self.process = self.context.Process(target=_work, args=(theirs, self.function, self.limits), daemon=True)
-        self.process.start()
+        with unheard():
+            self.process.start()
         theirs.close()
         self.ready = False
 
@@ -187,30 +191,26 @@ def _stirred(crew: Sequence[_Worker]) -> list[_Worker]:
 
 def _work(connection: Connection, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
     """The worker: batches in, rows out, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.path.exists("/proc/self/statm"):
         begin = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (begin + limits.memory_mb * MB,) * 2)
-    connection.send_bytes(READY)
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        connection.send_bytes(READY)
+        while True:
             batch = pa.ipc.open_stream(connection.recv_bytes()).read_all()
-        except EOFError:
-            return
-        for row in range(batch.num_rows):
-            # The kernel keeps these, also inside C code and when the parent is gone.
-            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
-            signal.alarm(WALL * limits.seconds)
-            try:
-                connection.send_bytes(ROW + _packed(function(batch.slice(row, 1))))
-            except MemoryError:
-                os._exit(OUT_OF_MEMORY)
-            except BrokenPipeError:
-                return
-            except Exception as error:
-                connection.send_bytes(ERROR + _described(error))
-        signal.alarm(0)
+            for row in range(batch.num_rows):
+                # The kernel keeps these, also inside C code and when the parent is gone.
+                resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
+                signal.alarm(WALL * limits.seconds)
+                try:
+                    answer = ROW + _packed(function(batch.slice(row, 1)))
+                except MemoryError:
+                    os._exit(OUT_OF_MEMORY)
+                except Exception as error:
+                    answer = ERROR + _described(error)
+                connection.send_bytes(answer)
+            signal.alarm(0)
 
 
 def _packed(table: pa.Table) -> bytes:
