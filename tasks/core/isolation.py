@@ -38,6 +38,10 @@ TOO_LONG = (-signal.SIGXCPU, -signal.SIGALRM)
 WALL = 20
 READY, ROW, ERROR = b"+", b"=", b"!"
 """What a message of a worker begins with."""
+STARTS = 3
+"""Tries to start a worker: it may be killed, as may the process that forks all of them."""
+PAUSE_S = 0.2
+"""Between two tries: what was killed is not gone at once."""
 AHEAD = 2
 """Batches begun per worker beyond the one awaited."""
 
@@ -111,15 +115,17 @@ class _Worker:
     def __init__(self, context, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
         self.context, self.function, self.limits = context, function, limits
         self.job: _Job | None = None
+        self.starts = 0  # since it was ready
         self._start()
 
     def _start(self) -> None:
         self.connection, theirs = self.context.Pipe()
         self.process = self.context.Process(target=_work, args=(theirs, self.function, self.limits), daemon=True)
-        with unheard():
+        self.ready = False
+        self.starts += 1
+        with unheard(), contextlib.suppress(EOFError, ConnectionError):  # who forks was killed: attend() finds out
             self.process.start()
         theirs.close()
-        self.ready = False
 
     def take(self, job: _Job) -> None:
         """Go on with a batch where it stands."""
@@ -136,12 +142,17 @@ class _Worker:
         try:
             message = self.connection.recv_bytes()
         except (EOFError, OSError) as error:
-            self.process.join()
+            if not self.ready and self.starts < STARTS:
+                self.end()
+                time.sleep(PAUSE_S)
+                self._start()
+                return
             if not self.ready:
                 raise TagwrightError(
-                    f"{what}: a worker process ended with status {self.process.exitcode} before its first row. "
-                    "See what it printed above; set TAGWRIGHT_WORKERS lower if memory is short."
+                    f"{what}: worker processes end before their first row. See what they printed above; "
+                    "set TAGWRIGHT_WORKERS lower if memory is short."
                 ) from error
+            self.process.join()
             if self.process.exitcode == OUT_OF_MEMORY:
                 self.job.suspect = len(self.job.done)  # it would need as much again
                 self._failed(f"needs more than {self.limits.memory_mb:,} MB", guilty)
@@ -155,7 +166,7 @@ class _Worker:
         if kind == ERROR:
             raise _error_of(content)
         if kind == READY:
-            self.ready = True
+            self.ready, self.starts = True, 0
             if self.job is not None:
                 self._send()
             return
@@ -178,8 +189,9 @@ class _Worker:
 
     def end(self) -> None:
         """Leave nothing running."""
-        self.process.kill()
-        self.process.join()
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
         self.connection.close()
 
 
