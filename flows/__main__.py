@@ -7,6 +7,11 @@ Heavy imports happen inside the commands, so that `--help` is instant.
 from __future__ import annotations
 
 import signal
+
+# Until `one_line` Ctrl-C ends the process as it does any other program, not with the traceback of an import.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import subprocess
 import sys
 from typing import Annotated

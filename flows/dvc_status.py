@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows import dvc_leftovers
 from flows.dvc_locks import Patience
 from flows.graph import StageNode, overlap, read_nodes
 from tasks.core.errors import PipelineError
@@ -64,7 +65,12 @@ def read_status(root: Path) -> Status:
             return _read_status(root)
         except NotDvcRepoError as error:
             raise PipelineError(f"{error}. Run commands from the repository root.") from error
-        except DvcException as error:
+        except (DvcException, PipelineError) as error:
+            if aside := dvc_leftovers.set_aside(error, root):
+                log.warning("dvc.lock was cut off, as by a kill. It is %s now; DVC's run cache has its stages", aside)
+                continue
+            if isinstance(error, PipelineError):
+                raise
             message = " ".join(str(error).split())
             if not patience.wait(message):
                 raise PipelineError(f"dvc status: {message}.") from error
@@ -75,6 +81,7 @@ def _read_status(root: Path) -> Status:
 
     # Like the global flag --wait-for-lock: another DVC process may be hashing a large output.
     with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # held: DVC reads its files only once
+        dvc_leftovers.free_paths(repo)
         nodes = read_nodes(repo)
         stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
         changes = repo.status()

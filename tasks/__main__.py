@@ -7,6 +7,12 @@ that saved its state. A stage is a module of tasks/stages, a command one of task
 
 from __future__ import annotations
 
+import signal
+
+# Until `one_line` Ctrl-C ends the process as it does any other program, not with the traceback of an import.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import importlib
 import logging
 import os

@@ -30,6 +30,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from tasks.core.errors import TagwrightError
+from tasks.core.interrupts import unheard
 from tasks.core.isolation import Guilty, RowLimits, map_rows
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,14 @@ def _in_threads(function: TableFunction, batches: list[pa.Table], workers: int) 
 def _in_processes(function: TableFunction, batches: list[pa.Table], workers: int, what: str) -> Iterator[pa.Table]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
     done = 0
-    with _stopped_at_once(pool) as executor:
+
+    def submit(batch: pa.Table) -> Future[pa.Table]:
+        with unheard():  # the first starts the workers
+            return pool.submit(_call, function, _packed(batch))
+
+    with _stopped_at_once(pool):
         try:
-            for result in _windowed(
-                batches, lambda batch: executor.submit(_call, function, _packed(batch)), Future.result, workers * AHEAD
-            ):
+            for result in _windowed(batches, submit, Future.result, workers * AHEAD):
                 done += 1
                 yield result
         except BrokenProcessPool as error:

@@ -73,6 +73,8 @@ BUG = "this is a bug; please report it with the lines above"
 @contextmanager
 def one_line() -> Iterator[None]:
     """End the process with one line on stderr and its status where the block raises an error."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as both programs have it while they import
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before, sys.unraisablehook = sys.unraisablehook, _resend_interrupt
     try:
         yield

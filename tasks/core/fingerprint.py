@@ -24,6 +24,7 @@ MOVERS = (
     "tasks.core.engine",  # maps batches in order: the engine and the number of workers change no result
     "tasks.core.environment",  # what changes only the machine
     "tasks.core.errors",  # messages
+    "tasks.core.interrupts",  # signals
     "tasks.core.ledger",  # counts
     "tasks.core.registry",  # calls an entry with the options of params.yaml, which the stage declares
     "tasks.core.workspace",  # finds files; their content is a dependency of the stage, their schema counts by itself

@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from tasks.core import errors
 from tasks.core.errors import TagwrightError
+from tasks.core.interrupts import unheard
 
 MB = 2**20
 OUT_OF_MEMORY = 77
@@ -37,6 +38,10 @@ TOO_LONG = (-signal.SIGXCPU, -signal.SIGALRM)
 WALL = 20
 READY, ROW, ERROR = b"+", b"=", b"!"
 """What a message of a worker begins with."""
+STARTS = 3
+"""Tries to start a worker: it may be killed, as may the process that forks all of them."""
+PAUSE_S = 0.2
+"""Between two tries: what was killed is not gone at once."""
 AHEAD = 2
 """Batches begun per worker beyond the one awaited."""
 
@@ -72,8 +77,10 @@ def map_rows(
     context = multiprocessing.get_context("forkserver")  # imports once, and then a fresh process costs a fork
     context.set_forkserver_preload([_module_of(function)])
     begun, given = {}, 0
-    crew = [_Worker(context, function, limits) for _ in range(min(workers, len(batches)))]
+    crew: list[_Worker] = []
     try:
+        for _ in range(min(workers, len(batches))):
+            crew.append(_Worker(context, function, limits))
         for number in range(len(batches)):
             while number not in begun or begun[number].rows_left:
                 for worker in crew:
@@ -108,14 +115,17 @@ class _Worker:
     def __init__(self, context, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
         self.context, self.function, self.limits = context, function, limits
         self.job: _Job | None = None
+        self.starts = 0  # since it was ready
         self._start()
 
     def _start(self) -> None:
         self.connection, theirs = self.context.Pipe()
         self.process = self.context.Process(target=_work, args=(theirs, self.function, self.limits), daemon=True)
-        self.process.start()
-        theirs.close()
         self.ready = False
+        self.starts += 1
+        with unheard(), contextlib.suppress(EOFError, ConnectionError):  # who forks was killed: attend() finds out
+            self.process.start()
+        theirs.close()
 
     def take(self, job: _Job) -> None:
         """Go on with a batch where it stands."""
@@ -132,12 +142,17 @@ class _Worker:
         try:
             message = self.connection.recv_bytes()
         except (EOFError, OSError) as error:
-            self.process.join()
+            if not self.ready and self.starts < STARTS:
+                self.end()
+                time.sleep(PAUSE_S)
+                self._start()
+                return
             if not self.ready:
                 raise TagwrightError(
-                    f"{what}: a worker process ended with status {self.process.exitcode} before its first row. "
-                    "See what it printed above; set TAGWRIGHT_WORKERS lower if memory is short."
+                    f"{what}: worker processes end before their first row. See what they printed above; "
+                    "set TAGWRIGHT_WORKERS lower if memory is short."
                 ) from error
+            self.process.join()
             if self.process.exitcode == OUT_OF_MEMORY:
                 self.job.suspect = len(self.job.done)  # it would need as much again
                 self._failed(f"needs more than {self.limits.memory_mb:,} MB", guilty)
@@ -151,7 +166,7 @@ class _Worker:
         if kind == ERROR:
             raise _error_of(content)
         if kind == READY:
-            self.ready = True
+            self.ready, self.starts = True, 0
             if self.job is not None:
                 self._send()
             return
@@ -174,8 +189,9 @@ class _Worker:
 
     def end(self) -> None:
         """Leave nothing running."""
-        self.process.kill()
-        self.process.join()
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
         self.connection.close()
 
 
@@ -187,30 +203,26 @@ def _stirred(crew: Sequence[_Worker]) -> list[_Worker]:
 
 def _work(connection: Connection, function: Callable[[pa.Table], pa.Table], limits: RowLimits) -> None:
     """The worker: batches in, rows out, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.path.exists("/proc/self/statm"):
         begin = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (begin + limits.memory_mb * MB,) * 2)
-    connection.send_bytes(READY)
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        connection.send_bytes(READY)
+        while True:
             batch = pa.ipc.open_stream(connection.recv_bytes()).read_all()
-        except EOFError:
-            return
-        for row in range(batch.num_rows):
-            # The kernel keeps these, also inside C code and when the parent is gone.
-            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
-            signal.alarm(WALL * limits.seconds)
-            try:
-                connection.send_bytes(ROW + _packed(function(batch.slice(row, 1))))
-            except MemoryError:
-                os._exit(OUT_OF_MEMORY)
-            except BrokenPipeError:
-                return
-            except Exception as error:
-                connection.send_bytes(ERROR + _described(error))
-        signal.alarm(0)
+            for row in range(batch.num_rows):
+                # The kernel keeps these, also inside C code and when the parent is gone.
+                resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limits.seconds, HARD_CPU))
+                signal.alarm(WALL * limits.seconds)
+                try:
+                    answer = ROW + _packed(function(batch.slice(row, 1)))
+                except MemoryError:
+                    os._exit(OUT_OF_MEMORY)
+                except Exception as error:
+                    answer = ERROR + _described(error)
+                connection.send_bytes(answer)
+            signal.alarm(0)
 
 
 def _packed(table: pa.Table) -> bytes:

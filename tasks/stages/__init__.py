@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import subprocess
+import os
 import sys
 from types import ModuleType
 
@@ -26,7 +26,6 @@ from tasks.params import Params, load_params
 def run_stage(stage: str) -> int:
     """Run `STAGE` or `STAGE@ITEM`, recorded in MLflow where that is installed; returns the exit status."""
     name, _, item = stage.partition("@")
-    name_socket_folder()
     params, module = load_params(), importlib.import_module(f"tasks.stages.{name}")
     arguments = stage_arguments(name, item, module, params)
     if not checked.is_valid():  # the first stage after an edit, which is `code` where DVC runs them
@@ -34,7 +33,10 @@ def run_stage(stage: str) -> int:
 
         check_params()
     if getattr(module, "TRAINS", False) and num_processes() * num_machines() > 1:
-        return subprocess.run([sys.executable, *torchrun(num_processes(), num_machines()), "tasks", stage]).returncode
+        sys.stdout.flush()
+        # In place of this process, so that what stops it stops them.
+        os.execv(sys.executable, [sys.executable, *torchrun(num_processes(), num_machines()), "tasks", stage])
+    name_socket_folder()
     if not getattr(module, "RECORDED", True):
         module.run(*arguments)
         return 0
@@ -65,4 +67,4 @@ def torchrun(processes: int, machines: int) -> list[str]:
     PET_MASTER_PORT itself.
     """
     where = "--standalone" if machines == 1 else f"--nnodes={machines}"
-    return ["-m", "torch.distributed.run", where, f"--nproc-per-node={processes}", "-m"]
+    return ["-m", "tasks.training.launcher", where, f"--nproc-per-node={processes}", "-m"]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import ModelError, TableError
+from tasks.core.interrupts import leave_group
 from tasks.training import seeds
 from tasks.training.augment import Policy
 
@@ -271,6 +272,7 @@ def training_batches(
         batch_sampler=_LocalBatches(plan, cursor, rank),
         collate_fn=torch.stack,
         num_workers=num_workers,
+        worker_init_fn=leave_group,
         pin_memory=pin_memory,
     )
     pixels = iter(loader)
@@ -304,5 +306,6 @@ def inference_batches(
         batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
         collate_fn=torch.stack,
         num_workers=num_workers,
+        worker_init_fn=leave_group,
         pin_memory=pin_memory,
     )

@@ -44,7 +44,7 @@ from tasks.training.validation import mean_average_precision
 logger = logging.getLogger(__name__)
 
 EXIT_TERMINATED = 143
-"""Exit status after SIGTERM: the state is saved, the same command goes on from there. torchrun itself exits with 1."""
+"""Exit status after SIGTERM: the state is saved, the same command goes on from there."""
 
 METRICS_EVERY_STEPS = 50
 

@@ -34,6 +34,10 @@ def die(batch: pa.Table) -> pa.Table:
     return batch
 
 
+def unheard(batch: pa.Table) -> pa.Table:
+    return pa.table({"deaf": [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])]})
+
+
 def note_process(batch: pa.Table, *, folder: Path) -> pa.Table:
     (folder / str(os.getpid())).touch()
     return batch
@@ -70,6 +74,10 @@ def test_what_the_function_raises_comes_through(workers):
 def test_a_dead_worker_gives_one_line_that_says_where_and_what_to_do():
     with pytest.raises(TagwrightError, match=r"^numbers: a worker process died .* of 10; .* TAGWRIGHT_WORKERS .*$"):
         mapped(die, workers=2)
+
+
+def test_ctrl_c_is_for_the_parent_alone_from_the_first_moment_of_a_worker():
+    assert mapped(unheard, workers=2)["deaf"].to_pylist() == [True] * 4
 
 
 def test_a_function_that_releases_the_gil_runs_in_threads_of_this_process(tmp_path):

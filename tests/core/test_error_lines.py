@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -16,6 +17,7 @@ import pytest
 from tasks.core.error_lines import BUG, REFUSALS, line_of, one_line
 from tasks.core.errors import SourceError, TableError
 from tasks.core.tables import atomic_path, read_json
+from tests.imports import ROOT
 
 
 def said(capsys, error: BaseException) -> str:
@@ -141,6 +143,20 @@ def test_ctrl_c_ends_with_130(capsys):
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("program", ["tasks", "flows"])
+def test_ctrl_c_while_a_program_imports_is_no_traceback(program, tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", program, "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_a_reader_of_the_output_that_has_gone_is_no_mistake(capsys):

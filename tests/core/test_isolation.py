@@ -43,6 +43,19 @@ def mistaken(batch: pa.Table) -> pa.Table:
     return {}["no such key"]
 
 
+def orphaned(batch: pa.Table) -> pa.Table:
+    """Row 3 takes with it the process that forks workers."""
+    if batch["n"].to_pylist() == [3]:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
+def unheard(batch: pa.Table) -> pa.Table:
+    deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return batch.set_column(1, "why", pa.array([f"deaf: {deaf}"] * batch.num_rows))
+
+
 class Exploit(Exception):
     """Unpickled, it would run a command in the parent."""
 
@@ -72,6 +85,18 @@ def test_a_row_that_crashes_hogs_or_never_ends_is_named_and_the_others_are_there
         7: "took longer than 1 s",
     }
     assert multiprocessing.active_children() == [], "no worker is left"
+
+
+def test_when_the_process_that_forks_workers_is_killed_others_go_on():
+    result = mapped(orphaned, workers=2)
+    assert result["n"].to_pylist() == list(range(12))
+    assert [n for n, why in zip(*result.to_pydict().values(), strict=True) if why] == [3]
+    assert multiprocessing.active_children() == []
+
+
+def test_ctrl_c_is_for_the_parent_alone_from_the_first_moment_of_a_worker():
+    assert set(mapped(unheard, workers=2)["why"].to_pylist()) == {"deaf: True"}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_what_the_function_raises_comes_through():

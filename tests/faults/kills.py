@@ -155,7 +155,7 @@ def run_undisturbed(jobs: Sequence[Job]) -> Tree:
             while not has_ended(child.pid):
                 job.cpu_s = cpu_s(child.pid)
                 time.sleep(0.001)
-            assert child.wait() == 0, f"{job.name}, undisturbed: {log_of(job)}"
+            assert child.wait() == 0, f"{job.name}, undisturbed: {log_of(job)[-600:]}"
         after = tree()
         job.wrote = [path for path in after if after[path] != before.get(path)]
         before = after
@@ -185,11 +185,11 @@ def kill_at_random(jobs: Sequence[Job], wanted: Tree, num_kills: int, *, seed: i
             if left := _left(child.pid):
                 tally.failures.append(f"{what}: {len(left)} processes left, e.g. {left[0]}")
         if "Traceback" in log_of(job):
-            tally.failures.append(f"{what}: a traceback: {log_of(job)[-300:]}")
+            tally.failures.append(f"{what}: a traceback: {log_of(job)[-2000:]}")
         tally.failures += [f"{what}: {half}" for half in half_written(tree(), wanted, job)]
         with child_of(job) as child:
             if child.wait() != 0:
-                tally.failures.append(f"{what}: fails when run again: {log_of(job)}")
+                tally.failures.append(f"{what}: fails when run again: {log_of(job)[-600:]}")
         if len(folders := [p.name for p in Path(tempfile.gettempdir()).iterdir()]) > 1:  # that of the last run, which
             tally.failures.append(f"{what}: temporary folders are left: {', '.join(folders)}")  # ended by os._exit
         now = differences(tree(), wanted)
@@ -299,7 +299,8 @@ def _log_path(job: Job) -> Path:
 
 
 def log_of(job: Job) -> str:
-    return _log_path(job).read_text(encoding="utf-8", errors="replace")[-600:]
+    """All that it said."""
+    return _log_path(job).read_text(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager

@@ -301,7 +301,7 @@ def _tried(name: str, fault: Fault, job: Job, wanted: Tree) -> Result:
     _end_recorders()
     with child_of(job) as child:
         again = child.wait()
-    after = [*([] if again == 0 else [f"fails when run again: {log_of(job)}"]), *differences(tree(), wanted)]
+    after = [*([] if again == 0 else [f"fails when run again: {log_of(job)[-600:]}"]), *differences(tree(), wanted)]
     fits = ends == fault.expected or (fault.expected == "either" and ends in ("works", "one line"))
     return Result(name, ends, seconds, (errors or said or [""])[-1], after, fits and not after)
 

@@ -37,11 +37,13 @@ FILES, FILE_MB = 6, 2
 STEPS = 20
 STAGE = f"""
     import time
+    from pathlib import Path
     from tasks import tracking
     with tracking.stage_run("train", {{"lr": 1}}):
         for step in range({STEPS}):
             tracking.log_metrics({{"loss": float(step)}}, step=step)
-            time.sleep(0.4)
+            while step == 4 and not Path("cut").exists():
+                time.sleep(0.1)
 """
 
 
@@ -173,7 +175,7 @@ def tracking_server(folder: Path) -> Result:
         home.mkdir()
         own = {"MLFLOW_TRACKING_URI": address, "TAGWRIGHT_TRACKING": "on", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
         begin = time.monotonic()
-        cutter = threading.Thread(target=lambda: (_wait_for_figures(port), door.shut_after(0)))
+        cutter = threading.Thread(target=lambda: (_wait_for_figures(port), door.shut_after(0), (home / "cut").touch()))
         cutter.start()
         first = _python(home, "-c", textwrap.dedent(STAGE), **own)
         seconds = time.monotonic() - begin

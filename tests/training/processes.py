@@ -26,7 +26,7 @@ def start(command: list[str], out: Path, runs: dict[str, dict[str, Any]], **vari
     with open(out / "log", "a") as log:
         return subprocess.Popen(
             [*command, "tests.training.toy_run", str(out), json.dumps(runs)],
-            cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
+            cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 
@@ -39,12 +39,15 @@ def start_two_machines(out: Path, runs: dict[str, dict[str, Any]]) -> list[subpr
     return [start(command, out, runs, **place, PET_NODE_RANK=str(rank)) for rank in range(2)]
 
 
-def signalled(process: subprocess.Popen, when_there_is: Path, what: signal.Signals) -> int:
-    """Send the signal once the file exists. Returns the exit status."""
+def signalled(process: subprocess.Popen, when_there_is: Path, what: signal.Signals, *, group: bool = False) -> int:
+    """Send the signal once the file exists, to all that the program has started too if `group`.
+
+    Returns the exit status.
+    """
     deadline = time.monotonic() + 120
     while not when_there_is.exists():
         assert process.poll() is None, "the run ended before it could be stopped"
         assert time.monotonic() < deadline, f"{when_there_is} did not appear"
         time.sleep(0.01)
-    process.send_signal(what)
+    os.killpg(process.pid, what) if group else process.send_signal(what)
     return process.wait(timeout=120)

@@ -294,11 +294,11 @@ def test_any_step_can_be_the_last_of_a_killed_run(tmp_path, monkeypatch):
     assert full.history == resumed.history
 
 
-def test_sigterm_saves_and_exits_with_143(tmp_path):
-    slow = {**EVERYTHING, "step_delay_s": 0.05, "checkpoint_every_steps": 1000}
+def test_sigterm_to_it_and_its_loaders_saves_and_exits_with_143(tmp_path):
+    slow = {**EVERYTHING, "step_delay_s": 0.05, "checkpoint_every_steps": 1000, "workers": 1}
     process = processes.start(processes.ALONE, tmp_path, {"run": slow})
     folder = tmp_path / "run" / "checkpoints"
-    status = processes.signalled(process, folder / "best-0000.safetensors", signal.SIGTERM)
+    status = processes.signalled(process, folder / "best-0000.safetensors", signal.SIGTERM, group=True)
     assert status == EXIT_TERMINATED == 143, (tmp_path / "log").read_text()
     assert checkpoint.read(folder / checkpoint.LATEST).state["now"]["step"] > 0
     full, last = toy_run.run(tmp_path / "whole", {**EVERYTHING, "checkpoint_every_steps": 1000})

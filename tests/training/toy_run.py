@@ -28,13 +28,14 @@ def run(folder: Path, changes: dict[str, Any]) -> tuple[TrainingResult, dict[str
     """One run with checkpoints in folder/checkpoints. Returns its result and the weights of its last step.
 
     changes: fields of `toy.settings`, of which `loss` is a name; and model, loss_options, num_images, step_delay_s,
-    semi (name -> options).
+    semi (name -> options), workers (processes of each loader).
     """
     changes = dict(changes)
     model = toy.tagger(**changes.pop("model", {}))
     loss = LOSSES[changes.pop("loss", "bce")](3, **changes.pop("loss_options", {}))
     epochs = changes.get("epochs", 3)
     semi = [toy.method(name, epochs=epochs, **options) for name, options in changes.pop("semi", {}).items()]
+    workers = changes.pop("workers", 0)
     delay_s = changes.pop("step_delay_s", 0.0)
     model.register_forward_pre_hook(lambda *_: time.sleep(delay_s))
     data = TrainingData(
@@ -48,7 +49,7 @@ def run(folder: Path, changes: dict[str, Any]) -> tuple[TrainingResult, dict[str
         data,
         toy.settings(**changes),
         seed=5,
-        surroundings=Surroundings(folder / "checkpoints"),
+        surroundings=Surroundings(folder / "checkpoints", num_workers=workers),
         semi=semi[0] if semi else None,
     )
     return result, {k: v.detach().clone() for k, v in model.state_dict().items()}

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.core.interrupts import leave_group
 from tasks.core.states import States
 from tasks.training import seeds
 from tasks.training.augment import Policy
@@ -144,7 +145,12 @@ def with_unlabelled(
     dataset = _Views(method, labelled, unlabelled, augment, plan.seed)
     local = _LocalViews(method, plan, stream, cursor, rank)
     loader = torch.utils.data.DataLoader(
-        dataset, batch_sampler=local, collate_fn=dataset.collate, num_workers=num_workers, pin_memory=pin_memory
+        dataset,
+        batch_sampler=local,
+        collate_fn=dataset.collate,
+        num_workers=num_workers,
+        worker_init_fn=leave_group,
+        pin_memory=pin_memory,
     )
     views = iter(loader)
     for step in steps:
