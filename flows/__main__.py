@@ -1,4 +1,4 @@
-"""`python -m flows …`: the pipeline under Prefect.
+"""The pipeline under Prefect.
 
 Exit 0 on success, 1 on a user's error or a failed stage (one line), 2 on wrong usage, 130 on Ctrl-C, 143 on SIGTERM.
 Heavy imports happen inside the commands, so that `--help` is instant.

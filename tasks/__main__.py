@@ -1,4 +1,4 @@
-"""`python -m tasks …`: one stage by hand, and the commands that answer a question.
+"""One stage by hand, and the commands that answer a question.
 
 Exit 0 on success, 1 on a user's error (one line), 2 on wrong usage, 130 on Ctrl-C, 143 when SIGTERM stopped a training
 that saved its state. A stage is a module of tasks/stages, a command one of tasks/commands with a function `command`

@@ -1,4 +1,4 @@
-"""`python -m tasks ablate RECIPE`: does each component of the recipe earn its place on this project's own data?
+"""Does each component of the recipe earn its place on this project's own data?
 
 Every step of the ablation is trained with every seed, on the tables, split and shards that the stages left, by the code
 of `finetune`; weights and learning rates are chosen on the calibration partition, and what is compared is the mAP on
@@ -289,7 +289,7 @@ def command(
 ) -> None:
     """Which component of a recipe earns its place: baseline, +SAM, … +GAT over several seeds, compared in pairs.
 
-    Example: python -m tasks ablate photos --ablation photographs --lr 0.003 --lr 0.01
+    Example: python -m tasks ablate photos --ablation photographs --lr 0.003
     """
     if ladder is not None:
         raise ParamsError(f"ablate: --ladder is now called --ablation. Write --ablation {ladder}.")

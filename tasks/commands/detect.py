@@ -1,4 +1,4 @@
-"""`python -m tasks detect`: a torchvision detector's scores of whole images, as a file for a source of predictions.
+"""A torchvision detector's scores of whole images, as a file for a source of predictions.
 
 The score of a label on an image is that of its best box. The file names images as they are called on disk, which is how
 `kind: predictions` finds them again. Axes: B boxes of one image.
@@ -114,7 +114,7 @@ def command(
 ) -> None:
     """A torchvision detector's scores of whole images, to be fused with the model's.
 
-    Example: python -m tasks detect images --weights net.safetensors --out found.parquet
+    Example: python -m tasks detect images --weights w.safetensors --out x.parquet
     """
     names = read_lines(categories) if categories else None
     num_images = detect(network, weights, list_images(paths), out, open_image=open_rgb, categories=names)

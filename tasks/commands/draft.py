@@ -1,4 +1,4 @@
-"""`python -m tasks draft SOURCE`: a first taxonomy.yaml from the names that a source brought along."""
+"""A first taxonomy.yaml from the names that a source brought along."""
 
 from __future__ import annotations
 

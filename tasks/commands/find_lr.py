@@ -1,4 +1,4 @@
-"""`python -m tasks find-lr`: a learning rate for `finetune`, on the tables and shards that the stages left."""
+"""A learning rate for `finetune`, on the tables and shards that the stages left."""
 
 from __future__ import annotations
 

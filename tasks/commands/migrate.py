@@ -1,4 +1,4 @@
-"""`python -m tasks migrate FOLDER`: the last run's model under today's taxonomy, before anything is trained again.
+"""The last run's model under today's taxonomy, before anything is trained again.
 
     model.safetensors, model.json   the network with one output for each of today's labels (tasks/nn/migration.py)
     thresholds.json                 those that could be carried over; a label that is new is never predicted

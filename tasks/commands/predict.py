@@ -1,4 +1,4 @@
-"""`python -m tasks predict MODEL.onnx PATH…`: one line of JSON an image."""
+"""Labels of image files by an exported model, without torch: one line of JSON an image."""
 
 from __future__ import annotations
 

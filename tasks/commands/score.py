@@ -1,4 +1,4 @@
-"""`python -m tasks score`: metrics of anyone's scores against anyone's labels, under a named protocol.
+"""Metrics of anyone's scores against anyone's labels, under a named protocol.
 
 Axes: N images, C labels. The test images are those of the labels table, in the order of their ids, less those that the
 thresholds are fitted on. A pair without a score scores 0, a pair without a state is unknown. Images that only the
@@ -130,7 +130,7 @@ def command(
 ) -> None:
     """Metrics of any scores against any labels, as one JSON object.
 
-    Example: python -m tasks score --predictions scores.parquet --labels labels.csv
+    Example: python -m tasks score --predictions scores.csv --labels labels.csv
     """
     result, run = score_run(
         read_long_scores(predictions),

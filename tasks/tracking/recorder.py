@@ -96,7 +96,7 @@ def _experiment_id(client: mlflow.MlflowClient, root: Path) -> str:
     if experiment := client.get_experiment_by_name(name):
         return experiment.experiment_id
     local = None if os.environ.get("MLFLOW_TRACKING_URI") else (root / "artifacts").resolve().as_uri()
-    # MLflow's page then opens on runs with their metrics; otherwise on traces of language models.
+    # A page of MLflow that asks the experiment opens on runs; the newest one asks its own address (see README.md).
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=local, tags=kind)
 
@@ -321,11 +321,14 @@ class Recorder:
             failed=[c.data.tags["stage"] for c in children if c.info.status != "FINISHED"],
             from_cache=list(made_by),
             tags=header["tags"],
-            params=header.get("params", {}),
+            params={name: header["params"][name] for name in header.get("changed", [])},
             files=[artifact.path for artifact in self.client.list_artifacts(run_id)],
         )
         metrics = [Metric(name, value, now_ms(), 0) for name, value in headline.items()]
         self._log_batches(run_id, metrics=metrics, tags={"mlflow.note.content": text})
+        # The table of runs shows few letters of a name, and no metric before somebody asks for its column.
+        figure = next((f"{name} {value:.3f} · " for name, value in headline.items()), "")
+        self.client.update_run(run_id, name=f"{figure}{header['name']}")
 
     def _end(self, run_id: str, status: str, end: dict[str, Any] | None) -> None:
         self.client.set_terminated(run_id, status, end_time=end["time_ms"] if end else now_ms())

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,18 @@ CANDIDATE, ACCEPTED = "candidate", "accepted"
 
 HEADLINE = "headline"
 """Tag of a stage's run: JSON list of those of its metrics that its pipeline run bears too."""
+
+VARIED = (
+    "seed",
+    "model.backbone.name",
+    "model.head.name",
+    "model.image_px",
+    "finetune.epochs",
+    "finetune.batch_size",
+    "finetune.lr",
+    "finetune.loss.name",
+)
+"""Params that people vary: a pipeline's run bears their values, changed or not, so that two runs can be compared."""
 
 DELIVERY_TIMEOUT_S = 60.0
 """How long the end of a flow waits for the recorder; an mlflow that starts cold needs a tenth of it."""
@@ -118,6 +130,7 @@ def promote(path: Path, alias: str = ACCEPTED, **tags: Any) -> None:
     """
     with stage_run(alias, {}):
         set_tags(tags)
+        log_metrics({name: value for name, value in tags.items() if isinstance(value, float)})
         register_model(path, tags, aliases=[alias])
 
 
@@ -189,26 +202,28 @@ def commit_of_code() -> str:
 
 def _start_pipeline(folder: str, name: str, tags: Mapping[str, str], process: psutil.Process | None = None) -> Journal:
     source = {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"{tags['started_by']} in {Path.cwd().name}"}
-    return _start(folder, process, kind="pipeline", name=name, params=changed_params(), tags={**source, **tags})
+    now = _flat_params(lambda: Path("params.yaml").read_text(encoding="utf-8"))
+    changed = changed_params(_flat_params(lambda: _git("show", "HEAD:./params.yaml")), now)
+    params = {**{key: now[key] for key in VARIED if key in now}, **changed}
+    tags = {**source, **tags}
+    return _start(folder, process, kind="pipeline", name=name, params=params, changed=list(changed), tags=tags)
 
 
-def changed_params() -> dict[str, str]:
-    """What params.yaml holds otherwise than the commit's, dotted; {} where there is no commit of it."""
+def changed_params(committed: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What is set otherwise than in the commit; {} where either is not known."""
+    keys = sorted({*committed, *now}) if committed and now else []
+    return {key: now.get(key, "removed") for key in keys if committed.get(key) != now.get(key)}
+
+
+def _flat_params(text: Callable[[], str]) -> dict[str, str]:
+    """Dotted params of a YAML document; {} where it cannot be had or read."""
     import yaml
 
     try:
-        committed, now = _git("show", "HEAD:./params.yaml"), Path("params.yaml").read_text(encoding="utf-8")
-        before, after = (
-            {
-                key: text
-                for section, value in yaml.safe_load(document).items()
-                for key, text in dotted(value, section).items()
-            }
-            for document in (committed, now)
-        )
+        sections = yaml.safe_load(text()).items()
     except (OSError, subprocess.CalledProcessError, yaml.YAMLError, AttributeError):
         return {}
-    return {key: after.get(key, "removed") for key in sorted({*before, *after}) if before.get(key) != after.get(key)}
+    return {key: value for section, values in sections for key, value in dotted(values, section).items()}
 
 
 def _start(

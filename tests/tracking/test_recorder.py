@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.stages import calibrate
-from tasks.tracking import recorder
+from tasks.tracking import recorder, stage_runs
 from tasks.tracking.journal import open_journals
 from tests.evaluation import test_scored_set as judging
 
@@ -177,7 +177,7 @@ def night(run, client, repository):
     def run_night(name: str, *ran: str) -> tuple:
         assert run(f"NAME, RAN = {name!r}, {ran!r}\n" + NIGHT) == 0
         recorder.record(ROOT)
-        parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name == name)
+        parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name.endswith(name))
         members = runs(client, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         return parent, {r.data.tags["stage"]: r for r in members}
 
@@ -199,6 +199,7 @@ def test_a_pipeline_has_no_holes_and_a_cached_stage_points_to_the_run_that_made_
 
 def test_a_pipelines_run_bears_the_headline_figures_the_report_and_a_description(night, client):
     parent, children = night("described", "clean", "report")
+    assert parent.info.run_name == "recall 0.750 · described"
     assert parent.data.metrics == {"recall": 0.75}
     assert [a.path for a in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert [a.path for a in client.list_artifacts(children["report"].info.run_id)] == ["report.html"]
@@ -217,7 +218,7 @@ def test_a_pipelines_data_sets_are_its_sources(run, client, repository):
     code = NIGHT.replace("STAGES = {", "STAGES = {'ingest@pets': 'pass'}; _ = {")
     assert run("NAME, RAN = 'sources', ('ingest@pets',)\n" + code) == 0
     recorder.record(ROOT)
-    parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name == "sources")
+    parent = next(r for r in runs(client, "tags.kind = 'pipeline'") if r.info.run_name.endswith("sources"))
     assert datasets(parent) == {"pets": "44.dir"}
 
 
@@ -229,19 +230,30 @@ def test_a_run_in_which_nothing_had_changed_has_its_figures_and_no_children(nigh
     assert "Nothing had changed: 2 stages were up to date." in parent.data.tags["mlflow.note.content"]
 
 
-def test_a_pipelines_params_are_those_that_differ_from_the_commit(night, repository):
+def test_a_pipelines_params_are_those_that_people_vary_and_what_differs_from_the_commit(night, repository):
     def commit(text: str) -> None:
         (repository / "params.yaml").write_text(text)
         git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
         subprocess.run([*git, "add", "params.yaml"], check=True)
         subprocess.run([*git, "commit", "-qm", "params"], check=True)
 
-    commit("seed: 7\nfinetune: {lr: 0.1, loss: {name: bce}, gone: 1}\n")
-    assert night("as committed", "clean")[0].data.params == {}
-    (repository / "params.yaml").write_text("seed: 7\nfinetune: {lr: 0.1, loss: {name: asl}, new: [1, 2]}\n")
+    commit("seed: 7\nfinetune: {lr: 0.1, loss: {name: bce}, clip: 1, gone: 1}\n")
+    varied = {"seed": "7", "finetune.lr": "0.1", "finetune.loss.name": "bce"}
+    committed, _ = night("as committed", "clean")
+    assert committed.data.params == varied
+    assert "Params that differ" not in committed.data.tags["mlflow.note.content"]
+    (repository / "params.yaml").write_text("seed: 7\nfinetune: {lr: 0.1, loss: {name: asl}, clip: 1, new: [1, 2]}\n")
     parent, _ = night("changed", "clean")
-    assert parent.data.params == {"finetune.loss.name": "asl", "finetune.new": "[1, 2]", "finetune.gone": "removed"}
+    changed = {"finetune.loss.name": "asl", "finetune.new": "[1, 2]", "finetune.gone": "removed"}
+    assert parent.data.params == {**varied, **changed}
     assert "| `finetune.loss.name` | `asl` |" in parent.data.tags["mlflow.note.content"]
+    assert "finetune.lr" not in parent.data.tags["mlflow.note.content"]
+
+
+def test_the_params_that_people_vary_are_params(root):
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    flat = {key for section, values in params.items() for key in stage_runs.dotted(values, section)}
+    assert set(stage_runs.VARIED) <= flat
 
 
 def test_a_plain_dvc_repro_is_one_parent_with_its_stages(run, client, repository):

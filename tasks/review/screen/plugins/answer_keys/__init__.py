@@ -11,6 +11,8 @@ from fiftyone import ViewField
 from fiftyone.operators import types
 
 ANSWERS = ("present", "absent", "unsure", "not a duplicate")
+DRAW_GRID = "@tagwright/answers/draw_grid"
+"""In keys.js: the grid drops what was answered, once no card is open."""
 
 
 class OnCards(foo.Operator):
@@ -39,9 +41,8 @@ class OnCards(foo.Operator):
             return
         ctx.ops.clear_selected_samples()
         if ctx.current_sample:
-            show_next(ctx, in_view)  # the grid below drops what was answered when its view is opened again
-        else:
-            ctx.ops.reload_samples()
+            show_next(ctx, in_view)
+        ctx.trigger(DRAW_GRID)
 
     def answer(self, ctx: foo.ExecutionContext, cards: list[str]) -> bool:
         """Whether it was an answer to all of the cards."""
@@ -128,8 +129,8 @@ class TakeBack(OnCards):
             return
         card = answered.first().id
         write_tag(ctx.dataset, [card], None)
-        ctx.ops.reload_samples()
         ctx.ops.open_sample(id=card)
+        ctx.trigger(DRAW_GRID)
 
 
 def register(plugin) -> None:
