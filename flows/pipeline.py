@@ -127,9 +127,9 @@ def report(results: Sequence[StageResult]) -> None:
     terminal.show_outcome(figures, page)
     table = [{**asdict(result), "seconds": round(result.seconds, 1)} for result in results]
     measured = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    description = "\n\n".join(
-        filter(None, [measured, page and f"Report: `{page}`", "What became of each stage, and why."])
-    )
+    runs = tracking.page()
+    described = [measured, page and f"Report: `{page}`", runs and f"[The runs in MLflow]({runs})"]
+    description = "\n\n".join(filter(None, [*described, "What became of each stage, and why."]))
     create_table_artifact(table=table, key=ARTIFACT_KEY, description=description)
     write_durations({result.stage: round(result.seconds, 1) for result in results if result.state == "ran"})
 

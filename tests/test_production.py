@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -145,7 +146,8 @@ def site(tmp_path) -> Iterator[Site]:
     if MOTO is None:
         pytest.skip("needs moto's S3: pip install 'moto[s3,server]'")
     site = Site(tmp_path)
-    start_database(site)
+    database = tempfile.TemporaryDirectory()  # not in pytest's folder, which the next pytest closes to other users
+    start_database(site, Path(database.name))
     site.start([MOTO, "-H", "127.0.0.1", "-p", str(site.ports["9000"])], site.ports["9000"])
     for bucket in ("tagwright", "mlflow"):
         request = urllib.request.Request(f"http://127.0.0.1:{site.ports['9000']}/{bucket}", method="PUT")
@@ -153,18 +155,15 @@ def site(tmp_path) -> Iterator[Site]:
     make_clones(tmp_path)
     yield site
     site.stop()
+    database.cleanup()
 
 
-def start_database(site: Site) -> None:
-    """A cluster of its own, as another user where this one is root: PostgreSQL refuses root."""
-    data = site.folder / "database"
-    data.mkdir()
+def start_database(site: Site, data: Path) -> None:
+    """A cluster in the empty folder `data`, as another user where this one is root: PostgreSQL refuses root."""
     as_user: list[str] = []
     if os.getuid() == 0:
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         shutil.chown(data, "postgres")
-        for parent in [data, *data.parents][:4]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     initdb = [*as_user, str(POSTGRES / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, cwd="/")
     port = site.ports["5432"]

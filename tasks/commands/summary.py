@@ -19,7 +19,7 @@ def summarise(params: Params) -> Table:
     test, half, cleaning, protocol = (metrics[key] for key in ("test", "at_threshold_0.5", "cleaning", "protocol"))
     shown = partial(number, undefined="undefined")  # a protocol may leave a mean over labels undefined
     table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)
-    bounds = interval(metrics["interval_95"].get("mAP"), to="to")
+    bounds = interval(metrics["interval_95"].get("mAP"), to="to", of=test["mAP"])
     num_labels = protocol["num_labels"]
     with_positives = num_labels - len(protocol["labels_without_positives"])
     of_all = "" if with_positives == num_labels else f"{with_positives} of "

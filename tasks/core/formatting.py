@@ -22,11 +22,16 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def interval(bounds: Sequence[float | None] | None, *, to: str = "–") -> str:
-    """Both ends with three decimals; "" where there is none."""
+def interval(bounds: Sequence[float | None] | None, *, to: str = "–", of: float | None = None) -> str:
+    """Both ends with three decimals; "" where there is none.
+
+    of: the mean average precision that it belongs to. Few positives raise that by chance, which the interval corrects:
+    where it lies outside, the text says so.
+    """
     if not bounds or bounds[0] is None or bounds[1] is None:
         return ""
-    return f"{bounds[0]:.3f} {to} {bounds[1]:.3f}"
+    text = f"{bounds[0]:.3f} {to} {bounds[1]:.3f}"
+    return text if of is None or bounds[0] <= of <= bounds[1] else f"{text} without the bias of few positives"
 
 
 def duration(seconds: float | None) -> str:

@@ -132,7 +132,7 @@ def _cards(findings: Findings) -> list[dict]:
         ("exact_match", "Exact match"),
         ("ECE", "Calibration error"),
     ):
-        detail = interval(intervals.get(name))
+        detail = interval(intervals.get(name), of=metrics[name])
         if name == "mAP" and (why := findings.result.get("intervals", {}).get("why", {}).get(name)):
             detail = f"no interval: {why}"
         if name in ("OF1", "CF1", "image_F1"):

@@ -108,7 +108,7 @@ def describe_version(
             f"[The run that made it]({link}) has the report and the model card.",
             "```python\n"
             f'model = mlflow.pyfunc.load_model("runs:/{run.info.run_id}/{ARTIFACT}")\n'
-            f'model.predict({{"images": images}})  # uint8, shape {tuple(shape)}: scores and decisions\n'
+            f'model.predict({{"images": images}})  # uint8, shape {tuple(shape)}\n'
             "```",
         ]
     )

@@ -155,6 +155,13 @@ def link_cached(stage: str, parent: str | None) -> None:
         Journal(FOLDER / "journal" / parent).write("link", stage=stage)
 
 
+def page() -> str:
+    """Address of MLflow's page of training runs; '' where no server has one, or the address holds a password."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+    shown = address.startswith(("http://", "https://")) and "@" not in address
+    return f"{address}/#/experiments?workflowType=machine_learning" if shown else ""
+
+
 def _is_on() -> bool:
     if os.environ.get("RANK", "0") != "0" or os.environ.get("TAGWRIGHT_TRACKING") == "off":
         return False

@@ -235,7 +235,7 @@ def test_ctrl_c_stops_the_stages_and_leaves_no_process(toy):
     assert not psutil.pid_exists(int(Path("pid").read_text()))
 
 
-def test_a_run_ends_with_its_figures_the_report_and_what_to_do_next(toy, run_flow, root, capsys):
+def test_a_run_ends_with_its_figures_the_report_and_what_to_do_next(toy, run_flow, root, capsys, monkeypatch):
     import httpx
     from prefect.settings import PREFECT_API_URL
 
@@ -251,6 +251,7 @@ def test_a_run_ends_with_its_figures_the_report_and_what_to_do_next(toy, run_flo
     )
     Path("data/reports").mkdir(parents=True)
     Path("params.yaml").write_text((root / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     _, error = run_flow()
     assert error is None
     shown = capsys.readouterr().out.splitlines()
@@ -261,6 +262,7 @@ def test_a_run_ends_with_its_figures_the_report_and_what_to_do_next(toy, run_flo
     answer = httpx.get(f"{PREFECT_API_URL.value()}/artifacts/{ARTIFACT_KEY}/latest").raise_for_status()
     assert "mAP 0.9660, OF1 0.5000" in answer.json()["description"]
     assert paths["report"] in answer.json()["description"]
+    assert "](http://127.0.0.1:9/#/experiments" in answer.json()["description"]
 
 
 def test_a_run_whose_evaluation_failed_shows_no_older_figures(toy, run_flow, capsys):

@@ -91,6 +91,20 @@ def test_a_run_is_named_by_its_commit_and_minute_or_by_the_experiment(run, repos
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", stage.run_name())
 
 
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("http://runs:5000/", "http://runs:5000/#/experiments?workflowType=machine_learning"),
+        ("https://ann:secret@runs", ""),
+        ("sqlite:///.mlflow/mlflow.db", ""),
+        ("", ""),
+    ],
+)
+def test_only_a_server_without_a_password_in_its_address_is_linked(address, page, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert stage.page() == page
+
+
 def test_a_server_that_never_answers_costs_a_stage_no_wait_and_a_flow_one_of_a_minute(tmp_path, monkeypatch, caplog):
     class Clock(SimpleNamespace):
         now = 0.0
