@@ -192,8 +192,9 @@ def after(command: Command, home: Path, server: str, wanted: dict[str, str]) -> 
     yield from (f"{name} differs" for name in now.keys() & wanted.keys() if now[name] != wanted[name])
     yield from (f"process left: {line}" for line in left_of(home))
     locks = home / ".dvc/tmp/rwlock"
-    if locks.exists() and (held := [v for v in json.loads(locks.read_text() or "{}").values() if any(v.values())]):
-        yield f"DVC's rwlock holds {held}"
+    if command.argv[0] == "flows" and locks.exists():  # `dvc` alone forgets the dead when it needs their paths
+        held = [name for holders in json.loads(locks.read_text()).values() for name, held in holders.items() if held]
+        yield from [f"DVC's rwlock holds {len(held)} paths, e.g. {held[0]}"] if held else []
     yield from runs_wrong(home)
     if command.server:
         running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}}
