@@ -81,8 +81,12 @@ def starts_learned(network: Network, start: Path) -> bool:
 
 
 def embed(model: Tagger, sets: list[ImageSet]) -> np.ndarray:
-    """Embeddings float16 (N, D) of the sets, one after the other, all by one model. Only their directions are used."""
-    parts = [score_images(model, images, with_embeddings=True).embeddings_ND for images in sets]
+    """Embeddings float16 (N, D) of the sets, one after the other, all by one model."""
+    return halved([score_images(model, images, with_embeddings=True).embeddings_ND for images in sets])
+
+
+def halved(parts: list[np.ndarray]) -> np.ndarray:
+    """The rows of all parts, float32 (N, D), as float16: only their directions are used, and they are many."""
     embeddings = scratch.zeros((sum(map(len, parts)), parts[0].shape[1]), np.float16)
     for start, part in zip(np.cumsum([0, *map(len, parts)]), parts, strict=False):
         np.clip(part, -LARGEST, LARGEST, out=embeddings[start : start + len(part)], casting="same_kind")

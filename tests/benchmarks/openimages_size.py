@@ -36,6 +36,7 @@ from tasks.images.shards import ShardReader
 from tasks.nn.model import save_model
 from tasks.params import Params, load_params
 from tasks.training.data import ImageSet
+from tasks.training.folds import halved
 from tasks.training.fitting import Network, build_model, score_images
 from tests.benchmarks.split import long_tail
 from tests.homes import new_home
@@ -243,7 +244,8 @@ def score(num_features: int) -> None:
     images = ImageSet(ShardReader(paths.shards), ids, tuple(params.model.image_px), params.model.resize)
     torch.manual_seed(0)
     scored = score_images(Instant(num_features, len(labels)), images, batch_size=512, with_embeddings=True)
-    table = Predictions(ids, ["train"] * len(ids), labels, scored.scores_NC, "made up", "raw", scored.embeddings_ND)
+    embeddings_ND, partitions = halved([scored.embeddings_ND]), ["train"] * len(ids)
+    table = Predictions(ids, partitions, labels, scored.scores_NC, "made up", "raw", embeddings_ND)
     write_predictions(paths.out_of_fold.with_name("scored.parquet"), table)
 
 
