@@ -36,8 +36,8 @@ from tasks.images.shards import ShardReader
 from tasks.nn.model import save_model
 from tasks.params import Params, load_params
 from tasks.training.data import ImageSet
-from tasks.training.folds import halved
 from tasks.training.fitting import Network, build_model, score_images
+from tasks.training.folds import halved
 from tests.benchmarks.split import long_tail
 from tests.homes import new_home
 from tests.imports import ROOT
