@@ -1,12 +1,13 @@
 """What a killed DVC process has left half written, put right before DVC reads it and ends with an error.
 
 DVC writes two files in place: `.dvc/tmp/rwlock`, which process holds which path, and dvc.lock, for which it takes
-tenths of a second after each stage.
+tenths of a second after each stage. What it brings back from its cache it copies beside the output first.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from tasks.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+COPY = re.compile(r".*\.[\w-]{22}\.tmp")
+"""DVC's names for what is not yet whole."""
 
 CONFLICT = "<<<<<<< "
 """In a dvc.lock that git could not merge: a person decides."""
@@ -52,6 +56,19 @@ def _holds(holder: dict[str, Any], since: float) -> bool:
         return psutil.Process(holder["pid"]).create_time() <= since
     except psutil.NoSuchProcess:
         return False
+
+
+def remove_copies(repo: Repo) -> None:
+    """Remove the copies beside outputs that DVC had begun, as large as these, unless a process of DVC's is at work."""
+    from dvc.rwlock import RWLOCK_FILE
+
+    held = Path(repo.tmp_dir, RWLOCK_FILE)
+    if held.exists() and any(json.loads(held.read_text(encoding="utf-8")).values()):
+        return
+    for folder in {Path(out.fs_path).parent for out in repo.index.outs}:
+        for path in folder.glob("*.tmp"):
+            if COPY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def set_aside(error: Exception, root: Path) -> Path | None:

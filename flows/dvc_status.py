@@ -84,6 +84,7 @@ def _read_status(root: Path) -> Status:
         dvc_leftovers.free_paths(repo)
         nodes = read_nodes(repo)
         stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
+        dvc_leftovers.remove_copies(repo)
         changes = repo.status()
         for name, stage in stages.items():
             _put_values(stage, changes.get(name, []))

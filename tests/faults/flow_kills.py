@@ -181,7 +181,8 @@ def kill(command: Command, home: Path, server: str, rng: random.Random) -> tuple
 def after(command: Command, home: Path, server: str, wanted: dict[str, str]) -> Iterator[str]:
     """Run the command again, and say what is not as it should be."""
     status = status_of(command, home, server)
-    if status != 0 and command.argv[0] == "dvc" and any(name in said(home) for name in ("RWLock-file", "dvc.lock")):
+    half_written = status != 0 and any(name in said(home) for name in ("RWLock-file", "dvc.lock"))
+    if command.argv[0] == "dvc" and (half_written or any(home.glob(".*.tmp"))):
         command.mended += 1
         status_of(Command("flows plan", ("flows", "plan"), tracked=False), home, server)
         status = status_of(command, home, server)

@@ -50,6 +50,20 @@ def test_a_path_whose_holders_number_something_younger_has_got_is_free(repositor
     assert json.loads(RWLOCK.read_text())["write"] == {}
 
 
+def test_copies_that_dvc_had_begun_are_removed_while_no_dvc_is_at_work(repository):
+    begun, own = Path(".AZm1P2-aGWVlvnGWXtehbA.tmp"), Path("notes.tmp")
+    for path in (begun, own):
+        path.touch()
+    holder = {"pid": os.getpid(), "cmd": "dvc repro"}
+    RWLOCK.write_text(json.dumps({"write": {"/x": holder}}))
+    read_status(repository)
+    assert begun.exists()
+    RWLOCK.unlink()
+    read_status(repository)
+    assert not begun.exists()
+    assert own.exists()
+
+
 def test_a_dvc_lock_that_was_cut_off_is_set_aside_and_its_stages_are_not_run_again(repository, caplog):
     for left in ("", "  wri", "  write:\n    cmd", "  write:\n"):
         with Repo(".") as repo:
