@@ -26,6 +26,7 @@ from tasks.training.fitting import score_images
 from tests.benchmarks.peers import Peer, kept, scored
 from tests.benchmarks.photographs import Photographs, network_in, params_of, voc2007
 
+TARGET = {"target_frequency": 0.2, "cap": 10.0}  # as params.yaml has it
 VARIANTS = {  # name -> (sampler, loss)
     "plain": ("natural", {"name": "bce"}),
     "r(I), square root": ("square_root", {"name": "bce"}),
@@ -40,7 +41,7 @@ def trained(
     photographs: Photographs, folder: Path, *, sampler: str, loss: dict, px: int, epochs: int, seed: int
 ) -> Peer:
     """Scores of the test images by the weights of the last epoch."""
-    choice = {"name": sampler} if sampler == "natural" else {"name": sampler, sampler: {}}
+    choice = {"name": sampler, **({} if sampler == "natural" else {sampler: TARGET})}
     overlay = {
         "seed": seed,
         "model": {"image_px": [px, px]},
