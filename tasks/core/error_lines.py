@@ -10,12 +10,14 @@ traceback, and that it is one. Exit 1; 130 on Ctrl-C.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,9 +102,12 @@ def _resend_interrupt(ignored: sys.UnraisableHookArgs) -> None:
     """
     if not issubclass(ignored.exc_type, KeyboardInterrupt):
         return sys.__unraisablehook__(ignored)
-    again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    again.daemon = True
-    again.start()
+    _thread.start_new_thread(_interrupt_soon, ())  # threading's would wait here for its start, and be interrupted
+
+
+def _interrupt_soon() -> None:
+    time.sleep(0.05)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def line_of(error: BaseException) -> str | None:
