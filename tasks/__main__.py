@@ -35,8 +35,8 @@ from tasks.core.log_lines import LogLine
 from tasks.core.names import escaped
 
 # Threads that spin for as long as they wait bring training to a crawl as soon as anything else wants a core; those that
-# do not spin at all sleep between the short operations of a small network: 248 images/s on two idle cores, 467 with some
-# tens of microseconds. Read by OpenMP, the second by GNU's alone, when torch is loaded.
+# never do sleep between the short operations of a small network: 248 images/s on two idle cores, 467 if they spin for
+# some tens of microseconds. Read by OpenMP, the second by GNU's alone, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
