@@ -34,11 +34,9 @@ from tasks.core.error_lines import one_line
 from tasks.core.log_lines import LogLine
 from tasks.core.names import escaped
 
-# Threads that spin for as long as they wait bring training to a crawl as soon as anything else wants a core; those that
-# never do sleep between the short operations of a small network: 248 images/s on two idle cores, 467 if they spin for
-# some tens of microseconds. Read by OpenMP, the second by GNU's alone, when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# Threads that spin as long as they wait bring training to a crawl when anything else wants a core; those that never do
+# sleep between short operations: 248 images/s, 467 if they spin for microseconds. Read when torch loads OpenMP.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"} | os.environ
 
 COMMANDS, STAGES = "commands", "stages"
 NOISY = "onnx_ir alembic mlflow httpx matplotlib fontTools onnxscript torch.onnx PIL"
