@@ -17,8 +17,9 @@ import typer
 import yaml
 from ruamel.yaml import YAML
 
+from tasks.core.atomic_files import locked
 from tasks.core.errors import ParamsError, did_you_mean
-from tasks.core.tables import locked, write_text
+from tasks.core.tables import write_text
 from tasks.params import PARAMS_FILE, parse_params
 
 RECIPES = Path("recipes")

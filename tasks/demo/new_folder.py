@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core.tables import own_prefix
+from tasks.core.atomic_files import own_prefix
 
 
 @contextmanager

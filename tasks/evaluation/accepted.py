@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core import tables
+from tasks.core.atomic_files import atomic_path, locked
 from tasks.core.errors import TableError
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.scored_run import ScoredRun, read_scored_run
@@ -47,8 +48,8 @@ def accept(metrics: Path, evaluation: Path, accepted: Path) -> dict:
     headline = tables.read_json(metrics)
     if not (evaluation / RUN).exists():
         raise TableError(f"{evaluation / RUN}: no such file. Run `dvc repro evaluate` first.")
-    with tables.locked(accepted):
-        with tables.atomic_path(accepted / RUN) as temporary:
+    with locked(accepted):
+        with atomic_path(accepted / RUN) as temporary:
             shutil.copyfile(evaluation / RUN, temporary)
         tables.write_json(accepted / METRICS, headline)
     return headline

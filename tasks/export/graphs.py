@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.seals import seal
-from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
 
 

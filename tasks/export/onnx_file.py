@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.errors import ModelError
 from tasks.core.seals import seal
-from tasks.core.tables import atomic_path
 from tasks.export.manifest import Manifest
 from tasks.export.probabilities import Calibrated, calibrated
 from tasks.export.runtime import open_session

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core import engine
+from tasks.core.atomic_files import atomic_path
 from tasks.core.errors import SourceError, TableError
-from tasks.core.tables import atomic_path
 from tasks.images.decode import MAX_PIXELS, resolve
 from tasks.images.jpeg import stored_jpeg_pixels
 from tasks.images.stored_pixels import stored_jpeg, stored_pixels

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.errors import ModelError
-from tasks.core.tables import atomic_path, sha256_of, write_text
+from tasks.core.tables import sha256_of, write_text
 from tasks.nn.backbone import Backbone, build_backbone
 from tasks.nn.cooccurrence import Cooccurrence
 from tasks.nn.heads import HEADS

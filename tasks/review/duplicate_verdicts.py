@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tasks.core.atomic_files import append_lines, locked
 from tasks.core.errors import VerdictError, did_you_mean
-from tasks.core.tables import append_lines, locked
 
 DUPLICATE, DISTINCT, UNSURE = "duplicate", "not a duplicate", "unsure"
 VERDICTS = (DISTINCT, DUPLICATE, UNSURE)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from tasks.core.atomic_files import append_lines, locked
 from tasks.core.errors import VerdictError, did_you_mean
 from tasks.core.names import unfit
-from tasks.core.tables import append_lines, locked
 from tasks.taxonomy.taxonomy import Taxonomy
 
 VERDICTS = ("present", "absent", "unsure")

@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.seals import SEAL, seal, seal_of
-from tasks.core.tables import atomic_path
 
 logger = logging.getLogger(__name__)
 

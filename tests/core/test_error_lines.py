@@ -14,9 +14,10 @@ import time
 
 import pytest
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.error_lines import BUG, REFUSALS, line_of, one_line
 from tasks.core.errors import SourceError, TableError
-from tasks.core.tables import atomic_path, read_json
+from tasks.core.tables import read_json
 from tests.imports import ROOT
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.core import tables
+from tasks.core.atomic_files import atomic_path
 from tasks.core.errors import TableError
 
 
@@ -61,7 +62,7 @@ def test_a_missing_or_damaged_table_says_what_to_do(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     tables.write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), tables.atomic_path(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
         temporary.write_text(str(1 / 0))
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -29,7 +29,7 @@ from typing import Literal
 
 import psutil
 
-from tasks.core import tables
+from tasks.core import atomic_files
 from tasks.params import load_params
 from tests.faults.kills import Job, Tree, child_of, differences, log_of, tree
 
@@ -189,12 +189,12 @@ def worker_killed() -> Iterator[None]:
 @contextlib.contextmanager
 def held_lock(path: Path) -> Iterator[None]:
     """Another command that changes the file, and does not end."""
-    before, tables.LOCK_TIMEOUT_S = tables.LOCK_TIMEOUT_S, 1
+    before, atomic_files.LOCK_TIMEOUT_S = atomic_files.LOCK_TIMEOUT_S, 1
     try:
-        with tables.locked(path):
+        with atomic_files.locked(path):
             yield
     finally:
-        tables.LOCK_TIMEOUT_S = before
+        atomic_files.LOCK_TIMEOUT_S = before
 
 
 @contextlib.contextmanager

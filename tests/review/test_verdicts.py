@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import tables
+from tasks.core import atomic_files
 from tasks.core.errors import VerdictError
 from tasks.review.verdicts import FIELDS, Verdict, append_verdicts, parse_verdicts, read_verdicts
 from tasks.taxonomy.reading import parse_taxonomy
@@ -190,7 +190,7 @@ def answer_in_lots(path: Path, who: str) -> None:
 
 
 def test_eight_people_who_answer_at_once_lose_no_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "LOCK_TIMEOUT_S", 600)  # a busy machine is no fault
+    monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT_S", 600)  # a busy machine is no fault
     path, fork = tmp_path / "v.jsonl", multiprocessing.get_context("fork")
     people = [f"person {n}" for n in range(8)]
     writers = [fork.Process(target=answer_in_lots, args=(path, who)) for who in people]

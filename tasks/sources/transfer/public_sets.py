@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.core.atomic_files import atomic_path
 from tasks.core.engine import progress
 from tasks.core.errors import SourceError
-from tasks.core.tables import atomic_path
 from tasks.sources.files import csv_records, image_uri
 from tasks.sources.transfer.fetch import CHUNK_BYTES, Request, RetryPolicy, fetch
 from tasks.sources.transfer.fetch_all import fetch_all
