@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import socket
-import time
 import webbrowser
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from tasks.core.errors import ReviewError
-from tasks.review.screen.connection import at_home, connect, first_sentence, load_dataset
+from tasks.review.screen.connection import at_home, first_sentence, load_dataset
 
 ADDRESS = "127.0.0.1"
 FIRST_VIEW = "01-undecided"
@@ -26,22 +23,22 @@ def open_app(*, name: str, port: int, folder: Path, browser: bool, announce: Cal
     refuse_taken_port(port)
     dataset = load_dataset(name, folder)
     url = f"http://{ADDRESS}:{port}/datasets/{dataset.slug}?view={FIRST_VIEW}"
-    fo = connect(folder)
-    # Its session says on stdout, every ten seconds until the server answers, that it does not answer yet.
-    # `remote`: it leaves opening a browser to us.
-    with at_home(folder.resolve()), redirect_stdout(io.StringIO()):
+    with at_home(folder.resolve()):
+        from fiftyone.core.service import ServerService
+
         try:
-            session = fo.launch_app(dataset, port=port, address=ADDRESS, remote=True)
+            # Not fo.launch_app: its session joins when it likes, and then takes the view from every open page.
+            server = ServerService(port, ADDRESS, do_not_track=True)
         except Exception as error:  # its errors have no root of their own
             raise ReviewError(f"review: the App did not start ({first_sentence(error)}). Try again.") from error
     announce(url)
     if browser:
         webbrowser.open(url)
     try:
-        while True:
-            time.sleep(1)
+        code = server.wait()
     finally:
-        session.close()
+        server.stop()
+    raise ReviewError(f"review: FiftyOne's server ended by itself (exit code {code}). Open the screen again.")
 
 
 def refuse_taken_port(port: int) -> None:

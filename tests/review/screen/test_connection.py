@@ -69,15 +69,35 @@ def test_a_database_that_does_not_answer_is_one_line_too(broken_fiftyone):
     assert "FiftyOne's MongoDB cannot be used (Could not connect to `mongod`)" in str(caught.value)
 
 
-def test_an_app_that_does_not_start_is_one_line_too(monkeypatch, tmp_path):
-    def launch_app(*_, **__):
-        raise RuntimeError("ServerService failed to bind to port 5151")
-
+def serve_with(server, monkeypatch) -> None:
+    """The App of a pushed dataset, its web server being the class that is given."""
     monkeypatch.setattr(app, "refuse_taken_port", lambda port: None)
     monkeypatch.setattr(app, "load_dataset", lambda name, folder: SimpleNamespace(slug="toy"))
-    monkeypatch.setattr(app, "connect", lambda folder: SimpleNamespace(launch_app=launch_app))
+    monkeypatch.setitem(sys.modules, "fiftyone.core.service", SimpleNamespace(ServerService=server))
+
+
+def test_an_app_that_does_not_start_is_one_line_too(monkeypatch, tmp_path):
+    def server(*_, **__):
+        raise RuntimeError("ServerService failed to bind to port 5151")
+
+    serve_with(server, monkeypatch)
     with pytest.raises(ReviewError, match=r"did not start \(ServerService failed to bind to port 5151\)"):
         app.open_app(name="toy", port=5151, folder=tmp_path, browser=False, announce=print)
+
+
+def test_an_app_that_ends_while_it_is_open_is_said(monkeypatch, tmp_path):
+    class Ends:
+        def __init__(self, *_, **__): ...
+        def wait(self):
+            return 1
+
+        def stop(self): ...
+
+    serve_with(Ends, monkeypatch)
+    told = []
+    with pytest.raises(ReviewError, match=r"ended by itself \(exit code 1\)"):
+        app.open_app(name="toy", port=5151, folder=tmp_path, browser=False, announce=told.append)
+    assert told == ["http://127.0.0.1:5151/datasets/toy?view=01-undecided"]
 
 
 def test_nothing_is_started_to_learn_that_nothing_was_ever_pushed(broken_fiftyone, monkeypatch):
