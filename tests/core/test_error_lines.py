@@ -51,7 +51,15 @@ def test_our_own_mistake_shows_its_traceback_and_asks_for_a_report(error, capsys
     assert text.endswith(f"error: {BUG}\n")
 
 
-def test_ctrl_c_in_a_function_that_c_code_called_is_not_lost(capsys):
+@pytest.fixture
+def hears_ctrl_c():
+    """Whoever runs the tests may ignore it: a shell's background job starts deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_in_a_function_that_c_code_called_is_not_lost(hears_ctrl_c, capsys):
     @ctypes.CFUNCTYPE(None)
     def called_by_c() -> None:
         signal.raise_signal(signal.SIGINT)

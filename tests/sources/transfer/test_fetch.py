@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,7 +90,8 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
 
 def test_the_server_says_how_long_to_wait(server, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr("tasks.sources.transfer.fetch.time.sleep", pauses.append)
+    # Not time.sleep itself, which threads of other tests may be in.
+    monkeypatch.setattr("tasks.sources.transfer.fetch.time", SimpleNamespace(sleep=pauses.append))
     server.headers["Retry-After"] = "7"
     server.errors["/x.bin"] = [503, 503]
     fetch(Request(server.url + "/x.bin", tmp_path / "x.bin"), RetryPolicy(longest_pause_s=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,8 +63,8 @@ def test_a_damaged_journal_names_the_line(tmp_path):
 def test_requests_to_one_host_keep_their_distance_and_hosts_take_turns(monkeypatch):
     numbers = itertools.count()
     waits = []
-    monkeypatch.setattr("tasks.sources.transfer.fetch_all.time.monotonic", lambda: 100.0)
-    monkeypatch.setattr("tasks.sources.transfer.fetch_all.time.sleep", waits.append)
+    clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=waits.append)
+    monkeypatch.setattr("tasks.sources.transfer.fetch_all.time", clock)
     limiter = RateLimiter(min_delay_s=2.0)
     for url in ("http://a/1", "http://a/2", "http://b/1", "http://a/3"):
         limiter.wait(url)
