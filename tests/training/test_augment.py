@@ -1,9 +1,12 @@
+from unittest.mock import patch
+
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from PIL import Image
 
 from tasks.core.errors import ParamsError
-from tasks.training import AUGMENTATIONS
+from tasks.training import AUGMENTATIONS, augment
 from tasks.training import pixel_ops as ops
 from tasks.training.augment import Policy, resize
 from tests.training.test_pixel_ops import photo, pil, tensor
@@ -116,6 +119,16 @@ def test_a_random_crop_works_on_the_stored_image():
         resize="stretch",
     )
     assert set(policy(image, g()).unique().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize("image_px", [(8, 8), (24, 32), (90, 70)])
+def test_a_random_crop_has_the_pixels_of_torchvisions(image_px):
+    decoded = photo(48, 64).permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as images are decoded, colours together
+    policy = Policy([{"name": "random_resized_crop", "scale": [0.3, 0.9]}], image_px=image_px, resize="stretch")
+    for seed in range(20):
+        with patch.object(augment, "_scaled", side_effect=lambda part, *px: F.resize(part, [*px], antialias=True)):
+            expected = policy(decoded, g(seed))
+        assert torch.equal(policy(decoded, g(seed)), expected)
 
 
 def test_a_random_crop_that_never_fits_takes_the_centre():
