@@ -87,9 +87,10 @@ class Detector:
         values = values.transpose(2, 0, 1) if self.layout == "chw" else values
         feed = {self._input: np.ascontiguousarray(values[None] if self._batched else values)}
         try:
-            outputs = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+            results = self._session.run(self._outputs, feed)
         except Exception as error:
             raise ModelError(f"{self.path}: it failed on an image ({str(error).splitlines()[0]}).") from error
+        outputs = dict(zip(self._outputs, map(np.asarray, results), strict=True))
         boxes = boxes_of(outputs)
         if boxes is None:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())

@@ -46,7 +46,8 @@ def export_ledger(
         f"{parity.num_images} images"
     )
     if detector:
-        ledger.note(f"{detector['origin']} in {detector['file']} helps {', '.join(detector['labels'])}")
+        labels = ", ".join(detector["labels"])
+        ledger.note(f"{detector['origin']} in {detector['file']} is blended with the model's scores of {labels}")
     for name, cost in variants.items():
         ledger.note(f"{name}: {cost['unlike_decisions']} unlike decisions on {cost['images']} evaluated images")
     return ledger

@@ -146,7 +146,7 @@ def test_report_and_ledger_name_the_detector(exported):
     report = json.loads(exported.paths.export_report.read_text(encoding="utf-8"))["detector"]
     assert list(report["labels"]) == ["cat", "犬"]
     ledger = (exported.paths.ledger / "export.json").read_text(encoding="utf-8")
-    assert "detector:hue in variants/detector.onnx helps cat, 犬" in ledger
+    assert "detector:hue in variants/detector.onnx is blended with the model's scores of cat, 犬" in ledger
 
 
 def test_a_detector_that_is_not_asked_for_any_more_goes_and_the_graph_is_the_same(exported, tmp_path):
