@@ -45,6 +45,7 @@ class Paths(Section):
     code: Path
     raw: Path
     taxonomy: Path
+    detector: Path
     verdicts: Path
     duplicate_verdicts: Path
     truth: Path
@@ -295,12 +296,27 @@ class Gate(Section):
     tolerance: NonNegative
 
 
+Side = Annotated[int, Field(ge=8, le=4096)]
+
+
+class ShippedDetector(Section):
+    """The detector of paths.detector, exported beside the model, and the pixels that it takes: docs/export.md."""
+
+    origin: Annotated[str, Field(pattern=r"^(vendor|detector):.+$")]
+    image_px: tuple[Side, Side]
+    resize: Literal["stretch", "letterbox", "crop"]
+    layout: Literal["chw", "hwc"]
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+
+
 class Export(Section):
     opset: Annotated[int, Field(ge=17)]
     tolerance: Positive
     parity_images: Count
     variants: list[Literal["fp16", "int8", "openvino"]]
     quantisation_images: Count
+    detector: ShippedDetector | None = None
 
 
 class Report(Section):

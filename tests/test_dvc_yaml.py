@@ -63,7 +63,7 @@ def test_the_first_stage_reads_all_that_decides_what_is_stale(stages):
 def test_deps_name_only_what_exists(stages):
     for name, stage in stages.items():
         for dep in deps_of(stage):
-            if dep.startswith(("data/taxonomy", "data/review")):
+            if dep.startswith(("data/taxonomy", "data/review", "data/detector")):
                 assert (ROOT / dep).exists(), f"{name}: {dep}"
 
 

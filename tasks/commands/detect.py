@@ -1,4 +1,4 @@
-"""A torchvision detector's scores of whole images, as a file for a source of predictions.
+"""A detector's scores of whole images, as a file for a source of predictions: torchvision's, or the one to be exported.
 
 The score of a label on an image is that of its best box. The file names images as they are called on disk, which is how
 `kind: predictions` finds them again. Axes: B boxes of one image.
@@ -24,7 +24,11 @@ from tasks.commands import read_lines
 from tasks.commands.predict import list_images
 from tasks.core import tables
 from tasks.core.errors import ModelError, SourceError, did_you_mean
+from tasks.export.detector_files import CLASSES, open_detector, read_classes
 from tasks.images.decode import open_rgb
+from tasks.images.stored_pixels import stored_pixels
+from tasks.params import Params, load_params
+from tasks.taxonomy.reading import read_taxonomy
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +61,34 @@ def detect(
     Raises ModelError for an unknown network and for weights that are not of it; SourceError when no image was read.
     """
     model, categories = load_detector(network, weights, categories)
+    return write_scores(paths, out, lambda path: image_scores(model, open_image(path), categories))
+
+
+def detect_as_exported(params: Params, paths: Iterable[str], out: Path) -> int:
+    """Write the SCORES of `paths` by the detector of `paths.detector`, as the exported model will use it.
+
+    Its names are labels: the source has `vocabulary: taxonomy`.  Raises ModelError and SourceError.
+    """
+    settings, folder = params.export.detector, params.paths.detector
+    if settings is None:
+        raise ModelError(
+            "params.yaml: export.detector is null. Say there how the detector takes pixels (docs/export.md)."
+        )
+    detector = open_detector(folder, settings.model_dump(exclude={"origin"}))
+    classes = read_classes(folder / CLASSES, detector.names, read_taxonomy(params.paths.taxonomy).ids)
+    return write_scores(paths, out, lambda path: detector.look(path, stored_pixels, classes))
+
+
+def write_scores(paths: Iterable[str], out: Path, scores_of: Callable[[str], Mapping[str, float]]) -> int:
+    """Write the SCORES that `scores_of` a path gives; how many images it could read, the others are logged."""
     rows, num_images = [], 0
     for path in paths:
         try:
-            image = open_image(path)
+            scores = scores_of(path)
         except SourceError as error:
             logger.warning("%s", error)
             continue
         num_images += 1
-        scores = image_scores(model, image, categories)
         rows += [{"image_id": Path(path).name, "label": label, "score": score} for label, score in scores.items()]
     if not num_images:
         raise SourceError("detect: no image could be read. Name files, folders or globs.")
@@ -107,15 +130,19 @@ def image_scores(model: nn.Module, image: Image.Image, categories: Sequence[str]
 
 def command(
     paths: Annotated[list[str], typer.Argument(help="files, folders or globs")],
-    weights: Annotated[Path, typer.Option(help="state dict of the network, .safetensors")],
     out: Annotated[Path, typer.Option(help="Parquet file for a source of `kind: predictions`")],
+    weights: Annotated[Path | None, typer.Option(help="torchvision: state dict of the network, .safetensors")] = None,
     network: Annotated[str, typer.Option(help="a detection model of torchvision")] = "fasterrcnn_resnet50_fpn_v2",
     categories: Annotated[Path | None, typer.Option(help="names by class index, one a line, background first")] = None,
 ) -> None:
-    """A torchvision detector's scores of whole images, to be fused with the model's.
+    """A detector's scores of whole images, to be fused with the model's; without --weights `export.detector`'s.
 
-    Example: python -m tasks detect images --weights w.safetensors --out x.parquet
+    Example: python -m tasks detect images --out x.parquet
     """
-    names = read_lines(categories) if categories else None
-    num_images = detect(network, weights, list_images(paths), out, open_image=open_rgb, categories=names)
+    images = list_images(paths)
+    if weights is None:
+        num_images = detect_as_exported(load_params(), images, out)
+    else:
+        names = read_lines(categories) if categories else None
+        num_images = detect(network, weights, images, out, open_image=open_rgb, categories=names)
     typer.echo(f"{out} written from {num_images} images")

@@ -6,6 +6,8 @@
     preprocessing           short_side_px, image_px [height, width], resize: what happens to pixels before the network;
                             jpeg_quality only where the stored images are JPEGs
     probabilities           one calibration map a label, see export/probabilities.py; only where scores are calibrated
+    detector                the file beside this one whose scores join the model's, see `detector_files.ship_detector`;
+                            only where export.detector asks for it. Scores and decisions of the graph are without it
     seal                    checksum of the file, see core/seals.py
     provenance              hashes of model and taxonomy, weights kind, …
 
@@ -56,6 +58,7 @@ class Manifest:
     preprocessing: Preprocessing
     provenance: Mapping[str, Any]
     probabilities: Sequence[Mapping | None] = ()
+    detector: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.labels) == len(self.display_names) == len(self.thresholds), "one of each a label"
@@ -74,12 +77,14 @@ class Manifest:
         }
         if self.probabilities:
             values["probabilities"] = list(self.probabilities)
+        if self.detector:
+            values["detector"] = dict(self.detector)
         return {key: json.dumps(value, sort_keys=True, ensure_ascii=False) for key, value in values.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Manifest:
         """Raises ValueError when the metadata is not that of an exported model of this format."""
-        optional = {"probabilities"} - set(metadata)
+        optional = {"probabilities", "detector"} - set(metadata)
         wanted = ["format", *(field.name for field in fields(cls) if field.name not in optional)]
         if missing := [key for key in wanted if key not in metadata]:
             raise ValueError(f"its metadata has no '{missing[0]}'")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,9 @@ import onnxruntime
 
 from tasks.core.errors import ModelError
 from tasks.core.seals import seal_of
+from tasks.export.detector import BesideModel, Read
 from tasks.export.manifest import Manifest
 from tasks.nn.geometry import fit_to
-
-Read = Callable[[str | bytes, int, int | None], np.ndarray]
-"""(path or encoded bytes, short side in px, JPEG quality or None) -> uint8 (H, W, 3) as the shards hold it; raises with
-the reason."""
 
 
 def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.InferenceSession, Manifest]:
@@ -50,6 +47,13 @@ def open_session(path: Path, *, num_threads: int = 0) -> tuple[onnxruntime.Infer
     return session, manifest
 
 
+class Seen(NamedTuple):
+    """pixels_HWC: what the network takes of one image.  detected_C: the detector's scores, None without one."""
+
+    pixels_HWC: np.ndarray
+    detected_C: np.ndarray | None
+
+
 class Predictor:
     """An exported file, or its OpenVINO form (.xml), ready to score. Safe to call from several threads."""
 
@@ -61,6 +65,11 @@ class Predictor:
         else:
             session, self.manifest = open_session(path, num_threads=num_threads)
             self._score = lambda images_BHWC: session.run(["scores", "decisions"], {"images": images_BHWC})
+        beside = self.manifest.detector
+        self.detector = BesideModel(path, self.manifest, num_threads=num_threads) if beside else None
+        self.thresholds_C = np.asarray(self.manifest.thresholds, np.float64)
+        if self.detector:
+            self.thresholds_C[self.detector.columns] = self.detector.thresholds_K
 
     def network_pixels(self, source: str | bytes, read: Read) -> np.ndarray:
         """What the network takes of an image: uint8 (H, W, 3). Raises what `read` raises."""
@@ -68,12 +77,20 @@ class Predictor:
         pixels_HWC = read(source, preprocessing.short_side_px, preprocessing.jpeg_quality)
         return fit_to(pixels_HWC, preprocessing.image_px, preprocessing.resize)
 
+    def look(self, source: str | bytes, read: Read) -> Seen:
+        """`network_pixels` of an image, and what the detector says of it. Raises what `read` raises."""
+        return Seen(self.network_pixels(source, read), self.detector and self.detector.look(source, read))
+
     def __call__(self, images_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores float32 (B, C) in [0, 1] and decisions bool (B, C) of uint8 images."""
+        """Scores float32 (B, C) in [0, 1] and decisions bool (B, C) of uint8 images; of the model without detector."""
         return tuple(self._score(images_BHWC))
 
-    def decided(self, scores_C: np.ndarray, decisions_C: np.ndarray) -> dict[str, float]:
-        """Label -> score of the labels that were decided, best first."""
+    def decided(
+        self, scores_C: np.ndarray, decisions_C: np.ndarray, detected_C: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Label -> score of the labels that were decided, best first. detected_C: of `look`, which joins them."""
+        if self.detector and detected_C is not None:
+            scores_C, decisions_C = self.detector.joined(scores_C, decisions_C, detected_C)
         columns = np.flatnonzero(decisions_C)
         best_first = columns[np.argsort(-scores_C[columns], kind="stable")]
         return {self.manifest.labels[c]: round(float(scores_C[c]), 6) for c in best_first}
@@ -93,7 +110,7 @@ def predict_files(
 
 class _Pending(NamedTuple):
     path: str
-    pixels: Future[np.ndarray]
+    seen: Future[Seen]
 
 
 def _predict(
@@ -104,10 +121,7 @@ def _predict(
     pool = ThreadPoolExecutor(num_threads or os.cpu_count(), "decode")
     try:
         while True:
-            batch = [
-                _Pending(path, pool.submit(predictor.network_pixels, path, read))
-                for path in islice(remaining, batch_size)
-            ]
+            batch = [_Pending(path, pool.submit(predictor.look, path, read)) for path in islice(remaining, batch_size)]
             if batch:
                 waiting.append(batch)
             elif not waiting:
@@ -119,17 +133,19 @@ def _predict(
 
 
 def _entries(predictor: Predictor, batch: list[_Pending]) -> Iterator[dict]:
-    failed = {i: error for i, item in enumerate(batch) if (error := item.pixels.exception())}
+    failed = {i: error for i, item in enumerate(batch) if (error := item.seen.exception())}
     good = [i for i in range(len(batch)) if i not in failed]
+    seen = [batch[i].seen.result() for i in good]
     if good:
-        scores_BC, decisions_BC = predictor(np.stack([batch[i].pixels.result() for i in good]))
+        scores_BC, decisions_BC = predictor(np.stack([one.pixels_HWC for one in seen]))
     row_of = {i: row for row, i in enumerate(good)}
     for i, item in enumerate(batch):
         if i in failed:
             yield {"path": item.path, "error": reason(failed[i])}
         else:
             row = row_of[i]
-            yield {"path": item.path, "labels": predictor.decided(scores_BC[row], decisions_BC[row])}
+            labels = predictor.decided(scores_BC[row], decisions_BC[row], seen[row].detected_C)
+            yield {"path": item.path, "labels": labels}
 
 
 def reason(error: BaseException) -> str:

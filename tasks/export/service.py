@@ -45,7 +45,7 @@ from tasks.core.image_header import claimed_size
 from tasks.core.listening import listening
 from tasks.export.batching import MicroBatcher
 from tasks.export.bodies import CLOSE, Bodies, BodyLimits
-from tasks.export.runtime import Predictor, Read, reason
+from tasks.export.runtime import Predictor, Read, Seen, reason
 
 if TYPE_CHECKING:
     import uvicorn
@@ -167,8 +167,8 @@ class _Service:
         self.num_requests += 1
         try:
             async with self.bodies.images(request) as images:
-                pixels = await asyncio.gather(*(self._pixels(data) for _, data in images))
-            entries = await asyncio.gather(*map(self._entry, (name for name, _ in images), pixels))
+                seen = await asyncio.gather(*(self._seen(data) for _, data in images))
+            entries = await asyncio.gather(*map(self._entry, (name for name, _ in images), seen))
         except HTTPException as error:
             self.responses[error.status_code] += 1
             raise
@@ -178,32 +178,33 @@ class _Service:
         self.responses[status] += 1
         return JSONResponse({"predictions": entries}, status)
 
-    async def _pixels(self, data: bytes) -> np.ndarray | Refused:
+    async def _seen(self, data: bytes) -> Seen | Refused:
         return await asyncio.get_running_loop().run_in_executor(self.decoders, self._decode, data)
 
-    def _decode(self, data: bytes) -> np.ndarray | Refused:
+    def _decode(self, data: bytes) -> Seen | Refused:
         try:
             check_header(data, self.limits)
-            return self.predictor.network_pixels(data, self.read)
+            return self.predictor.look(data, self.read)
         except Refused as refused:
             return refused
         except Exception as error:  # the header was that of an image: its body is not
             return Refused(422, reason(error))
 
-    async def _entry(self, name: str, pixels_HWC: np.ndarray | Refused) -> dict[str, Any]:
-        if isinstance(pixels_HWC, Refused):
-            self.refusals[pixels_HWC.status] += 1
-            return {"name": name, "error": str(pixels_HWC), "status": pixels_HWC.status}
-        return {"name": name, "labels": self.predictor.decided(*await self.batcher(pixels_HWC))}
+    async def _entry(self, name: str, seen: Seen | Refused) -> dict[str, Any]:
+        if isinstance(seen, Refused):
+            self.refusals[seen.status] += 1
+            return {"name": name, "error": str(seen), "status": seen.status}
+        scores_C, decisions_C = await self.batcher(seen.pixels_HWC)
+        return {"name": name, "labels": self.predictor.decided(scores_C, decisions_C, seen.detected_C)}
 
     def labels(self) -> list[dict[str, Any]]:
         """Id, display name, threshold (null: never predicted) and implied labels of each column."""
-        manifest = self.predictor.manifest
+        manifest, thresholds = self.predictor.manifest, self.predictor.thresholds_C.tolist()
         return [
             {
                 "label": label,
                 "display_name": manifest.display_names[c],
-                "threshold": manifest.thresholds[c] if math.isfinite(manifest.thresholds[c]) else None,
+                "threshold": thresholds[c] if math.isfinite(thresholds[c]) else None,
                 "implies": [manifest.labels[ancestor] for child, ancestor in manifest.implications if child == c],
             }
             for c, label in enumerate(manifest.labels)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from tasks import tracking
-from tasks.core.errors import ModelError, did_you_mean
 from tasks.core.tables import sha256_of
 from tasks.core.workspace import Workspace
 from tasks.evaluation.headline import measured
 from tasks.evaluation.measure import metrics_of
 from tasks.evaluation.scored_run import read_scored_run
+from tasks.export.detector_files import ship_detector
 from tasks.export.export_report import export_ledger, export_report
 from tasks.export.manifest import Manifest, Preprocessing
 from tasks.export.onnx_file import export_onnx, refuse_unlike_scores
@@ -18,7 +19,7 @@ from tasks.export.variant_costs import empty_folder, evenly, network_images, wri
 from tasks.images.shards import ShardReader
 from tasks.nn.model import load_config, load_model, model_sha256
 from tasks.params import Params
-from tasks.taxonomy.reading import read_taxonomy
+from tasks.taxonomy.reading import read_taxonomy, refuse_missing_labels
 from tasks.taxonomy.relations import relations_of
 from tasks.thresholds.document import read_thresholds
 
@@ -28,14 +29,17 @@ def run(params: Params) -> None:
     workspace, section, paths = Workspace(params.paths), params.export, params.paths
     model = load_model(paths.finetuned)
     manifest = manifest_of(params, model.labels)
+    empty_folder(paths.variants)
+    if section.detector:
+        rules = read_thresholds(paths.thresholds, model.labels).fusion_rules(model.labels)
+        where, asked = (paths.detector, paths.variants, paths.exported), section.detector.model_dump()
+        manifest = replace(manifest, detector=ship_detector(asked, *where, labels=model.labels, rules=rules))
     export_onnx(model, paths.exported, manifest, opset=section.opset)
-
     reader = ShardReader(paths.shards)
     images_of = partial(network_images, reader=reader, preprocessing=manifest.preprocessing)
     parity_BHWC = images_of(evenly(reader.image_ids, section.parity_images))
     parity = refuse_unlike_scores(paths.exported, model, parity_BHWC, tolerance=section.tolerance)
 
-    empty_folder(paths.variants)
     variants = {}
     if section.variants:
         evaluated = read_scored_run(paths.evaluation / "scored_run.parquet")
@@ -50,19 +54,15 @@ def run(params: Params) -> None:
             measure=partial(metrics_of, run=evaluated),
         )
     options = {"tolerance": section.tolerance, "opset": section.opset}
-    workspace.write("export_report", export_report(paths.exported, parity, variants, **options))
-    workspace.book(export_ledger(len(model.labels), parity, variants))
+    workspace.write("export_report", export_report(paths.exported, parity, variants, manifest.detector, **options))
+    workspace.book(export_ledger(len(model.labels), parity, variants, manifest.detector))
     tracking.register_model(paths.exported, measured(paths.metrics, paths.finetuned))
 
 
 def manifest_of(params: Params, labels: list[str]) -> Manifest:
     """What the file says of itself. Raises ModelError when the taxonomy lacks a label, TableError thresholds.json."""
     taxonomy, config = read_taxonomy(params.paths.taxonomy), load_config(params.paths.finetuned)
-    if missing := [label for label in labels if label not in taxonomy.index]:
-        raise ModelError(
-            f"{params.paths.taxonomy}: no label '{missing[0]}', which {params.paths.finetuned} was trained on. "
-            f"{did_you_mean(missing[0], taxonomy.ids)} Run `dvc repro`, which trains on the new labels."
-        )
+    refuse_missing_labels(taxonomy, labels, where=params.paths.taxonomy, model=params.paths.finetuned)
     thresholds = read_thresholds(params.paths.thresholds, labels)
     return Manifest(
         labels=labels,

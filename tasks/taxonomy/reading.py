@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.core.errors import TaxonomyError, did_you_mean
+from tasks.core.errors import ModelError, TaxonomyError, did_you_mean
 from tasks.taxonomy.consistency import check_taxonomy
 from tasks.taxonomy.taxonomy import Deliver, Label, Migration, Taxonomy
 
@@ -44,6 +45,19 @@ def read_taxonomy(path: Path) -> Taxonomy:
             f"{path}{at}: not valid YAML ({str(getattr(error, 'problem', None) or error).splitlines()[0]})."
         ) from error
     return parse_taxonomy(raw, where=str(path))
+
+
+def refuse_missing_labels(taxonomy: Taxonomy, labels: Iterable[str], *, where: Path, model: Path) -> None:
+    """Raise ModelError where the taxonomy lacks one of the labels that a model was trained on.
+
+    where: the taxonomy's file.  model: its folder.
+    """
+    for label in labels:
+        if label not in taxonomy.index:
+            raise ModelError(
+                f"{where}: no label '{label}', which {model} was trained on. {did_you_mean(label, taxonomy.ids)} "
+                "Run `dvc repro`, which trains on the new labels."
+            )
 
 
 def parse_taxonomy(raw: Any, *, where: str = "taxonomy") -> Taxonomy:

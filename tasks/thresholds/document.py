@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,6 +40,10 @@ class Fused:
     blend: Blend
     threshold: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, as in thresholds.json."""
+        return {"origin": self.origin, **self.blend.as_dict(), "threshold": _finite(self.threshold)}
+
 
 @dataclass(frozen=True)
 class SavedThresholds:
@@ -58,6 +63,10 @@ class SavedThresholds:
     def fusion_origins(self) -> dict[int, str]:
         """Position of a fused label -> origin of the detector's proposals."""
         return {c: fused.origin for c, fused in self.fusion.items()}
+
+    def fusion_rules(self, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Fused label -> origin, model, detector, intercept, threshold (null = never predicted), JSON-ready."""
+        return {labels[c]: fused.as_dict() for c, fused in self.fusion.items()}
 
     def fused(self, scores_NC: np.ndarray, detector_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (N, C) and thresholds (C,) with the detector where a label is fused, those given elsewhere."""
@@ -111,10 +120,7 @@ def write_thresholds(
         by_label = dict(zip(labels, calibration.as_dicts(), strict=True))
         document["probabilities"] = {"method": calibration.method, "labels": by_label}
     if fusion:
-        document["fusion"] = {
-            labels[c]: {"origin": f.origin, **f.blend.as_dict(), "threshold": _finite(f.threshold)}
-            for c, f in fusion.items()
-        }
+        document["fusion"] = {labels[c]: fused.as_dict() for c, fused in fusion.items()}
     text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     tables.write_text(path, text + "\n")
 

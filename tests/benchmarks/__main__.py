@@ -26,6 +26,7 @@ QUICK = {
     "loader": ["--px", "64", "--workers", "0", "--images", "32", "--turns", "1"],
     "metrics": ["--images", "100", "--labels", "5", "--no-torchmetrics"],
     "protocols": [],
+    "fusion": [],
     "step": ["--model", "test_resnet", "--turns", "1", "--steps", "1", "--batch", "4"],
     "thresholds": ["--halves", "1"],
 }
