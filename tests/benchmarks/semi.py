@@ -56,7 +56,7 @@ from tests.imports import ROOT
 DIGIT_PX = 16
 ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
 AERIAL_THREE = ("dock", "jetski", "lift")  # the three with most images
-VOC2007_THREE = ("car", "chair", "dog")  # the three with most images after person: 786 of them, OTX has 828
+VOC2007_THREE = ("car", "chair", "dog")  # the three with most images after person: 787 in `train`, OTX has 828
 PHOTOGRAPH_PX = 96
 
 
