@@ -1,16 +1,19 @@
-"""Which component earns its place on photographs: recipes/ablations/photographs.yaml, and the OTX recipe, on VOC2007.
+"""Which component earns its place on photographs: recipes/ablations/photographs.yaml, and whole recipes, on VOC2007.
 
     python -m tests.benchmarks ladder --pack voc224.tar                     one file for a machine without the data kits
     python -m tests.benchmarks ladder --data voc224.tar --weights FILE --device cuda --minutes 8
     python -m tests.benchmarks ladder --px 128 --images 1000 --epochs 6     without a GPU
+    python -m tests.benchmarks ladder --data aerial --steps baseline otx photos     Aerial Maritime
     python -m tests.benchmarks ladder --quick                               crashes only
 
-Train on `train`, a fifth of it held out as calibration images; test on `val`. Every step trains equally long from the
-same weights, batch norms frozen; its learning rate is that of --lr with the best mAP on the calibration images under
-the first seed, and serves its other seeds. Weights are those of the last epoch; only the OTX recipe, whose schedule
-needs it, looks at the calibration images each epoch. Needs torch, timm and this repository's own requirements, but
-neither DVC nor Prefect, MLflow or FiftyOne. --minutes times an epoch of each step and takes as many epochs as fit. The
-JSON in --out is written after each seed; the intervals are those of `ablate` (docs/ablation.md).
+Train on `train`, a fifth of it held out as calibration images; test on `val` (Aerial Maritime: `valid` and `test`;
+tiles of one photograph stay together, and are drawn together for the intervals). Every step trains equally long from
+the same weights, batch norms frozen; its learning rate is that of --lr with the best mAP on the calibration images
+under the first seed, and serves its other seeds; recipe photos keeps its own. Weights are those of the last epoch; only
+the OTX recipe, whose schedule needs it, looks at the calibration images each epoch. Needs torch, timm and this
+repository's own requirements, but neither DVC nor Prefect, MLflow or FiftyOne. --minutes times an epoch of each step
+and takes as many epochs as fit. The JSON in --out is written after each seed; the intervals are those of `ablate`
+(docs/ablation.md).
 """
 
 from __future__ import annotations
@@ -40,7 +43,16 @@ from tasks.training.distributed import default_device
 from tasks.training.finetuning import FinetuneData, finetune_once
 from tasks.training.fitting import score_images
 from tasks.training.validation import mean_average_precision
-from tests.benchmarks.photographs import LITE0, Photographs, network_in, pack, params_of, unpacked, voc2007
+from tests.benchmarks.photographs import (
+    LITE0,
+    Photographs,
+    aerial_maritime,
+    network_in,
+    pack,
+    params_of,
+    unpacked,
+    voc2007,
+)
 from tests.imports import ROOT
 
 ABLATION = ROOT / "recipes" / "ablations" / "photographs.yaml"
@@ -56,11 +68,15 @@ SHARED_WITH_OTX = ("epochs", "batch_size", "backbone_lr_factor", "precision", "e
 
 
 class Step(NamedTuple):
-    """name, what: of the row.  changes: of params, all of them."""
+    """name, what: of the row.  changes: of params, all of them.  lr: its own, where none is looked for."""
 
     name: str
     what: str
     changes: dict[str, Any]
+    lr: float | None = None
+
+    def rates(self, offered: Sequence[float]) -> Sequence[float]:
+        return offered if self.lr is None else [self.lr]
 
 
 class Data(NamedTuple):
@@ -71,7 +87,7 @@ class Data(NamedTuple):
 
 
 def steps_of(changes: dict[str, Any]) -> list[Step]:
-    """The steps of the ablation file, each with what those before it changed, and the OTX recipe."""
+    """The steps of the ablation file, each with what those before it changed, and the recipes OTX and photos."""
     steps, raw = [], merge(COMMON, changes)
     for step in read_steps(ABLATION):
         raw = merge(raw, step.changes)
@@ -79,13 +95,18 @@ def steps_of(changes: dict[str, Any]) -> list[Step]:
     otx, first = read_recipe("otx_multilabel", ROOT / "recipes"), steps[0].changes
     same = {"finetune": {k: v for k, v in first["finetune"].items() if k in SHARED_WITH_OTX}, "model": changes["model"]}
     what = "recipe otx_multilabel: angular linear head, AAM, SAM after the first epoch, plateau schedule, AugMix"
-    return [*steps, Step("otx", what, merge(merge(merge(COMMON, otx), same), {"shard": COMMON["shard"]}))]
+    steps.append(Step("otx", what, merge(merge(merge(COMMON, otx), same), {"shard": COMMON["shard"]})))
+    photos = read_recipe("photos", ROOT / "recipes")
+    del photos["model"]["backbone"]  # every step's network is that of --weights, batch norms frozen
+    photos = merge(merge(photos, changes), {"shard": COMMON["shard"]})
+    what = "recipe photos: head fitted on frozen features, then AdamW, one cycle, averaged weights; centred square"
+    return [*steps, Step("photos", what, photos, photos["finetune"]["lr"])]
 
 
-def halves(states: States) -> tuple[States, States]:
-    """Train and calibration images: four stratified fifths, and one."""
+def halves(states: States, scenes: Sequence[str]) -> tuple[States, States]:
+    """Train and calibration images: four stratified fifths, and one, no scene in both."""
     present = states.targets_NC.astype(bool)
-    groups_N = np.arange(len(present))
+    groups_N = np.unique(scenes, return_inverse=True)[1]
     fold_N = stratified_folds(present, groups_N, num_folds=5, rng=np.random.default_rng(0))
     return states.take(np.flatnonzero(fold_N != 0)), states.take(np.flatnonzero(fold_N == 0))
 
@@ -102,19 +123,21 @@ def trained(step: Step, data: Data, weights: Path, *, lr: float, seed: int, epoc
     scores_MC, scores_NC = (
         score_images(tuned.model, network.images(s)).scores_NC for s in (data.calibration, data.photographs.test)
     )
-    return scored(scores_NC, data.photographs.test, params), mean_average_precision(
+    return scored(scores_NC, data.photographs, params), mean_average_precision(
         scores_MC, data.calibration.targets_NC, data.calibration.known_NC
     )
 
 
-def scored(scores_NC: np.ndarray, states: States, params: Params) -> ScoredRun:
+def scored(scores_NC: np.ndarray, photographs: Photographs, params: Params) -> ScoredRun:
+    states = photographs.test
     stamp = protocol_named("tagwright").stamp(
         image_ids=states.image_ids, labels=states.labels, absent_labels=[], threshold_rule="fixed 0.5",
         weights_kind="ema" if params.finetune.ema.enabled else "raw",
     )  # fmt: skip
     half_C = np.full(len(states.labels), 0.5)
+    scenes = photographs.scenes(states)
     return ScoredRun(
-        states.image_ids, states.labels, scores_NC, states.targets_NC, states.known_NC, half_C, None, stamp
+        states.image_ids, states.labels, scores_NC, states.targets_NC, states.known_NC, half_C, scenes, stamp
     )
 
 
@@ -125,9 +148,9 @@ def epochs_that_fit(steps: Sequence[Step], data: Data, options: argparse.Namespa
         took = []
         for epochs in (1, 2):  # the difference leaves out what a run costs once
             start = time.perf_counter()
-            trained(step, data, options.weights, lr=options.lr[0], seed=0, epochs=epochs)
+            trained(step, data, options.weights, lr=step.rates(options.lr)[0], seed=0, epochs=epochs)
             took.append(time.perf_counter() - start)
-        runs = len(options.lr) + options.seeds - 1
+        runs = len(step.rates(options.lr)) + options.seeds - 1
         per_epoch = max(took[1] - took[0], 1e-3)
         seconds += runs * per_epoch
         began -= runs * max(took[0] - per_epoch, 0)
@@ -142,7 +165,7 @@ def run(steps: Sequence[Step], data: Data, options: argparse.Namespace, epochs: 
     for seed in range(options.seeds):
         for step in steps:
             made = {}
-            for lr in options.lr if seed == 0 else [best_lr[step.name]]:
+            for lr in step.rates(options.lr) if seed == 0 else [best_lr[step.name]]:
                 start = time.perf_counter()
                 made[lr] = trained(step, data, options.weights, lr=lr, seed=seed, epochs=epochs)
                 log.append({"step": step.name, "lr": lr, "seed": seed, "calibration_mAP": made[lr][1],
@@ -168,15 +191,22 @@ def write(
     options.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def photographs_of(options: argparse.Namespace) -> Photographs:
+    if options.data == Path("aerial"):
+        return aerial_maritime()
+    return unpacked(options.data) if options.data else voc2007(options.images, options.images)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="ladder", description=__doc__.splitlines()[0])
     parser.add_argument("--pack", type=Path, default=None, help="write the photographs into this tar, and stop")
-    parser.add_argument("--data", type=Path, default=None, help="such a tar; otherwise the data kits")
+    parser.add_argument("--data", type=Path, default=None, help="`aerial`, or such a tar; otherwise VOC2007")
     parser.add_argument("--weights", type=Path, default=LITE0)
     parser.add_argument("--px", type=int, default=224)
     parser.add_argument("--images", type=int, default=None, help="of train and of val; all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=None, help="in place of --epochs: as many as fit")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, nargs="+", default=[0.003, 0.01, 0.03])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", nargs="+", default=None, help="rows to train, in this order")
@@ -195,15 +225,19 @@ def main(argv: list[str] | None = None) -> None:
     if options.device:
         os.environ["TAGWRIGHT_DEVICE"] = options.device
     cuda = default_device().type == "cuda"
-    photographs = unpacked(options.data) if options.data else voc2007(options.images, options.images)
+    photographs = photographs_of(options)
     changes = {
         "model": {"image_px": [options.px, options.px], "backbone": {"freeze_batchnorm": True}},
         "shard": {"short_side_px": options.px},
-        "finetune": {"precision": "bf16" if cuda else "fp32", "early_stopping": {"rule": "none", "patience": 1}},
-    }
+        "finetune": {
+            "batch_size": options.batch_size, "precision": "bf16" if cuda else "fp32",
+            "early_stopping": {"rule": "none", "patience": 1},
+        },
+    }  # fmt: skip
     steps = [s for s in steps_of(changes) if not options.steps or s.name in options.steps]
     with tempfile.TemporaryDirectory() as folder:
-        data = Data(photographs, *halves(photographs.train), Path(folder))
+        train, calibration = halves(photographs.train, photographs.scenes(photographs.train))
+        data = Data(photographs, train, calibration, Path(folder))
         epochs = epochs_that_fit(steps, data, options) if options.minutes else options.epochs
         print(f"{len(steps)} steps, {epochs} epochs, learning rates {options.lr}, {options.seeds} seeds", flush=True)
         run(steps, data, options, epochs)

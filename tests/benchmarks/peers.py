@@ -1,12 +1,14 @@
 """Peers at equal cost: the recipe for photographs against what people use instead, for the same minutes of processor.
 
-    python -m tests.benchmarks peers [--cpu-minutes 20] [--seeds 3] [--only NAME …] [--keep FOLDER]
+    python -m tests.benchmarks peers [--cpu-minutes 20] [--seeds 3] [--only NAME …] [--keep FOLDER] [--fastai PYTHON]
 
 1,000 photographs of VOC2007 `train`, 1,000 of `val`, EfficientNet-Lite0 with its ImageNet weights at 160 px:
 
     timm loop             AdamW, cosine, BCE, batches of 32, RandomResizedCrop and flip as timm makes them, each of
                           --lr; the best of them by its mAP on the test images, which favours it
     logistic regression   scikit-learn's, on the frozen features; its C by cross-validation; it needs no more time
+    fastai                its multi-label learner with its defaults, run by the interpreter of --fastai, which has an
+                          environment of its own (`pip install fastai timm`); left out without
     ours                  recipe photos (or --recipe NAME) through the code of `finetune`; no image is held out, so that
                           the weights are those of the last epoch
 
@@ -20,6 +22,8 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,6 +51,7 @@ from tasks.training.probe import fit_head
 from tasks.training.validation import mean_average_precision
 from tests.benchmarks.photographs import LITE0, Photographs, network_in, params_of, voc2007
 
+FASTAI = Path(__file__).with_name("fastai_peer.py")
 BACKBONE = "tf_efficientnet_lite0"
 TRIAL_STEPS = 4
 PRIORS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -159,6 +164,26 @@ def logistic_regression(photographs: Photographs, px: int, *, seed: int) -> Peer
     return Peer(np.stack([model.predict_proba(test_ND)[:, 1] for model in fitted], axis=1), 0, spent)
 
 
+def fastai(photographs: Photographs, px: int, *, cpu_s: float, seed: int, python: Path) -> Peer:
+    """fastai_peer.py, by an interpreter that has fastai."""
+    train, test = photographs.train, photographs.test
+    present = [[train.labels[c] for c in np.flatnonzero(row_C)] for row_C in train.targets_NC]
+    content = {
+        "labels": train.labels,
+        "train": {f"{i}.jpg": labels for i, labels in zip(train.image_ids, present, strict=True)},
+        "test": [f"{i}.jpg" for i in test.image_ids],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for image_id, jpeg in photographs.files.items():
+            (folder / f"{image_id}.jpg").write_bytes(jpeg)
+        (folder / "photographs.json").write_text(json.dumps(content), encoding="utf-8")
+        arguments = [python, FASTAI, folder, cpu_s, seed, px, LITE0]
+        subprocess.run(list(map(str, arguments)), check=True, stdout=subprocess.DEVNULL)
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return Peer(np.load(folder / "scores.npy"), run["epochs"], run["cpu_s"])
+
+
 def ours(photographs: Photographs, px: int, *, cpu_s: float, seed: int, recipe: str, folder: Path) -> Peer:
     """The recipe with as many epochs as fit."""
     params = params_of(recipe, {"seed": seed, "model": {"image_px": [px, px]}})
@@ -225,7 +250,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=1000, help="of each part")
     parser.add_argument("--only", nargs="+", default=None, help="peers to run")
     parser.add_argument("--keep", type=Path, default=None, help="folder of finished runs")
+    parser.add_argument("--fastai", type=Path, default=None, help="an interpreter that has fastai")
     options = parser.parse_args(argv)
+    if not options.fastai:
+        print("fastai is left out: --fastai names no interpreter that has it.")
     photographs = voc2007(options.images, options.images)
     cpu_s, px = 60 * options.cpu_minutes, options.px
     with tempfile.TemporaryDirectory() as scratch:
@@ -234,6 +262,8 @@ def main(argv: list[str] | None = None) -> None:
             **{f"timm loop, lr {lr:g}": lambda seed, lr=lr: timm_loop(photographs, px, cpu_s=cpu_s, seed=seed, lr=lr)
                for lr in options.lr},
             "logistic regression": lambda seed: logistic_regression(photographs, px, seed=0),
+            **({"fastai": lambda seed: fastai(photographs, px, cpu_s=cpu_s, seed=seed, python=options.fastai)}
+               if options.fastai else {}),
             f"ours, {options.recipe}": lambda seed: ours(
                 photographs, px, cpu_s=cpu_s, seed=seed, recipe=options.recipe, folder=folder / "packed"),
         }  # fmt: skip

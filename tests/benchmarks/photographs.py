@@ -1,4 +1,4 @@
-"""The photographs of VOC2007 `trainval` for benchmarks that train: from the data kits, or from a tar made of them.
+"""Photographs for benchmarks that train: VOC2007 `trainval` or Aerial Maritime, from the data kits or a tar of them.
 
 Axes: N images, C labels.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ from PIL import Image
 
 from tasks.commands.recipe import merge, read_recipe
 from tasks.core.environment import loader_workers
-from tasks.core.states import States
+from tasks.core.states import States, states_of
 from tasks.core.workspace import Vocabulary
 from tasks.images.shards import write_shards
 from tasks.params import Params, parse_params
+from tasks.sources import xml_beside
 from tasks.training.fitting import Network
 from tests.imports import ROOT
 
 REAL_DATA = ROOT.parent / "shared" / "data"
 VOC = REAL_DATA / "voc"
+AERIAL = REAL_DATA / "aerial_maritime" / "aerial_maritime_tiled.tar"
 LITE0 = REAL_DATA / "weights" / "tf_efficientnet_lite0.imagenet.safetensors"
 LISTS = "VOC2007/ImageSets/Main"
 LABELS_FILE = "labels.json"
@@ -36,11 +39,19 @@ LABELS_FILE = "labels.json"
 
 @dataclass(frozen=True)
 class Photographs:
-    """files: image id -> JPEG.  train, test: what is known of them; difficult objects only means unknown."""
+    """files: image id -> JPEG.  train, test: what is known of them; difficult objects only means unknown.
+
+    scene_of: image id -> what it is a part of, where several images are parts of one thing.
+    """
 
     files: dict[str, bytes]
     train: States
     test: States
+    scene_of: dict[str, str] = field(default_factory=dict)
+
+    def scenes(self, states: States) -> list[str]:
+        """Of each image; images of one scene belong on one side of a cut, and are drawn together."""
+        return [self.scene_of.get(i, i) for i in states.image_ids]
 
 
 def voc2007(num_train: int | None = None, num_test: int | None = None) -> Photographs:
@@ -62,6 +73,25 @@ def voc2007(num_train: int | None = None, num_test: int | None = None) -> Photog
     return Photographs({i: jpeg for i, jpeg in files.items() if i in used}, *parts)
 
 
+def aerial_maritime() -> Photographs:
+    """Drone tiles with boxes of five classes: train on `train`, test on `valid` and `test`, which are small.
+
+    Every tile is annotated exhaustively. A scene is the photograph that a tile was cut from.
+    """
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(AERIAL) as archive:
+        archive.extractall(folder, filter="data")
+        raw = xml_beside.read("aerial", Path(folder), folders={part: part for part in ("train", "valid", "test")})
+        uris = dict(zip(*(raw.images[column].to_pylist() for column in ("image_id", "uri")), strict=True))
+        files = {i: Path(uri).read_bytes() for i, uri in uris.items()}
+    split_N = np.array(raw.images["official_split"].to_pylist())
+    coverage = pa.table({"source": ["aerial"] * len(raw.coverage), "label": raw.coverage})
+    states = states_of(
+        raw.labels, list(files), raw.coverage, coverage=coverage, sources=["aerial"] * len(files), unknown=raw.unknown
+    )
+    parts = (states.take(np.flatnonzero(chosen)) for chosen in (split_N == "train", split_N != "train"))
+    return Photographs(files, *parts, {i: Path(i).name.split(".rf.")[0] for i in files})
+
+
 def pack(photographs: Photographs, path: Path, *, short_side_px: int, quality: int = 80) -> None:
     """One tar of JPEGs and labels.json, for a machine that has no data kits."""
     with tarfile.open(path, "w") as archive:
@@ -81,7 +111,8 @@ def pack(photographs: Photographs, path: Path, *, short_side_px: int, quality: i
             part: dict(zip(s.image_ids, s.states_NC.tolist(), strict=True))
             for part, s in (("train", photographs.train), ("test", photographs.test))
         }
-        add(LABELS_FILE, json.dumps({"labels": photographs.train.labels, **states}).encode())
+        content = {"labels": photographs.train.labels, "scene_of": photographs.scene_of, **states}
+        add(LABELS_FILE, json.dumps(content).encode())
 
 
 def unpacked(path: Path) -> Photographs:
@@ -93,7 +124,8 @@ def unpacked(path: Path) -> Photographs:
         States(list(content[part]), content["labels"], np.array(list(content[part].values()), np.int8))
         for part in ("train", "test")
     ]
-    return Photographs({name.removesuffix(".jpg"): jpeg for name, jpeg in files.items()}, *parts)
+    files = {name.removesuffix(".jpg"): jpeg for name, jpeg in files.items()}
+    return Photographs(files, *parts, content.get("scene_of", {}))
 
 
 def params_of(recipe: str | None, *changes: Mapping[str, Any], weights: Path = LITE0) -> Params:
@@ -113,8 +145,8 @@ def network_in(folder: Path, photographs: Photographs, params: Params) -> Networ
     """The network of `params` over the photographs, packed below `folder` as the pipeline packs them."""
     shards, jpegs = folder / "shards", folder / "jpegs"
     if not shards.exists():
-        jpegs.mkdir(parents=True)
         for name, jpeg in photographs.files.items():
+            (jpegs / name).parent.mkdir(parents=True, exist_ok=True)
             (jpegs / f"{name}.jpg").write_bytes(jpeg)
         ids = list(photographs.files)
         write_shards(
