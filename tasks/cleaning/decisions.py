@@ -44,7 +44,8 @@ def labels_to_clean(taxonomy: Taxonomy) -> list[str]:
 class PolicyOverImages:
     """A fitted policy, and the images it is about.
 
-    only_asked_N: bool, images that it does not change and only asks about.  gap_NC: bool, pairs in a gap of annotation.
+    only_asked_N: bool, images that it does not change and only asks about.  gap_NC: bool, pairs in a gap of annotation;
+    only_asked_NC: bool, those of them that it makes unknown at most.
     """
 
     fitted: FittedPolicy
@@ -53,15 +54,20 @@ class PolicyOverImages:
     taxonomy: Taxonomy
     only_asked_N: np.ndarray
     gap_NC: np.ndarray
+    only_asked_NC: np.ndarray
 
     def decide(self, rows: np.ndarray) -> Decisions:
         """About the images at these positions, int64 (B,)."""
         states = self.states.take(rows)
         labels_BC, known_BC, gap_BC = states.targets_NC, states.known_NC, self.gap_NC[rows]
         decisions = self.fitted(self.sources.scores(rows), labels_BC, known_BC & ~gap_BC)
-        decisions = decide_in_gaps(decisions, gap_BC, self.fitted.fill_from_C)
+        decisions = decide_in_gaps(decisions, gap_BC, self.fitted.fill_from_C, self.only_asked_NC[rows])
         decisions = keep_implied_parents(decisions, labels_BC, known_BC, self._descendants())
         return without_actions(decisions, self.only_asked_N[rows], labels_BC, known_BC)
+
+    def believed_missing(self, rows: np.ndarray, decisions: Decisions) -> np.ndarray:
+        """Pairs in a gap that are perhaps present and stay open, bool (B, C): an answer about one tells of the gap."""
+        return self.gap_NC[rows] & (decisions.p_wrong_NC >= UNKNOWN_IN_GAP)
 
     def _descendants(self) -> list[list[int]]:
         """Of each label, the columns of those that imply it."""
@@ -95,7 +101,9 @@ def fit_policy(
     gaps: of annotation; to the policy the pairs in them are unknown.
     """
     fitted = FittedPolicy(keep_annotations, messages=[TURNED_OFF])
-    gap_NC = mask_of(gaps if policy is not None else (), states)
+    gap_NC, only_asked_NC = (
+        mask_of(those if policy is not None else (), states) for those in (gaps, [g for g in gaps if g.only_asked])
+    )
     if policy is not None:
         sample = rows_to_fit(*states.states_NC.shape)
         seen = None
@@ -113,14 +121,17 @@ def fit_policy(
         for message in fitted.messages:
             logger.warning("clean: %s", message)
     only_asked_N = np.isin(states.image_ids, list(only_asked)) if only_asked else np.zeros(len(states.image_ids), bool)
-    return PolicyOverImages(fitted, sources, states, taxonomy, only_asked_N, gap_NC)
+    return PolicyOverImages(fitted, sources, states, taxonomy, only_asked_N, gap_NC, only_asked_NC)
 
 
-def decide_in_gaps(decisions: Decisions, gap_NC: np.ndarray, fill_from_C: np.ndarray | None) -> Decisions:
+def decide_in_gaps(
+    decisions: Decisions, gap_NC: np.ndarray, fill_from_C: np.ndarray | None, only_asked_NC: np.ndarray
+) -> Decisions:
     """The decisions of a policy to which the pairs in a gap were unknown, and what becomes of these by P(present).
 
     fill_from_C: float (C,), P(present) from which such a pair becomes present; None for a policy that only asks. From
-    UNKNOWN_IN_GAP on it becomes unknown; below, the absence stands.
+    UNKNOWN_IN_GAP on it becomes unknown; below, the absence stands.  only_asked_NC: bool, pairs that become unknown at
+    most.
     """
     if not gap_NC.any():
         return decisions
@@ -128,7 +139,9 @@ def decide_in_gaps(decisions: Decisions, gap_NC: np.ndarray, fill_from_C: np.nda
     if fill_from_C is None:
         action_NC = np.full(p_NC.shape, KEEP, np.int8)
     else:
-        action_NC = np.select([p_NC >= fill_from_C, p_NC >= UNKNOWN_IN_GAP], [TO_PRESENT, TO_UNKNOWN], KEEP)
+        action_NC = np.select(
+            [(p_NC >= fill_from_C) & ~only_asked_NC, p_NC >= UNKNOWN_IN_GAP], [TO_PRESENT, TO_UNKNOWN], KEEP
+        )
     p_wrong_NC = np.where(action_NC == TO_PRESENT, 1 - p_NC, p_NC)
     return Decisions(
         np.where(gap_NC, action_NC, decisions.action_NC).astype(np.int8),

@@ -10,12 +10,8 @@ gap where
 so that one as long would hardly ever come about by chance. An order in which many labels have a gap follows from what
 the images show (a folder a class, a film), and tells nothing.
 
-A label may also be lost wherever another one is annotated. Most labels that are never seen together exclude each other,
-and there a model learns why; it is a gap where the model expects the label several times as often as elsewhere and yet
-
-    product of (1 - out-of-fold score) <= CHANCE       over the images with the other label
-
-An absence in a gap says nothing, unless somebody verified it.
+A label may also be lost wherever another one is annotated: gaps_beside.py. An absence in a gap says nothing, unless
+somebody verified it.
 
 Axes: N images, M images of a source, C labels.
 """
@@ -23,7 +19,7 @@ Axes: N images, M images of a source, C labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,20 +30,23 @@ from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 CHANCE = 1e-8
 MIN_POSITIVES = 20
+ENOUGH_ANSWERS = 10
 LARGEST_SHARE = 0.9  # of the source's images
 MOST_LABELS = 0.25  # of those with enough positives; more with a gap in one order, and the order tells nothing
-MOST_ENTRIES = 50_000_000  # (image, label) pairs to learn from; of more images an even part
-EXPECTED_BESIDE = 2.0  # times the label's share elsewhere, of what the model expects beside another label
 
 
 @dataclass(frozen=True)
 class Gap:
-    """rows: positions of the images, int64.  where: which they are, in words."""
+    """rows: positions of the images, int64.  where: which they are, in words.
+
+    only_asked: whether no label is added there without a person, however likely it is.
+    """
 
     source: str
     label: str
     rows: np.ndarray
     where: str
+    only_asked: bool = False
 
     def __str__(self) -> str:
         return f"'{self.label}' is never annotated on {len(self.rows):,} images of {self.source}: {self.where}"
@@ -64,13 +63,15 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
     height_N, width_N = (images[side].to_numpy().astype(float)[rows_N] for side in ("height", "width"))
     natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in states.image_ids])
     rank_N = np.unique(natural_N, return_inverse=True)[1].reshape(-1)
+    size_N = np.array([f"{w:.0f} x {h:.0f}" for w, h in zip(width_N, height_N, strict=True)], object)
     orders = {
         "ids {} to {}": (rank_N, np.asarray(states.image_ids, object)),
         "width / height {} to {}": (width_N / height_N, np.char.mod("%.3g", width_N / height_N)),
-        "{} to {} px": (width_N * height_N, np.char.mod("%.0f", width_N * height_N)),
+        "{} to {} pixels": (width_N * height_N, np.char.mod("%.0f", width_N * height_N)),
+        "{} to {} px": (width_N * 1e6 + height_N, size_N),
     }
     gaps = []
-    for source, of_source, columns in _by_source(states, images, coverage):
+    for source, of_source, columns in by_source(states, images, coverage):
         enough = sum((states.states_NC[of_source, c] == PRESENT).sum() >= MIN_POSITIVES for c in columns)
         for where, (value_N, name_N) in orders.items():
             in_order = of_source[np.argsort(value_N[of_source], kind="stable")]
@@ -78,37 +79,17 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
             if len(runs) <= MOST_LABELS * enough:
                 named = [where.format(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in runs]
                 gaps += [replace(gap, where=f"{n}; {gap.where}") for gap, n in zip(runs, named, strict=True)]
-    return gaps
+    return _without_parts(gaps)
 
 
-def gaps_beside(
-    states: States, scores_of: Callable[[np.ndarray], np.ndarray], images: pa.Table, coverage: pa.Table
-) -> list[Gap]:
-    """Labels that are lost wherever another one is annotated; other arguments as for `find_gaps`.
-
-    scores_of: positions of M images -> out-of-fold scores float (M, C) of a model, NaN where it has none.
-    """
-    gaps = []
-    for source, rows, columns in _by_source(states, images, coverage):
-        if not columns:
-            continue
-        seen = rows[:: -(-len(rows) * len(states.labels) // MOST_ENTRIES)]
-        states_MC, scores_MC = states.states_NC[seen], np.clip(np.nan_to_num(scores_of(seen)), 0, 0.999)
-        present_MC, absent_MC = ((states_MC == state).astype(np.float32) for state in (PRESENT, ABSENT))
-        positives_C, known_C = present_MC.sum(0), np.maximum((states_MC != UNKNOWN_STATE).sum(0), 1)
-        # [c, d]: over the images with d, of c
-        log10_chance_CC = (absent_MC * np.log10(1 - scores_MC)).T @ present_MC
-        expected_CC = (absent_MC * scores_MC).T @ present_MC / np.maximum(absent_MC.T @ present_MC, 1)
-        lost_CC = (present_MC.T @ present_MC == 0) & (log10_chance_CC <= np.log10(CHANCE))
-        lost_CC &= expected_CC >= EXPECTED_BESIDE * (positives_C / known_C)[:, None]
-        lost_CC &= log10_chance_CC < log10_chance_CC.T  # of the two that are never together the one that is missed more
-        lost_CC &= np.minimum.outer(positives_C, positives_C) >= MIN_POSITIVES
-        for c, d in zip(*np.nonzero(lost_CC), strict=True):
-            if c in columns:
-                beside = rows[(states.states_NC[rows, c] == ABSENT) & (states.states_NC[rows, d] == PRESENT)]
-                where = f"those with '{states.labels[d]}', where a model expects it on {expected_CC[c, d]:.0%}"
-                gaps.append(Gap(source, states.labels[c], beside, where))
-    return gaps
+def _without_parts(gaps: list[Gap]) -> list[Gap]:
+    """Of gaps of one label of a source, those that are no part of one before: shape and size say the same, often."""
+    kept: list[Gap] = []
+    for gap in gaps:
+        before = [k.rows for k in kept if (k.source, k.label) == (gap.source, gap.label)]
+        if not before or not np.isin(gap.rows, np.concatenate(before)).all():
+            kept.append(gap)
+    return kept
 
 
 def _rows_of(states: States, images: pa.Table) -> np.ndarray:
@@ -116,7 +97,7 @@ def _rows_of(states: States, images: pa.Table) -> np.ndarray:
     return np.array([place[image_id] for image_id in states.image_ids], np.int64)
 
 
-def _by_source(states: States, images: pa.Table, coverage: pa.Table) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+def by_source(states: States, images: pa.Table, coverage: pa.Table) -> Iterator[tuple[str, np.ndarray, list[int]]]:
     """Each source, positions of its images, and columns of the labels that it annotates wherever they are."""
     covered = set(zip(coverage["source"].to_pylist(), coverage["label"].to_pylist(), strict=True))
     source_N = np.asarray(images["source"].to_pylist(), object)[_rows_of(states, images)]
@@ -148,6 +129,20 @@ def _gaps_in_order(
         if length <= LARGEST_SHARE * len(rows) and log10_chance <= np.log10(CHANCE):
             gaps.append(Gap(source, states.labels[c], rows[run], f"the others have it on {share:.0%}"))
     return gaps
+
+
+def not_refuted(gaps: Sequence[Gap], states: States, answered: tuple[np.ndarray, np.ndarray]) -> list[Gap]:
+    """Without the gaps in which people looked, ENOUGH_ANSWERS times or more, and found nothing.
+
+    answered: positions int64 (V,) of images with a verdict, and the verdicts int8 (V, C), 1 present, 0 absent, -1 none.
+    """
+    rows_V, verdicts_VC = answered
+    kept = []
+    for gap in gaps:
+        verdicts_K = verdicts_VC[np.isin(rows_V, gap.rows), states.labels.index(gap.label)]
+        if (verdicts_K == ABSENT).sum() < ENOUGH_ANSWERS or (verdicts_K == PRESENT).any():
+            kept.append(gap)
+    return kept
 
 
 def mask_of(gaps: Sequence[Gap], states: States) -> np.ndarray:

@@ -63,17 +63,21 @@ class QuestionQueue:
             states.labels, budget=budget - len(self.elsewhere), audit_share=audit_share, seed=seed
         )
 
-    def add(self, rows: np.ndarray, p_present_BC: np.ndarray, p_wrong_BC: np.ndarray) -> None:
+    def add(
+        self, rows: np.ndarray, p_present_BC: np.ndarray, p_wrong_BC: np.ndarray, gap_BC: np.ndarray | None = None
+    ) -> None:
         """Consider the pairs of these images, each image once.
 
         rows: int64 (B,), positions in `states`.  p_present_BC: probability that the label is present.
         p_wrong_BC: probability that a person's verdict differs from the cleaned state.
+        gap_BC: bool, pairs of which one answer tells about many; they count as those of the rarest label do.
         """
         states = self.states.take(rows)
         resolved, needs_review = (positions_of(pairs, states.image_ids) for pairs in (self.resolved, self.needs_review))
         given_BC, p_wrong_BC, p_present_BC = states.states_NC, p_wrong_BC.copy(), p_present_BC.copy()
         given_BC[needs_review], p_wrong_BC[needs_review], p_present_BC[needs_review] = UNKNOWN_STATE, 0.5, 0.5
-        priority_BC = np.where(p_wrong_BC >= LEAST_YIELD, p_wrong_BC * self.weight_C, 0.0)
+        weight_BC = np.where(False if gap_BC is None else gap_BC, WEIGHT_RANGE[1], self.weight_C)
+        priority_BC = np.where(p_wrong_BC >= LEAST_YIELD, p_wrong_BC * weight_BC, 0.0)
         auditable_BC = given_BC != UNKNOWN_STATE
         priority_BC[resolved], auditable_BC[resolved] = 0.0, False
         candidates = Candidates(states.image_ids, given_BC, p_present_BC, priority_BC, auditable_BC)

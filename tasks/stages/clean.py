@@ -10,8 +10,9 @@ import pyarrow as pa
 from tasks.cleaning import POLICIES
 from tasks.cleaning.changes import apply_changes, implied_pairs, policy_assertions
 from tasks.cleaning.decisions import batches, fit_policy, labels_to_clean
-from tasks.cleaning.weak_sources import WeakSources, model_proposals
-from tasks.core.gaps import find_gaps, gaps_beside, without
+from tasks.cleaning.weak_sources import WeakSources, model_proposals, rows_in
+from tasks.core.gaps import not_refuted, without
+from tasks.core.gaps_beside import all_gaps
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
@@ -36,13 +37,12 @@ def run(params: Params) -> None:
     resolved = (verdicts.resolved | implied_pairs(verdicts.assertions, taxonomy)) - verdicts.needs_review
     split = {(row["image_id"], row["label"]) for row in workspace.read("mapped.look_again").to_pylist()}
 
-    gaps = find_gaps(states, images, coverage)
+    answered, place_N = answered_pairs(states, verdicts), rows_in(out_of_fold, states)
+    gaps = not_refuted(all_gaps(states, images, coverage, out_of_fold.embeddings_ND, place_N), states, answered)
     sources = WeakSources(without(states, gaps), out_of_fold, proposals, workspace.read("mapped.label_spaces"))
-    gaps += gaps_beside(sources.states, sources.model_scores, images, coverage)
     name = params.clean.policy.name if params.clean.enabled else "none"
     policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy") if params.clean.enabled else None
     only_asked = workspace.image_ids("calibration") if params.clean.calibration == "verdicts" else []
-    answered = answered_pairs(states, verdicts)
     fitted = fit_policy(policy, sources, states, taxonomy, answered=answered, only_asked=only_asked, gaps=gaps)
 
     asking = {"budget": params.review.budget, "audit_share": params.review.audit_share, "seed": params.seed}
@@ -52,7 +52,7 @@ def run(params: Params) -> None:
         decisions = fitted.decide(rows)
         actions.update(decisions.counts())
         by_policy.append(policy_assertions(states.take(rows), decisions, origin=f"rule:{name}"))
-        queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC)
+        queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC, fitted.believed_missing(rows, decisions))
     questions, p_present_VC = queue.ranked(), fitted.decide(answered[0]).p_present_NC
     review = review_summary(states, p_present_VC, verdicts, questions, resolved=resolved, seed=params.seed)
 

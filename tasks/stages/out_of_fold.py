@@ -6,7 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from tasks import tracking
-from tasks.core.gaps import find_gaps, without
+from tasks.core.gaps import without
+from tasks.core.gaps_beside import all_gaps
 from tasks.core.ledger import Ledger
 from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
@@ -14,7 +15,7 @@ from tasks.params import EarlyStopping, Params, cross_fits
 from tasks.sampling.stratification import stratified_folds
 from tasks.training import checkpoint
 from tasks.training.fitting import CHECKPOINTS, Network
-from tasks.training.folds import out_of_fold_scores
+from tasks.training.folds import learned_embeddings, out_of_fold_scores
 
 TRAINS = True
 
@@ -27,8 +28,7 @@ def run(params: Params) -> None:
     ledger = Ledger("out_of_fold")
     ledger.num_in("images", len(ids) + len(pool_ids))
     num_calibration = len(workspace.image_ids("calibration"))
-    few = cross_fits(params.calibrate, num_calibration)
-    if not (few if section.enabled == "auto" else section.enabled):
+    if not (cross_fits(params.calibrate, num_calibration) if section.enabled == "auto" else section.enabled):
         reason = f"{num_calibration} calibration images" if section.enabled == "auto" else "turned off in params.yaml"
         ledger.note(f"skipped: {reason}; cleaning works without a model's scores")
         ledger.dropped("images", len(ids) + len(pool_ids), reason)
@@ -38,15 +38,17 @@ def run(params: Params) -> None:
         return
 
     labelled, pool = workspace.states("deduplicated", ids), workspace.states("deduplicated", pool_ids)
+    network = Network(params.model, vocabulary, paths.shards, paths.finetuned.parent / CHECKPOINTS, params.seed)
+    embeddings = learned_embeddings(network, params.finetune, labelled, pool, start=paths.pretrained)
     images = workspace.read("mapped.images", ["image_id", "source", "width", "height"])
-    labelled = without(labelled, find_gaps(labelled, images, workspace.read("mapped.coverage")))
+    gaps = all_gaps(labelled, images, workspace.read("mapped.coverage"), embeddings, np.arange(len(ids)))
+    labelled = without(labelled, gaps)
     _, group_N = np.unique(workspace.groups(ids), return_inverse=True)
     present = csr_array(labelled.targets_NC.astype(bool))
     fold_N = stratified_folds(present, group_N, num_folds=section.num_folds, rng=np.random.default_rng(params.seed))
 
     # Without validation images nothing stops a fold early.
     own = {"epochs": section.epochs, "early_stopping": EarlyStopping(rule="none", patience=1)}
-    network = Network(params.model, vocabulary, paths.shards, paths.finetuned.parent / CHECKPOINTS, params.seed)
     result = out_of_fold_scores(
         network,
         params.finetune.model_copy(update=own),
@@ -55,6 +57,7 @@ def run(params: Params) -> None:
         fold_N,
         num_folds=section.num_folds,
         start=paths.pretrained,
+        embeddings=embeddings,
         on_metrics=tracking.log_metrics,
     )
     splits = workspace.read("splits")

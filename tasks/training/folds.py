@@ -40,28 +40,22 @@ def out_of_fold_scores(
     *,
     num_folds: int,
     start: Path,
+    embeddings: np.ndarray | None = None,
     on_metrics: OnMetrics | None = None,
 ) -> OutOfFold:
     """Train a model a fold, on the labelled images of the others, and score what it has not seen.
 
     fold_N: int (N,), fold of each labelled image.  start: model folder, see `build_model`.
-    Embeddings of all images are those of one model, since distances between those of two mean nothing: of the weights
-    that training starts from where these have learned something, for they have seen none of these labels. A model that
-    has learned a wrong label moves the image among those that bear it, and its neighbours then confirm the error.
-    Otherwise the first fold's.
+    embeddings: those of `learned_embeddings`; None for the first fold's.
     """
-    images = network.images(labelled)
-    sets = [images, network.images(pool)] if pool.image_ids else [images]  # a project need not have a pool
+    sets = sets_of(network, labelled, pool)
     num_labelled = len(labelled.image_ids)
     has_known_N = np.isin(np.arange(num_labelled), labelled.has_known_labels())
     scores = scratch.zeros((num_labelled + len(pool.image_ids), len(labelled.labels)))
-    embeddings = None
     for fold in range(num_folds):
         model, loss = build_model(
             network, settings.loss, where="params.yaml: finetune.loss", states=labelled, start=start
         )
-        if fold == 0 and starts_learned(network, start):
-            embeddings = embed(model, sets)
         others = network.images(labelled, np.flatnonzero(has_known_N & (fold_N != fold)))
         data, name = TrainingData(others), f"out_of_fold-{fold}"
         fit(network, settings, name, model, loss, data, probe=settings.probe, on_metrics=on_metrics)
@@ -73,6 +67,26 @@ def out_of_fold_scores(
         if fold == 0 and embeddings is None:
             embeddings = embed(model, sets)
     return OutOfFold(scores, embeddings)
+
+
+def learned_embeddings(
+    network: Network, settings: FinetuneSettings, labelled: States, pool: States, *, start: Path
+) -> np.ndarray | None:
+    """Embeddings float16 (N + M, D) by the weights that training starts from; None where these have learned nothing.
+
+    Of all images by one model, since distances between embeddings of two mean nothing, and by one that has seen none of
+    these labels: a model that has learned a wrong one moves the image among those that bear it, and its neighbours then
+    confirm the error.
+    """
+    if not starts_learned(network, start):
+        return None
+    model, _ = build_model(network, settings.loss, where="params.yaml: finetune.loss", states=labelled, start=start)
+    return embed(model, sets_of(network, labelled, pool))
+
+
+def sets_of(network: Network, labelled: States, pool: States) -> list[ImageSet]:
+    """A project need not have a pool."""
+    return [network.images(states) for states in (labelled, pool) if states is labelled or states.image_ids]
 
 
 def starts_learned(network: Network, start: Path) -> bool:

@@ -135,9 +135,13 @@ def test_in_a_gap_of_annotation_the_sources_decide_and_the_rest_stays_as_the_pol
         np.full((3, 2), 0.3),
     )
     gap_NC = np.array([[True, False]] * 3)
-    filled = decide_in_gaps(policy, gap_NC, np.array([0.9, 0.9]))
+    nowhere_NC = np.zeros((3, 2), bool)
+    filled = decide_in_gaps(policy, gap_NC, np.array([0.9, 0.9]), nowhere_NC)
     assert filled.action_NC.tolist() == [[TO_PRESENT, TO_ABSENT], [TO_UNKNOWN, TO_ABSENT], [KEEP, TO_ABSENT]]
     np.testing.assert_allclose(filled.p_wrong_NC, [[0.05, 0.3], [0.5, 0.3], [0.1, 0.3]])
-    asked = decide_in_gaps(policy, gap_NC, None)
+    suspected = decide_in_gaps(policy, gap_NC, np.array([0.9, 0.9]), gap_NC)
+    assert suspected.action_NC[:, 0].tolist() == [TO_UNKNOWN, TO_UNKNOWN, KEEP]
+    np.testing.assert_allclose(suspected.p_wrong_NC[:, 0], [0.95, 0.5, 0.1])
+    asked = decide_in_gaps(policy, gap_NC, None, nowhere_NC)
     assert (asked.action_NC[:, 0] == KEEP).all()
     np.testing.assert_allclose(asked.p_wrong_NC[:, 0], [0.95, 0.5, 0.1])

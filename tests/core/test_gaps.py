@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.core.gaps import find_gaps, gaps_beside, mask_of, without
+from tasks.core.gaps import Gap, find_gaps, mask_of, not_refuted, without
+from tasks.core.gaps_beside import gaps_beside
 from tasks.core.states import States
 from tasks.core.tables import COVERAGE
 
@@ -94,31 +95,94 @@ def test_an_order_that_sorts_the_images_by_what_they_show_tells_nothing():
     assert find_gaps(states, images, covering(*LABELS)) == []
 
 
-def beside_a_cat(expected: float) -> tuple[States, pa.Table, np.ndarray]:
-    """Every dog beside a cat is lost; a model expects one on so many of these images, and on a fifth of the others."""
+def looks(states: States, *, alike: tuple[str, str] | None = None) -> np.ndarray:
+    """Embeddings float (N, 16) that show what is on each image, by a direction a label, and noise.
+
+    alike: two labels with nearly the same direction.
+    """
+    rng = np.random.default_rng(1)
+    direction_CD = np.linalg.qr(rng.standard_normal((16, len(LABELS))))[0].T * 4
+    if alike:
+        one, other = map(LABELS.index, alike)
+        direction_CD[other] = direction_CD[one] + 0.3 * direction_CD[other]
+    return (states.states_NC == 1) @ direction_CD + rng.standard_normal((len(states.image_ids), 16))
+
+
+def beside_others(states: States, images: pa.Table, embeddings_ND: np.ndarray | None) -> list[Gap]:
+    return gaps_beside(states, images, covering(*LABELS), embeddings_ND, np.arange(len(states.image_ids)))
+
+
+def never_together(states: States, one: str, other: str) -> States:
+    return losing(states, states.states_NC[:, LABELS.index(other)] == 1, one)
+
+
+def test_a_label_that_is_lost_wherever_another_one_is_shows_in_the_pictures():
     states, images = photographs()
     cat_N = states.states_NC[:, LABELS.index("cat")] == 1
-    scores_NC = np.full((NUM_IMAGES, len(LABELS)), 0.2)
-    scores_NC[cat_N, LABELS.index("dog")] = expected
-    return losing(states, cat_N, "dog"), images, scores_NC
-
-
-def test_a_label_that_is_lost_beside_another_one_is_unknown_there():
-    states, images, scores_NC = beside_a_cat(0.5)
-    (gap,) = gaps_beside(states, scores_NC.__getitem__, images, covering(*LABELS))
-    cat_N = states.states_NC[:, LABELS.index("cat")] == 1
+    (gap,) = beside_others(never_together(states, "dog", "cat"), images, looks(states))
     assert (gap.label, gap.rows.tolist()) == ("dog", np.flatnonzero(cat_N).tolist())
-    assert "those with 'cat', where a model expects it on 50%" in str(gap)
+    assert "'dog' is never annotated on" in str(gap)
+    assert "those with 'cat', which look as if" in str(gap)
+    assert gap.only_asked
 
 
-def test_labels_that_exclude_each_other_are_no_gap_for_a_model_that_knows_it():
-    states, images, scores_NC = beside_a_cat(0.1)
-    assert gaps_beside(states, scores_NC.__getitem__, images, covering(*LABELS)) == []
+def test_labels_that_exclude_each_other_are_no_gap():
+    states, images = photographs()
+    exclusive = never_together(states, "dog", "cat")
+    assert beside_others(exclusive, images, looks(exclusive)) == []
 
 
-def test_without_a_model_nothing_is_told_of_labels_beside_others():
-    states, images, scores_NC = beside_a_cat(np.nan)
-    assert gaps_beside(states, np.full_like(scores_NC, np.nan).__getitem__, images, covering(*LABELS)) == []
+def test_nor_are_such_that_look_alike():
+    states, images = photographs()
+    exclusive = never_together(states, "dog", "cat")
+    assert beside_others(exclusive, images, looks(exclusive, alike=("dog", "cat"))) == []
+
+
+def test_without_embeddings_nothing_is_told_of_labels_beside_others():
+    states, images = photographs()
+    states = never_together(states, "dog", "cat")
+    assert beside_others(states, images, None) == []
+    nowhere = np.full(NUM_IMAGES, -1)
+    assert gaps_beside(states, images, covering(*LABELS), looks(states), nowhere) == []
+
+
+def test_what_a_person_verified_as_absent_beside_others_is_believed():
+    states, images = photographs()
+    rows = np.arange(NUM_IMAGES)
+    lost = never_together(states, "dog", "cat")
+    assert gaps_beside(lost, images, covering("bird", "person"), looks(states), rows) == []
+
+
+def test_one_label_an_image_is_no_gap_though_nobody_declared_it():
+    states, images = photographs()
+    first_N = np.argmax(states.states_NC, axis=1)
+    one_NC = np.where(np.arange(len(LABELS)) == first_N[:, None], states.states_NC, 0).astype(np.int8)
+    assert beside_others(States(states.image_ids, LABELS, one_NC), images, looks(states)) == []
+
+
+@pytest.mark.parametrize(("found", "believed"), [(0, False), (1, True)])
+def test_ten_answers_that_find_nothing_refute_a_gap(upright_N, found, believed):
+    states, images = photographs()
+    states = losing(states, upright_N, "person")
+    gaps = find_gaps(states, images, covering(*LABELS))
+    rows = np.flatnonzero(upright_N)[:10]
+    verdicts_VC = np.full((10, len(LABELS)), -1, np.int8)
+    verdicts_VC[:, LABELS.index("person")] = [1] * found + [0] * (10 - found)
+    assert not_refuted(gaps, states, (rows, verdicts_VC)) == (gaps if believed else [])
+    assert not_refuted(gaps, states, (rows[found:9], verdicts_VC[found:9])) == gaps
+
+
+def test_pictures_of_one_size_are_an_order_of_their_own():
+    states, images = photographs()
+    width_N = np.tile([500, 500, 400, 375], NUM_IMAGES // 4)
+    height_N = np.tile(
+        [375, 334, 300, 500], NUM_IMAGES // 4
+    )  # the third has the shape of the first, the fourth its area
+    images = images.set_column(2, "width", pa.array(width_N)).set_column(3, "height", pa.array(height_N))
+    one_size_N = (width_N == 500) & (height_N == 375)
+    (gap,) = find_gaps(losing(states, one_size_N, "person"), images, covering(*LABELS))
+    assert gap.rows.tolist() == np.flatnonzero(one_size_N).tolist()
+    assert "500 x 375 to 500 x 375 px" in str(gap)
 
 
 def test_voc2007_has_none(real_data):

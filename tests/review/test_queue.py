@@ -162,7 +162,7 @@ def test_every_known_pair_is_audited_equally_often():
 # ---------------------------------------------------------------- priority
 
 
-def queue_of(p_wrong, *, known=True, **options):
+def queue_of(p_wrong, *, known=True, gap=None, **options):
     p_wrong_NC = np.asarray(p_wrong, float)
     targets_NC = np.zeros(p_wrong_NC.shape, np.uint8)
     targets_NC[:, 0] = 1
@@ -173,7 +173,7 @@ def queue_of(p_wrong, *, known=True, **options):
         np.full(p_wrong_NC.shape, known),
     )
     queue = QuestionQueue(states, **{"budget": 10, "audit_share": 0.0, "seed": 0} | options)
-    queue.add(np.arange(len(p_wrong_NC)), p_wrong_NC, p_wrong_NC)
+    queue.add(np.arange(len(p_wrong_NC)), p_wrong_NC, p_wrong_NC, gap)
     return queue.ranked()
 
 
@@ -197,6 +197,13 @@ def test_a_rare_label_counts_more():
 def test_weights_stay_in_bounds_and_a_label_without_positives_has_one():
     weights = label_weights(np.array([0, 1000, 10**9]))
     assert weights.tolist() == [4.0, 1.0, 0.25]
+
+
+def test_what_tells_of_a_whole_gap_of_annotation_counts_as_the_rarest_label_does():
+    gap_NC = np.array([[False, False], [True, False]])
+    by_image = {row["image_id"]: row for row in queue_of([[0.9, 0.0], [0.3, 0.0]], gap=gap_NC).to_pylist()}
+    assert by_image["i1"]["priority"] == pytest.approx(4 * 0.3)
+    assert by_image["i1"]["priority"] > by_image["i0"]["priority"]
 
 
 def test_expected_errors_add_up_over_the_known_pairs():
