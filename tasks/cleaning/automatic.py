@@ -13,8 +13,9 @@ The expected share needs no truth: it is the mean of P(annotation wrong) by the 
 with a few anchors taken for impure, annotators who make no errors give none to find, whatever a source says.
 
 A model and its neighbours have learned from the very annotations, so that what they see best shows less about the
-annotators than what a vendor or a detector sees: on a label without such a source more skill is asked, and more anchors
-are taken for impure.
+annotators than what a vendor or a detector sees: on a label without such a source more skill is asked, more anchors are
+taken for impure, and fewer of the changes may be wrong at the lower ends. And it never makes a label absent: what it
+overlooks, small objects say, looks to it like annotators' errors, and nothing in its scores tells one from the other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ NEVER = np.inf
 LEARNED_SKILL = 0.5  # least skill where all sources have learned from the annotations
 USUAL_LOSS = 0.25  # of a label's positives; more only where the rates say that more are false, up to `max_loss`
 LEARNED_IMPURITY = 0.3  # of the anchors then, for a source without skill; none for a perfect one
+MORE_WRONG = 1.3, 2.0  # times as many of the changes may be wrong at the lower ends: for such sources, and others
 STATES = ("missing", "mistaken")
 """What an annotation is when it is wrong, by its state."""
 
@@ -79,6 +81,7 @@ def bounds_of(
     why = _why_not(model, limits, np.where(learned_C, LEARNED_SKILL, limits.skill), labels_NC, known_NC)
     more_impure_C = LEARNED_IMPURITY * learned_C * (1 - np.clip(model.skill.mean, 0, 1))
     least = lowest(model.false_negative, model.false_positive, more_impure_C)
+    least_precision_C = 1 - np.where(learned_C, *MORE_WRONG) * (1 - limits.precision)
     p_error_NC, p_least_NC = (
         error_probability(model.p_present(scores, labels_NC, known_NC, least=rates), labels_NC, known_NC)
         for rates in (None, least)
@@ -94,7 +97,9 @@ def bounds_of(
             most = len(p_error_K) if state == 0 else int(loss_C[c] * len(p_error_K))
             beyond = np.nextafter(p_error_K[most], NEVER) if most < len(p_error_K) else 0.0
             unknown_2C[state, c] = max(limits.unknown_from, beyond)
-            change_2C[state, c] = max(_precise_from(p_error_K, p_least_K, limits), beyond)
+            if learned_C[c] and state == 1:  # it may have overlooked the label
+                continue
+            change_2C[state, c] = max(_precise_from(p_error_K, p_least_K, limits, least_precision_C[c]), beyond)
             changed_K = p_error_K >= change_2C[state, c]
             num_2C[state, c] = changed_K.sum()
             if changed_K.any():
@@ -113,14 +118,14 @@ def _most_lost(model: NoiseModel, limits: Limits, learned_C: np.ndarray) -> np.n
     return np.minimum(limits.max_loss, np.where(learned_C, USUAL_LOSS, np.maximum(USUAL_LOSS, false_C)))
 
 
-def _precise_from(p_error_K: np.ndarray, p_least_K: np.ndarray, limits: Limits) -> float:
+def _precise_from(p_error_K: np.ndarray, p_least_K: np.ndarray, limits: Limits, least_precision: float) -> float:
     """The lowest P(annotation wrong) above which enough changes are expected to be right, >= `accept`; else NEVER.
 
-    p_error_K: falling.  p_least_K: the same at the lower ends of the rates, where twice as many may be wrong.
+    p_error_K: falling.  p_least_K: the same at the lower ends of the rates, where `least_precision` is enough.
     """
     num_K = np.arange(1, len(p_error_K) + 1)
     expected_K, least_K = np.cumsum(p_error_K) / num_K, np.cumsum(p_least_K) / num_K
-    fits_K = (expected_K >= limits.precision) & (least_K >= 1 - 2 * (1 - limits.precision))
+    fits_K = (expected_K >= limits.precision) & (least_K >= least_precision)
     fits_K &= p_error_K >= limits.accept
     fits_K &= np.append(p_error_K[1:], -1.0) < p_error_K  # the last of a tie: equals are changed together
     last = np.flatnonzero(fits_K)

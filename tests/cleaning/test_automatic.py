@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN
 from tasks.cleaning.consensus import Consensus
 from tasks.cleaning.decisions import without_actions
 from tasks.cleaning.noise import error_probability
+from tasks.cleaning.weak_sources import SourceScores
 from tests.benchmarks import noise_shapes as bench
 from tests.cleaning.test_noise import planted
 from tests.cleaning.test_policies import decide, scores_of
@@ -163,3 +165,16 @@ def test_images_that_are_only_asked_about_keep_their_labels_and_ask_what_was_kep
 def test_shares_outside_of_0_to_1_are_refused(options):
     with pytest.raises(ValueError, match="precision, max_loss and skill must lie in"):
         Consensus(**options)
+
+
+def test_what_a_model_overlooks_is_not_deleted_on_its_word_alone():
+    """Annotations are right; a model that has learned from them cannot see a tenth of what is there."""
+    rng = np.random.default_rng(0)
+    present_NC = (rng.random((2500, 6)) < np.array([0.1] * 5 + [0.3])).astype(np.uint8)
+    seen_NC = (present_NC == 1) & (rng.random(present_NC.shape) > 0.1)
+    scores_NC = expit(np.where(seen_NC, 2.5, -4.0) + rng.normal(scale=1.2, size=present_NC.shape))
+    known_NC = np.ones(present_NC.shape, bool)
+    scores = SourceScores(scores_NC, (), np.full(present_NC.shape, np.nan))
+    decided = Consensus().fit(scores, present_NC, known_NC)(scores, present_NC, known_NC)
+    assert not np.isin(decided.action_NC, (TO_PRESENT, TO_ABSENT)).any()
+    assert (decided.action_NC == TO_UNKNOWN).any(), "they look wrong to it, and are asked"
