@@ -75,11 +75,11 @@ def gaps_beside(
             continue
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).astype(np.int64)]
         pictures = _Pictures(_reduced(embeddings_MD[row_N[rows]]), states.states_NC[rows])
-        found = _evidence(pictures, set(columns), states.states_NC[of_source])
-        with_gap = {evidence.c for evidence in found}
+        held = _evidence(pictures, set(columns), states.states_NC[of_source])
+        with_gap = {evidence.c for evidence in held}
         if len(with_gap) > MOST_LABELS * (pictures.positives_C >= MIN_POSITIVES).sum():
             continue  # a label an image, say, and nobody declared it
-        for evidence in found:
+        for evidence in held:
             state_N, beside_N = (states.states_NC[of_source, k] for k in (evidence.c, evidence.d))
             where = f"those with '{states.labels[evidence.d]}', which look as if {evidence.share:.0%} had it"
             beside = of_source[(state_N != UNKNOWN_STATE) & (beside_N == PRESENT)]
@@ -89,14 +89,14 @@ def gaps_beside(
 
 def _evidence(pictures: _Pictures, columns: set[int], states_NC: np.ndarray) -> list[_Evidence]:
     """Of the pairs of labels that are never together. columns: of the labels that may have a gap."""
-    found = []
+    held = []
     for c, d in pictures.candidates():
         if ((states_NC[:, c] == PRESENT) & (states_NC[:, d] == PRESENT)).any():  # among those that were left out
             continue
         ways = [e for e in (pictures.evidence(c, d), pictures.evidence(d, c)) if e.holds]
         dearest = max((e.cost for e in ways), default=0.0)
-        found += [e for e in ways if e.cost >= LEVEL * dearest and e.c in columns]
-    return found
+        held += [e for e in ways if e.cost >= LEVEL * dearest and e.c in columns]
+    return held
 
 
 def _reduced(embeddings_MD: np.ndarray) -> np.ndarray:
