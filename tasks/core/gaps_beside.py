@@ -30,6 +30,8 @@ from tasks.core.tables import PRESENT, UNKNOWN_STATE
 MOST_IMAGES = 20_000  # of a source, to learn from; of more an even part
 COMPONENTS = 200  # principal ones of the embeddings
 INVERSE_RIDGE = 0.02  # scikit-learn's C
+LINEAR_RIDGE = 100.0
+MOST_PAIRS = 100  # of labels that are never together
 FOLDS = 3
 LEAST_SURPRISE = -np.log(CHANCE)
 LEAST_EXPECTED = 0.5
@@ -75,24 +77,24 @@ def gaps_beside(
             continue
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).astype(np.int64)]
         pictures = _Pictures(_reduced(embeddings_MD[row_N[rows]]), states.states_NC[rows])
-        held = _evidence(pictures, set(columns), states.states_NC[of_source])
+        held = _evidence(pictures, set(columns))
         with_gap = {evidence.c for evidence in held}
         if len(with_gap) > MOST_LABELS * (pictures.positives_C >= MIN_POSITIVES).sum():
             continue  # a label an image, say, and nobody declared it
         for evidence in held:
             state_N, beside_N = (states.states_NC[of_source, k] for k in (evidence.c, evidence.d))
+            if ((state_N == PRESENT) & (beside_N == PRESENT)).any():  # on an image that was left out
+                continue
             where = f"those with '{states.labels[evidence.d]}', which look as if {evidence.share:.0%} had it"
             beside = of_source[(state_N != UNKNOWN_STATE) & (beside_N == PRESENT)]
             gaps.append(Gap(source, states.labels[evidence.c], beside, where, only_asked=True))
     return gaps
 
 
-def _evidence(pictures: _Pictures, columns: set[int], states_NC: np.ndarray) -> list[_Evidence]:
+def _evidence(pictures: _Pictures, columns: set[int]) -> list[_Evidence]:
     """Of the pairs of labels that are never together. columns: of the labels that may have a gap."""
     held = []
     for c, d in pictures.candidates():
-        if ((states_NC[:, c] == PRESENT) & (states_NC[:, d] == PRESENT)).any():  # among those that were left out
-            continue
         ways = [e for e in (pictures.evidence(c, d), pictures.evidence(d, c)) if e.holds]
         dearest = max((e.cost for e in ways), default=0.0)
         held += [e for e in ways if e.cost >= LEVEL * dearest and e.c in columns]
@@ -117,20 +119,25 @@ class _Pictures:
         self.positives_C = self.present_MC.sum(axis=0)
 
     def candidates(self) -> list[tuple[int, int]]:
-        """c < d, never together, of which a linear regression without the images of one expects the other there."""
+        """c < d, never together, of which a linear regression without the images of one expects the other there.
+
+        At most MOST_PAIRS, of which it expects most.
+        """
         common = np.flatnonzero(self.positives_C >= MIN_POSITIVES)
         x_MF = np.column_stack([np.ones(len(self.features_MF)), self.features_MF])
         y_MC = self.present_MC[:, common].astype(np.float64)
-        gram_FF = x_MF.T @ x_MF + np.diag([1e-3, *np.full(x_MF.shape[1] - 1, 100.0)])
-        pairs = set()
-        for column, d in enumerate(common):
-            beside = y_MC[:, column] == 1
-            together_C = y_MC[beside].sum(axis=0)
-            x_KF, product_FC = x_MF[beside], x_MF[~beside].T @ y_MC[~beside]
-            expected_C = (x_KF @ np.linalg.solve(gram_FF - x_KF.T @ x_KF, product_FC)).sum(axis=0)
-            for c in common[(together_C == 0) & (expected_C >= LEAST_SURPRISE)]:
-                pairs.add((int(min(c, d)), int(max(c, d))))
-        return sorted(pairs)
+        gram_FF = x_MF.T @ x_MF + np.diag([1e-3, *np.full(x_MF.shape[1] - 1, LINEAR_RIDGE)])
+        product_FC = x_MF.T @ y_MC
+        expected_of: dict[tuple[int, int], float] = {}
+        for column, d in enumerate(common.tolist()):
+            beside = np.flatnonzero(y_MC[:, column])
+            x_KF, y_KC = x_MF[beside], y_MC[beside]
+            weights_FC = np.linalg.solve(gram_FF - x_KF.T @ x_KF, product_FC - x_KF.T @ y_KC)
+            expected_C = x_KF.sum(axis=0) @ weights_FC
+            for k in np.flatnonzero((y_KC.sum(axis=0) == 0) & (expected_C >= LEAST_SURPRISE)):
+                pair = (min(int(common[k]), d), max(int(common[k]), d))
+                expected_of[pair] = max(float(expected_C[k]), expected_of.get(pair, 0.0))
+        return sorted(expected_of, key=lambda pair: (-expected_of[pair], pair))[:MOST_PAIRS]
 
     def evidence(self, c: int, d: int) -> _Evidence:
         known_M, beside_M = self.known_MC[:, c], self.present_MC[:, d]
