@@ -27,8 +27,8 @@ def run(params: Params) -> None:
     ids, pool_ids = workspace.image_ids("train", "calibration"), workspace.image_ids("pool")
     ledger = Ledger("out_of_fold")
     ledger.num_in("images", len(ids) + len(pool_ids))
-    num_calibration = len(workspace.image_ids("calibration"))
-    if not (cross_fits(params.calibrate, num_calibration) if section.enabled == "auto" else section.enabled):
+    few = cross_fits(params.calibrate, num_calibration := len(workspace.image_ids("calibration")))
+    if not (few if section.enabled == "auto" else section.enabled):
         reason = f"{num_calibration} calibration images" if section.enabled == "auto" else "turned off in params.yaml"
         ledger.note(f"skipped: {reason}; cleaning works without a model's scores")
         ledger.dropped("images", len(ids) + len(pool_ids), reason)
