@@ -34,7 +34,7 @@ LINEAR_RIDGE = 100.0
 MOST_PAIRS = 100  # of labels that are never together
 FOLDS = 3
 LEAST_SURPRISE = -np.log(CHANCE)
-LEAST_EXPECTED = 0.5
+LEAST_EXPECTED = 2 / 3  # times the share elsewhere; cats and cows, which exclude each other on VOC 2012, reach 0.53
 LEVEL = 0.75  # of the larger cost
 
 
