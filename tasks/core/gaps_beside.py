@@ -65,7 +65,7 @@ def all_gaps(
 def gaps_beside(
     states: States, images: pa.Table, coverage: pa.Table, embeddings_MD: np.ndarray | None, row_N: np.ndarray
 ) -> list[Gap]:
-    """By source and label; none without embeddings.
+    """By source and label; none without embeddings that are finite and differ.
 
     images, coverage: as for `find_gaps`.  embeddings_MD: float, best of a model that has not learned these annotations.
     row_N: row there of each image of `states`, int64; -1 of one that has none.
@@ -73,10 +73,15 @@ def gaps_beside(
     gaps = []
     for source, of_source, columns in by_source(states, images, coverage):
         rows = of_source[row_N[of_source] >= 0]
-        if embeddings_MD is None or not columns or len(rows) < 2 * MIN_POSITIVES:
+        if embeddings_MD is None or not columns or not len(rows):
             continue
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).astype(np.int64)]
-        pictures = _Pictures(_reduced(embeddings_MD[row_N[rows]]), states.states_NC[rows])
+        shown_MD = embeddings_MD[row_N[rows]].astype(np.float32)
+        finite_M = np.isfinite(shown_MD).all(axis=1)
+        rows, shown_MD = rows[finite_M], shown_MD[finite_M]
+        if len(rows) < 2 * MIN_POSITIVES or not np.ptp(shown_MD, axis=0).any():
+            continue
+        pictures = _Pictures(_reduced(shown_MD), states.states_NC[rows])
         held = _evidence(pictures, set(columns))
         with_gap = {evidence.c for evidence in held}
         if len(with_gap) > MOST_LABELS * (pictures.positives_C >= MIN_POSITIVES).sum():
@@ -105,9 +110,9 @@ def _reduced(embeddings_MD: np.ndarray) -> np.ndarray:
     """Principal components of variance 1, float64 (M, F)."""
     from sklearn.decomposition import PCA
 
-    most = min(COMPONENTS, *(size // 2 for size in embeddings_MD.shape))
+    most = max(1, min(COMPONENTS, *(size // 2 for size in embeddings_MD.shape)))
     pca = PCA(most, whiten=True, svd_solver="randomized", random_state=0)
-    return pca.fit_transform(embeddings_MD.astype(np.float32)).astype(np.float64)
+    return pca.fit_transform(embeddings_MD).astype(np.float64)
 
 
 class _Pictures:
@@ -140,6 +145,7 @@ class _Pictures:
         return sorted(expected_of, key=lambda pair: (-expected_of[pair], pair))[:MOST_PAIRS]
 
     def evidence(self, c: int, d: int) -> _Evidence:
+        """None at all where c is on nearly all images without d, or unknown on all with it."""
         known_M, beside_M = self.known_MC[:, c], self.present_MC[:, d]
         believed, elsewhere = np.flatnonzero(known_M), np.flatnonzero(known_M & ~beside_M)
         if (~self.present_MC[elsewhere, c]).sum() < MIN_POSITIVES or not (known_M & beside_M).any():

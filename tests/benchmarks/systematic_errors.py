@@ -85,7 +85,7 @@ class Official:
 
 
 def read_official(name: str) -> Official:
-    """name: trainval | test."""
+    """name: of an official list, trainval | train | test."""
     states: dict[str, dict[str, int]] = {}
     sizes: dict[str, list[int]] = {}
     largest: dict[str, list[float]] = {}

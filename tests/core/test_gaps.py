@@ -146,6 +146,22 @@ def test_without_embeddings_nothing_is_told_of_labels_beside_others():
     assert gaps_beside(states, images, covering(*LABELS), looks(states), nowhere) == []
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_an_embedding_that_is_no_number_hides_no_gap(broken):
+    states, images = photographs()
+    lost, embeddings_ND = never_together(states, "dog", "cat"), looks(states)
+    embeddings_ND[3, 5] = broken
+    assert [gap.label for gap in beside_others(lost, images, embeddings_ND)] == ["dog"]
+    assert beside_others(lost, images, np.full_like(embeddings_ND, broken)) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(NUM_IMAGES, 1), (NUM_IMAGES, 16)])
+def test_embeddings_that_do_not_differ_tell_nothing(shape):
+    states, images = photographs()
+    assert beside_others(never_together(states, "dog", "cat"), images, np.ones(shape, np.float16)) == []
+
+
 def test_what_a_person_verified_as_absent_beside_others_is_believed():
     states, images = photographs()
     rows = np.arange(NUM_IMAGES)
