@@ -17,7 +17,15 @@ from itertools import takewhile
 from tests import benchmarks
 
 EXPERIMENTS = {
-    *("semi", "comp551", "cleaning_training", "cleaning_probe", "intervals", "systematic_errors"),
+    *(
+        "semi",
+        "comp551",
+        "cleaning_training",
+        "cleaning_probe",
+        "intervals",
+        "systematic_errors",
+        "systematic_pipeline",
+    ),
     *("peers", "ladder", "gpu", "cross_fitting", "rare_labels", "openimages_size"),
 }
 
