@@ -45,6 +45,10 @@ code they need the interpreter lock, and the more there are, the longer they wai
 AHEAD = 2
 """Batches submitted per worker beyond the one awaited: keeps workers busy and bounds what waits in memory."""
 
+RAY_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+"""Before each further try of a batch whose node or worker is gone. Ray's own retries are off: they follow at once, when
+a dead node may still stand in the cluster's list, and are soon used up."""
+
 LOG_EVERY_S = 10
 """Between two lines of `progress` where there is no terminal."""
 
@@ -129,17 +133,35 @@ def _on_ray(function: TableFunction, batches: list[pa.Table], what: str) -> Iter
     if not ray.is_initialized():
         # Nodes get this package's code from here; they need its dependencies installed.
         ray.init(runtime_env={"py_modules": [str(Path(__file__).parents[1])]}, log_to_driver=False)
-    remote = ray.remote(_call)
+    remote = ray.remote(max_retries=0)(_call)
+
+    def submit(batch: pa.Table) -> tuple[pa.Table, ray.ObjectRef]:
+        return batch, remote.remote(function, _packed(batch))
+
+    def result(ticket: tuple[pa.Table, ray.ObjectRef]) -> pa.Table:
+        batch, reference = ticket
+        for pause in RAY_PAUSES_S:
+            try:
+                return ray.get(reference)
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                log.warning("%s: %s on the cluster; %d rows are tried again", what, type(error).__name__, len(batch))
+                time.sleep(pause)
+                _, reference = submit(batch)
+        return ray.get(reference)
+
     ahead = int(ray.cluster_resources().get("CPU", 1)) * AHEAD
     done = 0
     try:
-        for result in _windowed(batches, lambda batch: remote.remote(function, _packed(batch)), ray.get, ahead):
+        for table in _windowed(batches, submit, result, ahead):
             done += 1
-            yield result
+            yield table
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error  # what the function raised, as with local processes
-    except ray.exceptions.RayError as error:  # a worker or its node is gone, and Ray's own retries have not helped
-        raise _dead_worker(batches, done, what, "Look at its nodes' memory (`ray status`)") from error
+    except ray.exceptions.RayError as error:  # a worker or its node is gone, at each try
+        remedy = f"Ray says {type(error).__name__}. Look at its nodes' memory (`ray status`)"
+        raise _dead_worker(batches, done, what, remedy) from error
 
 
 def _windowed(

@@ -34,6 +34,14 @@ def die(batch: pa.Table) -> pa.Table:
     return batch
 
 
+def die_four_times(batch: pa.Table, *, folder: Path) -> pa.Table:
+    deaths = len(list(folder.iterdir()))
+    if 7 in batch["n"].to_pylist() and deaths < 4:
+        (folder / str(deaths)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
 def unheard(batch: pa.Table) -> pa.Table:
     return pa.table({"deaf": [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])]})
 
@@ -114,17 +122,19 @@ def test_long_work_shows_a_bar_on_a_terminal(monkeypatch):
     assert "3/4" in sys.stderr.getvalue()
 
 
-def test_a_ray_cluster_gives_the_same_rows_and_errors(monkeypatch):
+def test_a_ray_cluster_gives_the_same_rows_and_errors_and_tries_again_what_a_worker_died_of(monkeypatch, tmp_path):
     ray = pytest.importorskip("ray", reason="needs the `cluster` extra")
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    monkeypatch.setenv("RAY_TASK_MAX_RETRIES", "0")  # a batch that kills its worker is tried again by default
+    monkeypatch.setattr(engine, "RAY_PAUSES_S", (0.0,) * 4)
     try:
         assert mapped(partial(add, amount=100)).equals(
             pa.concat_tables([add(NUMBERS.slice(i, 3), amount=100) for i in (0, 3, 6, 9)])
         )
         with pytest.raises(SourceError, match=r"^seven\.jpg: truncated$"):
             mapped(refuse)
-        with pytest.raises(TagwrightError, match="a worker process died"):
+        with pytest.raises(TagwrightError, match=r"a worker process died .* row 6 of 10; .*WorkerCrashedError"):
             mapped(die)
+        assert mapped(partial(die_four_times, folder=tmp_path)).equals(NUMBERS)
+        assert len(list(tmp_path.iterdir())) == 4
     finally:
         ray.shutdown()
