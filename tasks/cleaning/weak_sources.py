@@ -42,12 +42,6 @@ class SourceScores:
         return [self.model_NC, *self.others_NC, self.neighbours_NC]
 
 
-def rows_in(predictions: Predictions, states: States) -> np.ndarray:
-    """Row of each image among the predictions, int64 (N,); -1 of one that has none."""
-    row_of = {image_id: row for row, image_id in enumerate(predictions.image_ids)}
-    return np.asarray([row_of.get(image_id, -1) for image_id in states.image_ids], np.int64)
-
-
 class WeakSources:
     """Scores of every source for the images and labels of `states`, a batch of images at a time: all at once, scores of
     a million images and hundreds of labels would take tens of gigabytes.
@@ -58,7 +52,7 @@ class WeakSources:
 
     def __init__(self, states: States, out_of_fold: Predictions, proposals: pa.Table, label_spaces: pa.Table) -> None:
         self.states, self.scores_NC = states, out_of_fold.scores_NC
-        self.row_N = rows_in(out_of_fold, states)
+        self.row_N = out_of_fold.rows_of(states.image_ids)
         self.columns = [out_of_fold.labels.index(label) for label in states.labels]
         self.origins = []
         for origin in sorted(pc.unique(proposals["origin"]).to_pylist()):

@@ -10,8 +10,8 @@ gap where
 so that one as long would hardly ever come about by chance. An order in which many labels have a gap follows from what
 the images show (a folder a class, a film), and tells nothing.
 
-A label may also be lost wherever another one is annotated: gaps_beside.py. An absence in a gap says nothing, unless
-somebody verified it.
+Orders that have to do with what they show, such as brightness, need pictures to tell: gaps_shown.py. An absence in a
+gap says nothing, unless somebody verified it.
 
 Axes: N images, M images of a source, C labels.
 """
@@ -75,7 +75,7 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
         enough = sum((states.states_NC[of_source, c] == PRESENT).sum() >= MIN_POSITIVES for c in columns)
         for where, (value_N, name_N) in orders.items():
             in_order = of_source[np.argsort(value_N[of_source], kind="stable")]
-            runs = _gaps_in_order(states, columns, source, in_order, value_N)
+            runs = longest_runs(states, columns, source, in_order, value_N)
             if len(runs) <= MOST_LABELS * enough:
                 named = [where.format(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in runs]
                 gaps += [replace(gap, where=f"{n}; {gap.where}") for gap, n in zip(runs, named, strict=True)]
@@ -106,10 +106,13 @@ def by_source(states: States, images: pa.Table, coverage: pa.Table) -> Iterator[
         yield source, np.flatnonzero(source_N == source), columns
 
 
-def _gaps_in_order(
+def longest_runs(
     states: States, columns: Sequence[int], source: str, in_order: np.ndarray, value_N: np.ndarray
 ) -> list[Gap]:
-    """At most one a label. in_order: positions of the source's images by their value; equal values stay together."""
+    """At most one a label, where it is longer than chance allows.
+
+    in_order: positions of the source's images by their value; equal values stay together.
+    """
     gaps = []
     for c in columns:
         state_M = states.states_NC[in_order, c]

@@ -6,6 +6,7 @@ Axes: N images, C labels, D features.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,16 @@ class Predictions:
     model_sha256: str
     weights_kind: str  # raw | ema
     embeddings_ND: np.ndarray | None = None  # float16 (N, D): only directions are used of them
+    tones_N2: np.ndarray | None = None  # float32, brightness and colour of each image, in [0, 255]
 
     def ids_of(self, partition: str) -> list[str]:
         """Image ids of one partition."""
         return [i for i, p in zip(self.image_ids, self.partitions, strict=True) if p == partition]
+
+    def rows_of(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Row of each image, int64 (N,); -1 of one that has none."""
+        row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
+        return np.asarray([row_of.get(image_id, -1) for image_id in image_ids], np.int64)
 
     def select(self, partition: str) -> Predictions:
         """Only the rows of one partition."""
@@ -49,11 +56,12 @@ class Predictions:
             self.model_sha256,
             self.weights_kind,
             None if self.embeddings_ND is None else self.embeddings_ND[keep],
+            None if self.tones_N2 is None else self.tones_N2[keep],
         )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write scores (and embeddings, when there are any) with label order, model hash and weights kind as metadata."""
+    """Scores (and embeddings and tones, if any), with label order, model hash and weights kind as metadata."""
     num_labels = len(predictions.labels)
     scores = np.ascontiguousarray(predictions.scores_NC, np.float32)
     assert scores.shape == (len(predictions.image_ids), num_labels), scores.shape
@@ -65,6 +73,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     if predictions.embeddings_ND is not None:
         embeddings = np.ascontiguousarray(predictions.embeddings_ND, np.float16)
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
+    if predictions.tones_N2 is not None:
+        tones = np.ascontiguousarray(predictions.tones_N2, np.float32)
+        columns["tones"] = pa.FixedSizeListArray.from_arrays(pa.array(tones.ravel()), 2)
     table = pa.table(columns).replace_schema_metadata(
         {
             "labels": json.dumps(predictions.labels, ensure_ascii=False),
@@ -79,7 +90,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path, *, with_embeddings: bool = True) -> Predictions:
     """Read what `write_predictions` wrote. Raises TableError when the file, its metadata or the width do not fit.
 
-    with_embeddings: false where nobody asks for them, who are the larger half of the file.
+    with_embeddings: false where nobody asks for them, the larger half of the file, nor for tones.
     """
     with open_table(path) as file:
         if (state := seal_of(path)) == "broken":
@@ -94,7 +105,7 @@ def read_predictions(path: Path, *, with_embeddings: bool = True) -> Predictions
             raise TableError(f"{path}: has no checksum: an older version wrote it. Run its stage again.")
         labels = json.loads(metadata["labels"])
         ids = file.read(["image_id", "split"])
-        embedded = with_embeddings and "embedding" in schema.names
+        embedded, toned = (with_embeddings and column in schema.names for column in ("embedding", "tones"))
         return Predictions(
             ids["image_id"].to_pylist(),
             ids["split"].to_pylist(),
@@ -103,6 +114,7 @@ def read_predictions(path: Path, *, with_embeddings: bool = True) -> Predictions
             metadata.get("model_sha256", ""),
             metadata.get("weights_kind", "raw"),
             _matrix(file, "embedding", np.float16, None, where=path) if embedded else None,
+            _matrix(file, "tones", np.float32, 2, where=path) if toned else None,
         )
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from tasks.cleaning import POLICIES
 from tasks.cleaning.changes import apply_changes, implied_pairs, policy_assertions
 from tasks.cleaning.decisions import batches, fit_policy, labels_to_clean
-from tasks.cleaning.weak_sources import WeakSources, model_proposals, rows_in
+from tasks.cleaning.weak_sources import WeakSources, model_proposals
 from tasks.core.gaps import not_refuted, without
-from tasks.core.gaps_beside import all_gaps
+from tasks.core.gaps_shown import Shown, all_gaps
 from tasks.core.ledger import Ledger
 from tasks.core.workspace import Workspace
 from tasks.params import Params
@@ -37,8 +37,8 @@ def run(params: Params) -> None:
     resolved = (verdicts.resolved | implied_pairs(verdicts.assertions, taxonomy)) - verdicts.needs_review
     split = {(row["image_id"], row["label"]) for row in workspace.read("mapped.look_again").to_pylist()}
 
-    answered, place_N = answered_pairs(states, verdicts), rows_in(out_of_fold, states)
-    gaps = not_refuted(all_gaps(states, images, coverage, out_of_fold.embeddings_ND, place_N), states, answered)
+    answered = answered_pairs(states, verdicts)
+    gaps = not_refuted(all_gaps(states, images, coverage, Shown.of(out_of_fold, states)), states, answered)
     sources = WeakSources(without(states, gaps), out_of_fold, proposals, workspace.read("mapped.label_spaces"))
     name = params.clean.policy.name if params.clean.enabled else "none"
     policy = params.clean.policy.build(POLICIES, where="params.yaml: clean.policy") if params.clean.enabled else None

@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from tasks import tracking
 from tasks.core.gaps import without
-from tasks.core.gaps_beside import all_gaps
+from tasks.core.gaps_shown import Shown, all_gaps
 from tasks.core.ledger import Ledger
 from tasks.core.prediction_table import Predictions
 from tasks.core.workspace import Workspace
@@ -15,7 +15,7 @@ from tasks.params import EarlyStopping, Params, cross_fits
 from tasks.sampling.stratification import stratified_folds
 from tasks.training import checkpoint
 from tasks.training.fitting import CHECKPOINTS, Network
-from tasks.training.folds import learned_embeddings, out_of_fold_scores
+from tasks.training.folds import learned_look, out_of_fold_scores
 
 TRAINS = True
 
@@ -39,10 +39,10 @@ def run(params: Params) -> None:
 
     labelled, pool = workspace.states("deduplicated", ids), workspace.states("deduplicated", pool_ids)
     network = Network(params.model, vocabulary, paths.shards, paths.finetuned.parent / CHECKPOINTS, params.seed)
-    embeddings = learned_embeddings(network, params.finetune, labelled, pool, start=paths.pretrained)
+    look = learned_look(network, params.finetune, labelled, pool, start=paths.pretrained)
     images = workspace.read("mapped.images", ["image_id", "source", "width", "height"])
-    gaps = all_gaps(labelled, images, workspace.read("mapped.coverage"), embeddings, np.arange(len(ids)))
-    labelled = without(labelled, gaps)
+    shown = Shown(*(look or (None, None)), np.arange(len(ids)))
+    labelled = without(labelled, all_gaps(labelled, images, workspace.read("mapped.coverage"), shown))
     _, group_N = np.unique(workspace.groups(ids), return_inverse=True)
     present = csr_array(labelled.targets_NC.astype(bool))
     fold_N = stratified_folds(present, group_N, num_folds=section.num_folds, rng=np.random.default_rng(params.seed))
@@ -57,7 +57,7 @@ def run(params: Params) -> None:
         fold_N,
         num_folds=section.num_folds,
         start=paths.pretrained,
-        embeddings=embeddings,
+        look=look,
         on_metrics=tracking.log_metrics,
     )
     splits = workspace.read("splits")
@@ -71,7 +71,7 @@ def run(params: Params) -> None:
             result.scores,
             model_sha256=f"{section.num_folds} folds",
             weights_kind="ema" if params.finetune.ema.enabled else "raw",
-            embeddings_ND=result.embeddings,
+            **result.look._asdict(),
         ),
     )
     checkpoint.remove_runs(network.checkpoints, "out_of_fold")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from tasks.core import scratch
 from tasks.core.states import States
@@ -21,14 +23,18 @@ from tasks.training.settings import FinetuneSettings
 LARGEST = np.finfo(np.float16).max
 
 
-class OutOfFold(NamedTuple):
-    """scores: float32 (N + M, C), labelled images first; of the pool, the folds' mean.
+class Look(NamedTuple):
+    """What images look like: embeddings float16 (N, D), and `tones` float32 (N, 2)."""
 
-    embeddings: float16 (N + M, D), in the same order.
-    """
+    embeddings_ND: np.ndarray
+    tones_N2: np.ndarray
+
+
+class OutOfFold(NamedTuple):
+    """scores: float32 (N + M, C), labelled images first; of the pool, the folds' mean.  look: in the same order."""
 
     scores: np.ndarray
-    embeddings: np.ndarray
+    look: Look
 
 
 def out_of_fold_scores(
@@ -40,13 +46,13 @@ def out_of_fold_scores(
     *,
     num_folds: int,
     start: Path,
-    embeddings: np.ndarray | None = None,
+    look: Look | None = None,
     on_metrics: OnMetrics | None = None,
 ) -> OutOfFold:
     """Train a model a fold, on the labelled images of the others, and score what it has not seen.
 
     fold_N: int (N,), fold of each labelled image.  start: model folder, see `build_model`.
-    embeddings: those of `learned_embeddings`; None for the first fold's.
+    look: that of `learned_look`; None for the first fold's.
     """
     sets = sets_of(network, labelled, pool)
     num_labelled = len(labelled.image_ids)
@@ -64,24 +70,24 @@ def out_of_fold_scores(
             scores[held_out] = score_images(model, network.images(labelled, held_out)).scores_NC
         for pool_images in sets[1:]:
             scores[num_labelled:] += score_images(model, pool_images).scores_NC / num_folds
-        if fold == 0 and embeddings is None:
-            embeddings = embed(model, sets)
-    return OutOfFold(scores, embeddings)
+        if fold == 0 and look is None:
+            look = look_of(model, sets)
+    return OutOfFold(scores, look)
 
 
-def learned_embeddings(
+def learned_look(
     network: Network, settings: FinetuneSettings, labelled: States, pool: States, *, start: Path
-) -> np.ndarray | None:
-    """Embeddings float16 (N + M, D) by the weights that training starts from; None where these have learned nothing.
+) -> Look | None:
+    """That of N + M images by the weights that training starts from; None where these have learned nothing.
 
-    Of all images by one model, since distances between embeddings of two mean nothing, and by one that has seen none of
-    these labels: a model that has learned a wrong one moves the image among those that bear it, and its neighbours then
-    confirm the error.
+    Embeddings of all images by one model, since distances between embeddings of two mean nothing, and by one that has
+    seen none of these labels: a model that has learned a wrong one moves the image among those that bear it, and its
+    neighbours then confirm the error.
     """
     if not starts_learned(network, start):
         return None
     model, _ = build_model(network, settings.loss, where="params.yaml: finetune.loss", states=labelled, start=start)
-    return embed(model, sets_of(network, labelled, pool))
+    return look_of(model, sets_of(network, labelled, pool))
 
 
 def sets_of(network: Network, labelled: States, pool: States) -> list[ImageSet]:
@@ -94,9 +100,35 @@ def starts_learned(network: Network, start: Path) -> bool:
     return network.model.backbone.weights is not None or has_model(start)
 
 
-def embed(model: Tagger, sets: list[ImageSet]) -> np.ndarray:
-    """Embeddings float16 (N, D) of the sets, one after the other, all by one model."""
-    return halved([score_images(model, images, with_embeddings=True).embeddings_ND for images in sets])
+class _WithTones(nn.Module):
+    """A Tagger whose features end with the tones of the image, so that one pass over the images gives both."""
+
+    def __init__(self, model: Tagger) -> None:
+        super().__init__()
+        self.model, self.scores = model, model.scores
+        self.train(model.training)
+
+    def forward_with_features(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BC, features_BD = self.model.forward_with_features(images_BCHW)
+        return logits_BC, torch.cat([features_BD.float(), tones(images_BCHW)], dim=1)
+
+
+def tones(images_BCHW: Tensor) -> Tensor:
+    """Brightness and colour of each image, float32 (B, 2) in [0, 255].
+
+    images_BCHW: uint8 RGB.
+    The mean of all values, and the mean over pixels of the largest less the smallest channel, 0 where all is grey.
+    Sums of whole numbers, so that no device or number of threads changes a bit.
+    """
+    colour_BHW = images_BCHW.amax(dim=1) - images_BCHW.amin(dim=1)
+    sums = [values.flatten(1).sum(dim=1, dtype=torch.int64) for values in (images_BCHW, colour_BHW)]
+    return torch.stack([sums[0] / images_BCHW[0].numel(), sums[1] / colour_BHW[0].numel()], dim=1)
+
+
+def look_of(model: Tagger, sets: list[ImageSet]) -> Look:
+    """That of the sets, one after the other, all by one model."""
+    parts = [score_images(_WithTones(model), images, with_embeddings=True).embeddings_ND for images in sets]
+    return Look(halved([part[:, :-2] for part in parts]), np.concatenate([part[:, -2:] for part in parts]))
 
 
 def halved(parts: list[np.ndarray]) -> np.ndarray:

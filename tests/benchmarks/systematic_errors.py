@@ -31,7 +31,7 @@ from tasks.cleaning.consensus import Consensus
 from tasks.cleaning.decisions import UNKNOWN_IN_GAP, decide_in_gaps
 from tasks.cleaning.weak_sources import Neighbours, SourceScores
 from tasks.core.gaps import Gap, mask_of
-from tasks.core.gaps_beside import all_gaps
+from tasks.core.gaps_shown import Shown, all_gaps
 from tasks.core.states import States
 from tasks.review.queue import QuestionQueue
 from tests.benchmarks.cleaning import KITS, read_scores
@@ -50,30 +50,41 @@ class Official:
     """ids: N.  true_NC: int8 in {1, 0, -1 difficult}.  size_N2: int, width and height in px.
 
     largest_NC: of each label's boxes the largest, as a share of the image; 0 without one.
+    tones_N2: brightness and colour; None where the pictures are not at hand.
     """
 
     ids: list[str]
     true_NC: np.ndarray
     size_N2: np.ndarray
     largest_NC: np.ndarray
+    tones_N2: np.ndarray | None = None
 
-    def take(self, ids: list[str]) -> Official:
+    def take(self, ids: list[str], tones_N2: np.ndarray | None = None) -> Official:
+        """These images, of which the tones are given here."""
         row_of = {image_id: n for n, image_id in enumerate(self.ids)}
         rows = [row_of[image_id] for image_id in ids]
-        return Official(ids, self.true_NC[rows], self.size_N2[rows], self.largest_NC[rows])
+        return Official(ids, self.true_NC[rows], self.size_N2[rows], self.largest_NC[rows], tones_N2)
 
     def has(self, label: str) -> np.ndarray:
         return self.true_NC[:, LABELS.index(label)] == 1
 
     @property
+    def three_at_once(self) -> list[Lost]:
+        (width_N, height_N), place_N = self.size_N2.T, np.arange(len(self.ids)) / len(self.ids)
+        upright, batch = ("person", width_N < height_N), ("bottle", (place_N >= 0.4) & (place_N < 0.6))
+        return [("chair", self.has("diningtable")), upright, batch]
+
+    @property
     def patterns(self) -> dict[str, list[Lost]]:
         wide_N, (width_N, height_N) = self.size_N2[:, 0] / self.size_N2[:, 1], self.size_N2.T
         place_N = np.arange(len(self.ids)) / len(self.ids)
-        upright, batch = ("person", wide_N < 1), ("bottle", (place_N >= 0.4) & (place_N < 0.6))
         beside = [("person", "horse"), ("person", "bicycle"), ("person", "chair"), ("car", "person")]
         beside += [("chair", "person"), ("chair", "sofa"), ("tvmonitor", "chair")]
+        present_NC = self.true_NC == 1
+        others_NC = present_NC.sum(axis=1, keepdims=True) - present_NC
+        dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_N2.T, (0.25, 0.1), strict=True))
         return {
-            "three at once": [("chair", self.has("diningtable")), upright, batch],
+            "three at once": self.three_at_once,
             **{f"{lost} beside {other}": [(lost, self.has(other))] for lost, other in beside},
             "car, wider than 1.45": [("car", wide_N > 1.45)],
             "cat, 500 x 375 px": [("cat", (width_N == 500) & (height_N == 375))],
@@ -81,6 +92,15 @@ class Official:
             "person, every fifth id": [("person", np.arange(len(self.ids)) % 5 == 0)],
             "chair, under 3 % of the image": [("chair", self.largest_NC[:, LABELS.index("chair")] < 0.03)],
             "car, under 5 % of the image": [("car", self.largest_NC[:, LABELS.index("car")] < 0.05)],
+            "person, darkest quarter": [("person", dark_N)],
+            "car, darkest quarter": [("car", dark_N)],
+            "bottle, darkest quarter": [("bottle", dark_N)],
+            "person, greyest tenth": [("person", grey_N)],
+            "car, greyest tenth": [("car", grey_N)],
+            "person, two others or more": [("person", others_NC[:, LABELS.index("person")] >= 2)],
+            "chair, two others or more": [("chair", others_NC[:, LABELS.index("chair")] >= 2)],
+            "dog, with any other": [("dog", others_NC[:, LABELS.index("dog")] >= 1)],
+            "person, alone": [("person", others_NC[:, LABELS.index("person")] == 0)],
         }
 
 
@@ -127,35 +147,37 @@ def without_lost(official: Official, lost: list[Lost]) -> np.ndarray:
 # ---------------------------------------------------------------- a model of our own
 
 
-def read_features(kept: Path | None) -> tuple[list[str], np.ndarray]:
-    """Ids and features float32 (N, 1280) of the trainval images."""
+def read_features(kept: Path | None) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Ids, features float32 (N, 1280) and tones float32 (N, 2) of the trainval images."""
     if kept is None or not kept.exists():
-        ids, features_NF = _features()
+        ids, features_NF, tones_N2 = _features()
         if kept is not None:
-            np.savez(kept, ids=np.array(ids), features=features_NF.astype(np.float16))
-        return ids, features_NF
+            np.savez(kept, ids=np.array(ids), features=features_NF.astype(np.float16), tones=tones_N2)
+        return ids, features_NF, tones_N2
     stored = np.load(kept)
-    return stored["ids"].tolist(), stored["features"].astype(np.float32)
+    return stored["ids"].tolist(), stored["features"].astype(np.float32), stored["tones"]
 
 
-def _features() -> tuple[list[str], np.ndarray]:
+def _features() -> tuple[list[str], np.ndarray, np.ndarray]:
     import torch
     from PIL import Image
 
     from tasks.nn.backbone import build_backbone
+    from tasks.training.folds import tones
 
     side = (IMAGE_PX, IMAGE_PX)
     net = build_backbone("tf_efficientnet_lite0", weights=str(WEIGHTS), options={}, image_px=side).eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (net.mean, net.std))
-    ids, features = [], []
+    ids, features, toned = [], [], []
     with tarfile.open(VOC / "VOC2007-trainval/images.tar") as archive, torch.inference_mode():
         for member in (m for m in archive if m.name.endswith(".jpg")):
             data = archive.extractfile(member).read()
             picture = Image.open(io.BytesIO(data)).convert("RGB").resize(side, Image.Resampling.BILINEAR)
-            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-            features.append(net(((pixels - mean) / std)[None]).mean((2, 3))[0].numpy())
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+            features.append(net(((pixels.float() / 255 - mean) / std)[None]).mean((2, 3))[0].numpy())
+            toned.append(tones(pixels[None])[0].numpy())
             ids.append(Path(member.name).stem)
-    return ids, np.array(features)
+    return ids, np.array(features), np.array(toned)
 
 
 def out_of_fold(features_NF: np.ndarray, given_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
@@ -185,7 +207,8 @@ def gaps_in(official: Official, given_NC: np.ndarray, features_NF: np.ndarray | 
     width_N, height_N = official.size_N2.T
     columns = {"image_id": official.ids, "source": ["voc"] * len(official.ids), "width": width_N, "height": height_N}
     coverage = pa.table({"source": ["voc"] * len(LABELS), "label": list(LABELS)})
-    return all_gaps(states, pa.table(columns), coverage, features_NF, np.arange(len(official.ids)))
+    shown = Shown(features_NF, official.tones_N2, np.arange(len(official.ids)))
+    return all_gaps(states, pa.table(columns), coverage, shown)
 
 
 def print_row(name: str, official: Official, given_NC: np.ndarray, gaps: list[Gap], scores: SourceScores) -> None:
@@ -233,16 +256,16 @@ def main(argv: list[str] | None = None) -> None:
     official = read_official("test").take(named)
     assert (official.true_NC == real.true_NC).all()
     scores = SourceScores(real.detector_NC, (real.vendor_NC,), np.full(real.true_NC.shape, np.nan))
-    given_NC = without_lost(official, official.patterns["three at once"])
+    given_NC = without_lost(official, official.three_at_once)
     print_row("three at once, by detector and vendor", official, given_NC, gaps_in(official, given_NC), scores)
-    ids, features_NF = read_features(options.features)
+    ids, features_NF, tones_N2 = read_features(options.features)
     official = read_official(options.images)
     wanted = set(official.ids)
     listed = [n for n, image_id in enumerate(ids) if image_id in wanted]
     ids, features_NF = [ids[n] for n in listed], features_NF[listed]
-    official = official.take(ids)
+    official = official.take(ids, tones_N2[listed])
     rows = {"nothing": ([], True), **{name: (lost, True) for name, lost in official.patterns.items()}}
-    rows["three at once, gaps believed"] = official.patterns["three at once"], False
+    rows["three at once, gaps believed"] = official.three_at_once, False
     for name, (lost, looks) in rows.items():
         if options.only and name not in options.only:
             continue

@@ -40,7 +40,7 @@ def plant(folder: Path) -> None:
     ids = sorted(path.stem for path in (root / "JPEGImages").iterdir())
     official = read_official("trainval").take(ids)
     lost_of: dict[str, set[str]] = {image_id: set() for image_id in ids}  # difficult objects go as well
-    for label, images_N in official.patterns["three at once"]:
+    for label, images_N in official.three_at_once:
         for n in np.flatnonzero(images_N):
             lost_of[ids[n]].add(label)
     for member, data in _members(VOC / "VOC2007.tar.gz"):

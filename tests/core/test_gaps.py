@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.core import gaps_shown as gaps_module
 from tasks.core.gaps import Gap, find_gaps, mask_of, not_refuted, without
-from tasks.core.gaps_beside import gaps_beside
+from tasks.core.gaps_shown import Shown, gaps_shown
 from tasks.core.states import States
 from tasks.core.tables import COVERAGE
 
@@ -109,7 +110,7 @@ def looks(states: States, *, alike: tuple[str, str] | None = None) -> np.ndarray
 
 
 def beside_others(states: States, images: pa.Table, embeddings_ND: np.ndarray | None) -> list[Gap]:
-    return gaps_beside(states, images, covering(*LABELS), embeddings_ND, np.arange(len(states.image_ids)))
+    return gaps_shown(states, images, covering(*LABELS), Shown(embeddings_ND, None, np.arange(len(states.image_ids))))
 
 
 def never_together(states: States, one: str, other: str) -> States:
@@ -138,12 +139,68 @@ def test_nor_are_such_that_look_alike():
     assert beside_others(exclusive, images, looks(exclusive, alike=("dog", "cat"))) == []
 
 
+def tones() -> np.ndarray:
+    """Brightness and colour float32 (N, 2), by chance."""
+    return np.random.default_rng(2).uniform(0, 255, (NUM_IMAGES, 2)).astype(np.float32)
+
+
+def gaps_by_tone(lost: States, pictured: States, tones_N2: np.ndarray | None) -> list[Gap]:
+    """pictured: what the embeddings show."""
+    _, images = photographs()
+    return gaps_shown(lost, images, covering(*LABELS), Shown(looks(pictured), tones_N2, np.arange(NUM_IMAGES)))
+
+
+@pytest.mark.parametrize(("tone", "name"), [(0, "brightness"), (1, "colour")])
+@pytest.mark.parametrize("most_images", [NUM_IMAGES, 500])
+def test_a_label_never_on_dark_or_grey_pictures_is_a_gap_where_they_show_it(tone, name, most_images, monkeypatch):
+    monkeypatch.setattr(gaps_module, "MOST_IMAGES", most_images)
+    states, _ = photographs()
+    tones_N2 = tones()
+    low_N = tones_N2[:, tone] < 80
+    lost = losing(states, low_N, "person")
+    (gap,) = gaps_by_tone(lost, states, tones_N2)
+    assert gap.label == "person"
+    assert set(gap.rows) >= set(np.flatnonzero(low_N))
+    assert not lost.states_NC[gap.rows, LABELS.index("person")].any()
+    assert tones_N2[gap.rows, tone].max() < 90
+    assert f"{name} 0 to " in str(gap)
+    assert "which look as if" in str(gap)
+    assert not gap.only_asked
+    assert gaps_by_tone(lost, states, None) == []
+
+
+def test_one_that_by_nature_is_on_no_dark_picture_is_no_gap():
+    states, _ = photographs()
+    tones_N2 = tones()
+    bright_only = losing(states, tones_N2[:, 0] < 80, "person")
+    assert gaps_by_tone(bright_only, bright_only, tones_N2) == []
+
+
+def test_a_label_that_is_lost_on_full_pictures_is_asked_about_only():
+    states, _ = photographs()
+    full_N = np.delete(states.states_NC, LABELS.index("person"), axis=1).sum(axis=1) >= 1
+    (gap,) = gaps_by_tone(losing(states, full_N, "person"), states, tones())
+    assert (gap.label, sorted(gap.rows)) == ("person", np.flatnonzero(full_N).tolist())
+    assert "1 to 3 other labels" in str(gap)
+    assert gap.only_asked
+
+
+def test_an_image_without_a_row_or_a_tone_is_in_no_run():
+    states, images = photographs()
+    tones_N2, row_N = tones()[:900], np.where(np.arange(NUM_IMAGES) < 900, np.arange(NUM_IMAGES), -1)
+    tones_N2[:20] = np.nan
+    lost = losing(states, np.append(tones_N2[:, 0] < 80, np.ones(100, bool)), "person")
+    (gap,) = gaps_shown(lost, images, covering(*LABELS), Shown(looks(states)[:900], tones_N2, row_N))
+    assert gap.rows.max() < 900
+    assert gap.rows.min() >= 20
+
+
 def test_without_embeddings_nothing_is_told_of_labels_beside_others():
     states, images = photographs()
     states = never_together(states, "dog", "cat")
     assert beside_others(states, images, None) == []
-    nowhere = np.full(NUM_IMAGES, -1)
-    assert gaps_beside(states, images, covering(*LABELS), looks(states), nowhere) == []
+    nowhere = Shown(looks(states), None, np.full(NUM_IMAGES, -1))
+    assert gaps_shown(states, images, covering(*LABELS), nowhere) == []
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
@@ -164,9 +221,9 @@ def test_embeddings_that_do_not_differ_tell_nothing(shape):
 
 def test_what_a_person_verified_as_absent_beside_others_is_believed():
     states, images = photographs()
-    rows = np.arange(NUM_IMAGES)
     lost = never_together(states, "dog", "cat")
-    assert gaps_beside(lost, images, covering("bird", "person"), looks(states), rows) == []
+    shown = Shown(looks(states), None, np.arange(NUM_IMAGES))
+    assert gaps_shown(lost, images, covering("bird", "person"), shown) == []
 
 
 def test_one_label_an_image_is_no_gap_though_nobody_declared_it():
