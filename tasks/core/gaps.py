@@ -107,11 +107,19 @@ def by_source(states: States, images: pa.Table, coverage: pa.Table) -> Iterator[
 
 
 def longest_runs(
-    states: States, columns: Sequence[int], source: str, in_order: np.ndarray, value_N: np.ndarray
+    states: States,
+    columns: Sequence[int],
+    source: str,
+    in_order: np.ndarray,
+    value_N: np.ndarray,
+    *,
+    kept: float = 0.0,
 ) -> list[Gap]:
     """At most one a label, where it is longer than chance allows.
 
     in_order: positions of the source's images by their value; equal values stay together.
+    kept: how often the label is in a gap after all, as a share of how often it is elsewhere. Above 0 the run is the one
+    of the largest likelihood ratio, sum of log((1 - kept q) / (1 - q)) over absences and log(kept) over positives.
     """
     gaps = []
     for c in columns:
@@ -121,17 +129,32 @@ def longest_runs(
         if present_M.sum() < MIN_POSITIVES:
             continue
         _, start = np.unique(value_N[rows], return_index=True)
-        has = np.flatnonzero(np.add.reduceat(present_M, start))  # values at which the label is annotated
-        ends = np.append(start, len(rows))
-        first, last = np.append(0, ends[has + 1]), np.append(ends[has], len(rows))
-        longest = int(np.argmax(last - first))
-        run = slice(first[longest], last[longest])
-        length = run.stop - run.start
-        share = present_M.sum() / (len(rows) - length)
-        log10_chance = np.log10(len(start)) + length * np.log10(max(1 - share, 1e-9))
-        if length <= LARGEST_SHARE * len(rows) and log10_chance <= np.log10(CHANCE):
-            gaps.append(Gap(source, states.labels[c], rows[run], f"the others have it on {share:.0%}"))
+        run, share = slice(0, 0), present_M.mean()
+        for _ in range(2):  # the share elsewhere needs a run, and the run that share
+            first, last, ratio = _likeliest(present_M, start, share, kept)
+            run = slice(first, last)
+            elsewhere = len(rows) - (last - first)
+            if elsewhere < (1 - LARGEST_SHARE) * len(rows):
+                break
+            share = (present_M.sum() - present_M[run].sum()) / elsewhere
+        else:
+            if ratio - np.log(len(start)) >= -np.log(CHANCE):
+                absent = rows[run][~present_M[run]]
+                gaps.append(Gap(source, states.labels[c], absent, f"the others have it on {share:.0%}"))
     return gaps
+
+
+def _likeliest(present_M: np.ndarray, start: np.ndarray, share: float, kept: float) -> tuple[int, int, float]:
+    """First and last + 1 of the run with the largest log likelihood ratio, and that; runs begin and end at `start`."""
+    share = min(share, 1 - 1e-9)
+    absent = np.log1p(-kept * share) - np.log1p(-share)
+    present = np.log(kept) if kept else -(absent * len(present_M) + 1)  # outweighs all others
+    score_K = np.append(0, np.cumsum(np.add.reduceat(np.where(present_M, present, absent), start)))
+    lowest_K = np.minimum.accumulate(score_K)
+    last = int(np.argmax(score_K - lowest_K))
+    first = int(np.flatnonzero(score_K[: last + 1] == lowest_K[last])[-1])
+    ends = np.append(start, len(present_M))
+    return int(ends[first]), int(ends[last]), float(score_K[last] - score_K[first])
 
 
 def not_refuted(gaps: Sequence[Gap], states: States, answered: tuple[np.ndarray, np.ndarray]) -> list[Gap]:

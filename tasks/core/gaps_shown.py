@@ -11,13 +11,13 @@ the embeddings, each image scored by one that has not learned from it:
 c is missing on S where such a surprise is no chance, and S looks as if c were there nearly as often as elsewhere.
 Labels that look alike or are seen in like places surprise little, since the regressions learn to tell them apart. S is
 
-    a run in an order  the images by brightness, by colour, or by the number of other labels annotated on them, where
-                       the run is longer than chance allows (gaps.py)
+    a run in an order  the images by brightness, colour, saturation, or by how many other labels are annotated on them,
+                       where the run is longer than chance allows (gaps.py)
     beside another     the images with d, where c and d are never together. Either they exclude each other, or one was
                        left out wherever the other is: of the two ways round the one whose absences cost more is meant,
                        or both where that is level
 
-Axes: N images, M images of a source, C labels, D of an embedding, F features.
+Axes: N images, M images of a source, C labels, D of an embedding, F features, T tones.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tasks.core.prediction_table import Predictions
 from tasks.core.states import States
 from tasks.core.tables import PRESENT, UNKNOWN_STATE
 
+TONES = ("brightness", "colour", "saturation")
 MOST_IMAGES = 20_000  # of a source, to learn from; of more an even part
 COMPONENTS = 200  # principal ones of the embeddings
 INVERSE_RIDGE = 0.02  # scikit-learn's C
@@ -43,24 +44,25 @@ FOLDS = 3
 LEAST_SURPRISE = -np.log(CHANCE)
 LEAST_EXPECTED = 2 / 3  # times the share elsewhere; cats and cows, which exclude each other on VOC 2012, reach 0.53
 LEVEL = 0.75  # of the larger cost
+KEPT = 0.1  # of the positives of a run by tone: others measure brightness otherwise
 
 
 class Shown(NamedTuple):
     """What the pictures show.
 
     embeddings_MD: float, best of a model that has not learned these annotations; None without one.
-    tones_M2: float32, brightness and colour in [0, 255], see `tasks.training.folds.tones`; None where nobody looked.
+    tones_MT: float32, those of TONES in [0, 255], see `tasks.training.folds.tones`; None where nobody looked.
     row_N: row there of each image of the states, int64; -1 of one that has none.
     """
 
     embeddings_MD: np.ndarray | None
-    tones_M2: np.ndarray | None
+    tones_MT: np.ndarray | None
     row_N: np.ndarray
 
     @classmethod
     def of(cls, out_of_fold: Predictions, states: States) -> Shown:
         """By the embeddings and tones that `out_of_fold` left."""
-        return cls(out_of_fold.embeddings_ND, out_of_fold.tones_N2, out_of_fold.rows_of(states.image_ids))
+        return cls(out_of_fold.embeddings_ND, out_of_fold.tones_NT, out_of_fold.rows_of(states.image_ids))
 
 
 @dataclass(frozen=True)
@@ -121,36 +123,37 @@ class _Source:
     def gaps_in_orders(self, states: States, shown: Shown) -> list[Gap]:
         """At most one a label and order."""
         gaps: list[Gap] = []
-        for where, values_of, only_asked in self._orders(states, shown):
+        for where, values_of, kept in self._orders(states, shown):
             left = without(states, gaps)
             pictures, held = _Pictures(self.features_MF, left.states_NC[self.rows]), []
             for c in self.columns:
                 value_N = values_of(c)
-                for run in self._runs(left, c, self.rows, value_N):
+                for run in self._runs(left, c, self.rows, value_N, kept):
                     evidence = pictures.evidence(c, np.isin(self.rows, run.rows))
                     held += [(c, value_N, evidence)] if evidence.holds else []
             if len(held) > MOST_LABELS * pictures.num_common:
                 continue
             for c, value_N, evidence in held:
-                for run in self._runs(left, c, self.of_source, value_N):
+                for run in self._runs(left, c, self.of_source, value_N, kept):
                     span = where.format(*value_N[run.rows[[0, -1]]])
                     looks = f"{span}, which look as if {evidence.share:.0%} had it"
-                    gaps.append(Gap(self.name, run.label, run.rows, looks, only_asked))
+                    gaps.append(Gap(self.name, run.label, run.rows, looks, only_asked=kept == 0))
         return gaps
 
-    def _orders(self, states: States, shown: Shown) -> Iterator[tuple[str, Callable[[int], np.ndarray], bool]]:
-        """In words; values float (N,) for a column, NaN of an image that has none; whether only people add there."""
-        if shown.tones_M2 is not None:
-            for tone, where in enumerate(("brightness {:.0f} to {:.0f}", "colour {:.0f} to {:.0f}")):
-                value_N = np.where(shown.row_N >= 0, shown.tones_M2[shown.row_N, tone], np.nan)
-                yield where, lambda c, value_N=value_N: value_N, False
+    def _orders(self, states: States, shown: Shown) -> Iterator[tuple[str, Callable[[int], np.ndarray], float]]:
+        """In words; values float (N,) for a column, NaN of an image that has none; `kept` of its runs."""
+        if shown.tones_MT is not None:
+            for tone, name in enumerate(TONES):
+                value_N = np.where(shown.row_N >= 0, shown.tones_MT[shown.row_N, tone], np.nan)
+                yield name + " {:.0f} to {:.0f}", lambda c, value_N=value_N: value_N, KEPT
         present_NC = states.states_NC == PRESENT
         count_N = present_NC.sum(axis=1).astype(np.float64)
-        yield "{:.0f} to {:.0f} other labels", lambda c: count_N - present_NC[:, c], True
+        yield "{:.0f} to {:.0f} other labels", lambda c: count_N - present_NC[:, c], 0.0
 
-    def _runs(self, states: States, c: int, rows: np.ndarray, value_N: np.ndarray) -> list[Gap]:
+    def _runs(self, states: States, c: int, rows: np.ndarray, value_N: np.ndarray, kept: float) -> list[Gap]:
         has_value = rows[~np.isnan(value_N[rows])]
-        return longest_runs(states, [c], self.name, has_value[np.argsort(value_N[has_value], kind="stable")], value_N)
+        in_order = has_value[np.argsort(value_N[has_value], kind="stable")]
+        return longest_runs(states, [c], self.name, in_order, value_N, kept=kept)
 
     def gaps_beside(self, states: States) -> list[Gap]:
         """Of the pairs of labels that are never together."""

@@ -1,6 +1,6 @@
 """Scores of a model as a table: one row an image, fixed_size_list<float32>[C], label order in the schema's metadata.
 
-Axes: N images, C labels, D features.
+Axes: N images, C labels, D features, T tones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Predictions:
     model_sha256: str
     weights_kind: str  # raw | ema
     embeddings_ND: np.ndarray | None = None  # float16 (N, D): only directions are used of them
-    tones_N2: np.ndarray | None = None  # float32, brightness and colour of each image, in [0, 255]
+    tones_NT: np.ndarray | None = None  # float32, brightness, colour and saturation, in [0, 255]
 
     def ids_of(self, partition: str) -> list[str]:
         """Image ids of one partition."""
@@ -56,7 +56,7 @@ class Predictions:
             self.model_sha256,
             self.weights_kind,
             None if self.embeddings_ND is None else self.embeddings_ND[keep],
-            None if self.tones_N2 is None else self.tones_N2[keep],
+            None if self.tones_NT is None else self.tones_NT[keep],
         )
 
 
@@ -73,9 +73,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     if predictions.embeddings_ND is not None:
         embeddings = np.ascontiguousarray(predictions.embeddings_ND, np.float16)
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
-    if predictions.tones_N2 is not None:
-        tones = np.ascontiguousarray(predictions.tones_N2, np.float32)
-        columns["tones"] = pa.FixedSizeListArray.from_arrays(pa.array(tones.ravel()), 2)
+    if predictions.tones_NT is not None:
+        tones = np.ascontiguousarray(predictions.tones_NT, np.float32)
+        columns["tones"] = pa.FixedSizeListArray.from_arrays(pa.array(tones.ravel()), tones.shape[1])
     table = pa.table(columns).replace_schema_metadata(
         {
             "labels": json.dumps(predictions.labels, ensure_ascii=False),
@@ -114,7 +114,7 @@ def read_predictions(path: Path, *, with_embeddings: bool = True) -> Predictions
             metadata.get("model_sha256", ""),
             metadata.get("weights_kind", "raw"),
             _matrix(file, "embedding", np.float16, None, where=path) if embedded else None,
-            _matrix(file, "tones", np.float32, 2, where=path) if toned else None,
+            _matrix(file, "tones", np.float32, None, where=path) if toned else None,
         )
 
 

@@ -1,6 +1,6 @@
 """Out-of-fold scores: each fold's model scores the images that it never saw.
 
-Axes: N labelled images, M images of the pool, C labels, D features.
+Axes: N labelled images, M images of the pool, C labels, D features, T tones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.core import scratch
+from tasks.core.gaps_shown import TONES
 from tasks.core.states import States
 from tasks.nn.model import Tagger
 from tasks.training.data import ImageSet
@@ -24,10 +25,10 @@ LARGEST = np.finfo(np.float16).max
 
 
 class Look(NamedTuple):
-    """What images look like: embeddings float16 (N, D), and `tones` float32 (N, 2)."""
+    """What images look like: embeddings float16 (N, D), and `tones` float32 (N, 3)."""
 
     embeddings_ND: np.ndarray
-    tones_N2: np.ndarray
+    tones_NT: np.ndarray
 
 
 class OutOfFold(NamedTuple):
@@ -114,21 +115,28 @@ class _WithTones(nn.Module):
 
 
 def tones(images_BCHW: Tensor) -> Tensor:
-    """Brightness and colour of each image, float32 (B, 2) in [0, 255].
+    """Brightness, colour and saturation (`gaps_shown.TONES`) of each image, float32 (B, 3) in [0, 255].
 
     images_BCHW: uint8 RGB.
-    The mean of all values, and the mean over pixels of the largest less the smallest channel, 0 where all is grey.
-    Sums of whole numbers, so that no device or number of threads changes a bit.
+    The mean of all values; the means over pixels of the largest less the smallest channel, and of 255 times that by the
+    largest, both 0 where all is grey. Sums of whole numbers, so that no device or number of threads changes a bit.
     """
-    colour_BHW = images_BCHW.amax(dim=1) - images_BCHW.amin(dim=1)
-    sums = [values.flatten(1).sum(dim=1, dtype=torch.int64) for values in (images_BCHW, colour_BHW)]
-    return torch.stack([sums[0] / images_BCHW[0].numel(), sums[1] / colour_BHW[0].numel()], dim=1)
+    largest_BHW = images_BCHW.amax(dim=1).int()
+    colour_BHW = largest_BHW - images_BCHW.amin(dim=1)
+    saturation_BHW = 255 * colour_BHW // largest_BHW.clamp(min=1)
+    means = (
+        values.flatten(1).sum(dim=1, dtype=torch.int64) / values[0].numel()
+        for values in (images_BCHW, colour_BHW, saturation_BHW)
+    )
+    return torch.stack(list(means), dim=1)
 
 
 def look_of(model: Tagger, sets: list[ImageSet]) -> Look:
     """That of the sets, one after the other, all by one model."""
     parts = [score_images(_WithTones(model), images, with_embeddings=True).embeddings_ND for images in sets]
-    return Look(halved([part[:, :-2] for part in parts]), np.concatenate([part[:, -2:] for part in parts]))
+    return Look(
+        halved([part[:, : -len(TONES)] for part in parts]), np.concatenate([part[:, -len(TONES) :] for part in parts])
+    )
 
 
 def halved(parts: list[np.ndarray]) -> np.ndarray:

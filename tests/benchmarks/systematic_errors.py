@@ -50,20 +50,20 @@ class Official:
     """ids: N.  true_NC: int8 in {1, 0, -1 difficult}.  size_N2: int, width and height in px.
 
     largest_NC: of each label's boxes the largest, as a share of the image; 0 without one.
-    tones_N2: brightness and colour; None where the pictures are not at hand.
+    tones_NT: as of `tasks.training.folds.tones`; None where the pictures are not at hand.
     """
 
     ids: list[str]
     true_NC: np.ndarray
     size_N2: np.ndarray
     largest_NC: np.ndarray
-    tones_N2: np.ndarray | None = None
+    tones_NT: np.ndarray | None = None
 
-    def take(self, ids: list[str], tones_N2: np.ndarray | None = None) -> Official:
+    def take(self, ids: list[str], tones_NT: np.ndarray | None = None) -> Official:
         """These images, of which the tones are given here."""
         row_of = {image_id: n for n, image_id in enumerate(self.ids)}
         rows = [row_of[image_id] for image_id in ids]
-        return Official(ids, self.true_NC[rows], self.size_N2[rows], self.largest_NC[rows], tones_N2)
+        return Official(ids, self.true_NC[rows], self.size_N2[rows], self.largest_NC[rows], tones_NT)
 
     def has(self, label: str) -> np.ndarray:
         return self.true_NC[:, LABELS.index(label)] == 1
@@ -82,7 +82,7 @@ class Official:
         beside += [("chair", "person"), ("chair", "sofa"), ("tvmonitor", "chair")]
         present_NC = self.true_NC == 1
         others_NC = present_NC.sum(axis=1, keepdims=True) - present_NC
-        dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_N2.T, (0.25, 0.1), strict=True))
+        dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_NT.T[:2], (0.25, 0.1), strict=True))
         return {
             "three at once": self.three_at_once,
             **{f"{lost} beside {other}": [(lost, self.has(other))] for lost, other in beside},
@@ -148,12 +148,12 @@ def without_lost(official: Official, lost: list[Lost]) -> np.ndarray:
 
 
 def read_features(kept: Path | None) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Ids, features float32 (N, 1280) and tones float32 (N, 2) of the trainval images."""
+    """Ids, features float32 (N, 1280) and tones float32 (N, 3) of the trainval images."""
     if kept is None or not kept.exists():
-        ids, features_NF, tones_N2 = _features()
+        ids, features_NF, tones_NT = _features()
         if kept is not None:
-            np.savez(kept, ids=np.array(ids), features=features_NF.astype(np.float16), tones=tones_N2)
-        return ids, features_NF, tones_N2
+            np.savez(kept, ids=np.array(ids), features=features_NF.astype(np.float16), tones=tones_NT)
+        return ids, features_NF, tones_NT
     stored = np.load(kept)
     return stored["ids"].tolist(), stored["features"].astype(np.float32), stored["tones"]
 
@@ -207,7 +207,7 @@ def gaps_in(official: Official, given_NC: np.ndarray, features_NF: np.ndarray | 
     width_N, height_N = official.size_N2.T
     columns = {"image_id": official.ids, "source": ["voc"] * len(official.ids), "width": width_N, "height": height_N}
     coverage = pa.table({"source": ["voc"] * len(LABELS), "label": list(LABELS)})
-    shown = Shown(features_NF, official.tones_N2, np.arange(len(official.ids)))
+    shown = Shown(features_NF, official.tones_NT, np.arange(len(official.ids)))
     return all_gaps(states, pa.table(columns), coverage, shown)
 
 
@@ -258,12 +258,12 @@ def main(argv: list[str] | None = None) -> None:
     scores = SourceScores(real.detector_NC, (real.vendor_NC,), np.full(real.true_NC.shape, np.nan))
     given_NC = without_lost(official, official.three_at_once)
     print_row("three at once, by detector and vendor", official, given_NC, gaps_in(official, given_NC), scores)
-    ids, features_NF, tones_N2 = read_features(options.features)
+    ids, features_NF, tones_NT = read_features(options.features)
     official = read_official(options.images)
     wanted = set(official.ids)
     listed = [n for n, image_id in enumerate(ids) if image_id in wanted]
     ids, features_NF = [ids[n] for n in listed], features_NF[listed]
-    official = official.take(ids, tones_N2[listed])
+    official = official.take(ids, tones_NT[listed])
     rows = {"nothing": ([], True), **{name: (lost, True) for name, lost in official.patterns.items()}}
     rows["three at once, gaps believed"] = official.three_at_once, False
     for name, (lost, looks) in rows.items():

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core import gaps_shown as gaps_module
 from tasks.core.gaps import Gap, find_gaps, mask_of, not_refuted, without
-from tasks.core.gaps_shown import Shown, gaps_shown
+from tasks.core.gaps_shown import TONES, Shown, gaps_shown
 from tasks.core.states import States
 from tasks.core.tables import COVERAGE
 
@@ -140,29 +140,29 @@ def test_nor_are_such_that_look_alike():
 
 
 def tones() -> np.ndarray:
-    """Brightness and colour float32 (N, 2), by chance."""
-    return np.random.default_rng(2).uniform(0, 255, (NUM_IMAGES, 2)).astype(np.float32)
+    """float32 (N, T), by chance."""
+    return np.random.default_rng(2).uniform(0, 255, (NUM_IMAGES, len(TONES))).astype(np.float32)
 
 
-def gaps_by_tone(lost: States, pictured: States, tones_N2: np.ndarray | None) -> list[Gap]:
+def gaps_by_tone(lost: States, pictured: States, tones_NT: np.ndarray | None) -> list[Gap]:
     """pictured: what the embeddings show."""
     _, images = photographs()
-    return gaps_shown(lost, images, covering(*LABELS), Shown(looks(pictured), tones_N2, np.arange(NUM_IMAGES)))
+    return gaps_shown(lost, images, covering(*LABELS), Shown(looks(pictured), tones_NT, np.arange(NUM_IMAGES)))
 
 
-@pytest.mark.parametrize(("tone", "name"), [(0, "brightness"), (1, "colour")])
+@pytest.mark.parametrize(("tone", "name"), list(enumerate(TONES)))
 @pytest.mark.parametrize("most_images", [NUM_IMAGES, 500])
 def test_a_label_never_on_dark_or_grey_pictures_is_a_gap_where_they_show_it(tone, name, most_images, monkeypatch):
     monkeypatch.setattr(gaps_module, "MOST_IMAGES", most_images)
     states, _ = photographs()
-    tones_N2 = tones()
-    low_N = tones_N2[:, tone] < 80
+    tones_NT = tones()
+    low_N = tones_NT[:, tone] < 80
     lost = losing(states, low_N, "person")
-    (gap,) = gaps_by_tone(lost, states, tones_N2)
+    (gap,) = gaps_by_tone(lost, states, tones_NT)
     assert gap.label == "person"
     assert set(gap.rows) >= set(np.flatnonzero(low_N))
     assert not lost.states_NC[gap.rows, LABELS.index("person")].any()
-    assert tones_N2[gap.rows, tone].max() < 90
+    assert tones_NT[gap.rows, tone].max() < 90
     assert f"{name} 0 to " in str(gap)
     assert "which look as if" in str(gap)
     assert not gap.only_asked
@@ -171,9 +171,9 @@ def test_a_label_never_on_dark_or_grey_pictures_is_a_gap_where_they_show_it(tone
 
 def test_one_that_by_nature_is_on_no_dark_picture_is_no_gap():
     states, _ = photographs()
-    tones_N2 = tones()
-    bright_only = losing(states, tones_N2[:, 0] < 80, "person")
-    assert gaps_by_tone(bright_only, bright_only, tones_N2) == []
+    tones_NT = tones()
+    bright_only = losing(states, tones_NT[:, 0] < 80, "person")
+    assert gaps_by_tone(bright_only, bright_only, tones_NT) == []
 
 
 def test_a_label_that_is_lost_on_full_pictures_is_asked_about_only():
@@ -187,10 +187,10 @@ def test_a_label_that_is_lost_on_full_pictures_is_asked_about_only():
 
 def test_an_image_without_a_row_or_a_tone_is_in_no_run():
     states, images = photographs()
-    tones_N2, row_N = tones()[:900], np.where(np.arange(NUM_IMAGES) < 900, np.arange(NUM_IMAGES), -1)
-    tones_N2[:20] = np.nan
-    lost = losing(states, np.append(tones_N2[:, 0] < 80, np.ones(100, bool)), "person")
-    (gap,) = gaps_shown(lost, images, covering(*LABELS), Shown(looks(states)[:900], tones_N2, row_N))
+    tones_NT, row_N = tones()[:900], np.where(np.arange(NUM_IMAGES) < 900, np.arange(NUM_IMAGES), -1)
+    tones_NT[:20] = np.nan
+    lost = losing(states, np.append(tones_NT[:, 0] < 80, np.ones(100, bool)), "person")
+    (gap,) = gaps_shown(lost, images, covering(*LABELS), Shown(looks(states)[:900], tones_NT, row_N))
     assert gap.rows.max() < 900
     assert gap.rows.min() >= 20
 

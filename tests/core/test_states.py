@@ -71,17 +71,17 @@ def test_many_predictions_are_read_part_by_part_and_embeddings_only_where_asked_
     monkeypatch.setattr(prediction_table, "GROUP_BYTES", 200)
     rng, ids = np.random.default_rng(0), [f"a/{n}" for n in range(50)]
     scores_NC, embeddings_ND = rng.random((50, 2), np.float32), rng.normal(size=(50, 3)).astype(np.float16)
-    tones_N2 = rng.uniform(0, 255, (50, 2)).astype(np.float32)
-    written = Predictions(ids, ["pool"] * 50, ["x", "y"], scores_NC, "", "raw", embeddings_ND, tones_N2)
+    tones_NT = rng.uniform(0, 255, (50, 2)).astype(np.float32)
+    written = Predictions(ids, ["pool"] * 50, ["x", "y"], scores_NC, "", "raw", embeddings_ND, tones_NT)
     write_predictions(tmp_path / "p.parquet", written)
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups > 5
     read = read_predictions(tmp_path / "p.parquet")
     np.testing.assert_array_equal(read.scores_NC, scores_NC)
     np.testing.assert_array_equal(read.embeddings_ND, embeddings_ND)
-    np.testing.assert_array_equal(read.tones_N2, tones_N2)
+    np.testing.assert_array_equal(read.tones_NT, tones_NT)
     np.testing.assert_array_equal(read.rows_of(["a/7", "b", "a/3"]), [7, -1, 3])
     scores_alone = read_predictions(tmp_path / "p.parquet", with_embeddings=False)
-    assert scores_alone.embeddings_ND is scores_alone.tones_N2 is None
+    assert scores_alone.embeddings_ND is scores_alone.tones_NT is None
 
 
 def test_no_predictions_are_predictions_too(tmp_path):

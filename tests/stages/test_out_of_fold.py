@@ -36,8 +36,8 @@ def test_labelled_images_and_the_pool_have_scores_and_embeddings(raw):
     assert scored.partitions.count("pool") == 5
     assert (scored.scores_NC > 0).all()
     assert len(scored.embeddings_ND) == 23
-    assert scored.tones_N2.shape == (23, 2)
-    assert np.ptp(scored.tones_N2[:, 0]) > 0
+    assert scored.tones_NT.shape == (23, 3)
+    assert np.ptp(scored.tones_NT[:, 0]) > 0
 
 
 @pytest.mark.parametrize(("cross_fit_below", "scored"), [(5, 23), (4, 0)])

@@ -15,14 +15,16 @@ from tests.training import toy
 def test_tones_of_pictures_of_one_colour_by_hand():
     colours = torch.tensor([[0, 0, 0], [255, 255, 255], [255, 0, 0], [10, 20, 60]], dtype=torch.uint8)
     images_BCHW = colours[:, :, None, None].expand(-1, -1, 3, 5)
-    np.testing.assert_allclose(tones(images_BCHW), [[0, 0], [255, 0], [85, 255], [30, 50]])
+    np.testing.assert_allclose(tones(images_BCHW), [[0, 0, 0], [255, 0, 0], [85, 255, 255], [30, 50, 212]])
 
 
-def test_brightness_is_the_mean_that_pillow_finds():
+def test_brightness_and_saturation_are_those_that_pillow_finds():
     rng = np.random.default_rng(0)
     pixels_HWC = rng.integers(0, 256, (17, 23, 3), np.uint8)
-    images_BCHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
-    assert tones(images_BCHW)[0, 0].item() == pytest.approx(np.mean(ImageStat.Stat(Image.fromarray(pixels_HWC)).mean))
+    brightness, _, saturation = tones(torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None])[0].tolist()
+    picture = Image.fromarray(pixels_HWC)
+    assert brightness == pytest.approx(np.mean(ImageStat.Stat(picture).mean))
+    assert saturation == pytest.approx(ImageStat.Stat(picture.convert("HSV")).mean[1])
 
 
 def test_how_memory_lies_changes_no_bit():
@@ -40,5 +42,5 @@ def test_a_look_has_the_embeddings_of_the_model_and_leaves_its_mode(training):
     alone_ND = score_images(model, images, with_embeddings=True).embeddings_ND
     np.testing.assert_allclose(look.embeddings_ND[:7], alone_ND, rtol=1e-3)
     expected_N2 = tones(torch.stack([images.image(n) for n in (2, 0)]))
-    np.testing.assert_array_equal(look.tones_N2[7:], expected_N2)
-    assert (look.embeddings_ND.dtype, look.tones_N2.dtype) == (np.float16, np.float32)
+    np.testing.assert_array_equal(look.tones_NT[7:], expected_N2)
+    assert (look.embeddings_ND.dtype, look.tones_NT.dtype) == (np.float16, np.float32)
