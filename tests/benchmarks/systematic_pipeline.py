@@ -3,7 +3,7 @@
     python -m tests.benchmarks systematic_pipeline --plant FOLDER   VOC2007 (train, val) with labels lost, as an export
     python -m tests.benchmarks systematic_pipeline --judge FOLDER   in a project that has cleaned it: what became of it
 
-Lost are the *three at once* of `systematic_errors`, over the 5,008 images. Between the two, in a fresh clone:
+Lost are those of a pattern of `systematic_errors` (--lost), over the 5,008 images. Between the two, in a fresh clone:
 
     python -m tasks init FOLDER/VOC2007 --recipe photos_fast --weights FILE
     # params.yaml: out_of_fold: {enabled: true, epochs: 3}, clean: {enabled: true}
@@ -20,16 +20,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 
 from tasks.core.workspace import Workspace
 from tasks.params import load_params
+from tasks.training.folds import tones
 from tests.benchmarks.noise_shapes import LABELS
 from tests.benchmarks.systematic_errors import VOC, read_official
 
 THING = re.compile(r"\s*<object>.*?</object>", re.DOTALL)
 
 
-def plant(folder: Path) -> None:
+def plant(folder: Path, pattern: str) -> None:
     """Pictures, lists and xml without the lost objects; lost.json names the pairs."""
     root = folder / "VOC2007"
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -38,9 +41,10 @@ def plant(folder: Path) -> None:
         if member.suffix == ".jpg":
             (root / "JPEGImages" / member.name).write_bytes(data)
     ids = sorted(path.stem for path in (root / "JPEGImages").iterdir())
-    official = read_official("trainval").take(ids)
+    toned = np.array([tones_of(root / "JPEGImages" / f"{image_id}.jpg") for image_id in ids])
+    official = read_official("trainval").take(ids, toned)
     lost_of: dict[str, set[str]] = {image_id: set() for image_id in ids}  # difficult objects go as well
-    for label, images_N in official.three_at_once:
+    for label, images_N in official.patterns[pattern]:
         for n in np.flatnonzero(images_N):
             lost_of[ids[n]].add(label)
     for member, data in _members(VOC / "VOC2007.tar.gz"):
@@ -79,6 +83,11 @@ def judge(folder: Path) -> None:
         print(f"| {partition} | {' | '.join(cells)} | {len(of & (changed | asked))} |")
 
 
+def tones_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return tones(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None])[0].numpy()
+
+
 def _members(archive: Path) -> Iterator[tuple[Path, bytes]]:
     with tarfile.open(archive) as file:
         for member in file:
@@ -91,9 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("--plant", type=Path, metavar="FOLDER")
     one.add_argument("--judge", type=Path, metavar="FOLDER")
+    parser.add_argument("--lost", default="three at once", metavar="PATTERN", help="of systematic_errors")
     options = parser.parse_args(argv)
     if options.plant:
-        plant(options.plant)
+        plant(options.plant, options.lost)
     else:
         judge(options.judge)
 
