@@ -65,10 +65,6 @@ class PolicyOverImages:
         decisions = keep_implied_parents(decisions, labels_BC, known_BC, self._descendants())
         return without_actions(decisions, self.only_asked_N[rows], labels_BC, known_BC)
 
-    def believed_missing(self, rows: np.ndarray, decisions: Decisions) -> np.ndarray:
-        """Pairs in a gap that are perhaps present and stay open, bool (B, C): an answer about one tells of the gap."""
-        return self.gap_NC[rows] & (decisions.p_wrong_NC >= UNKNOWN_IN_GAP)
-
     def _descendants(self) -> list[list[int]]:
         """Of each label, the columns of those that imply it."""
         column = {label: c for c, label in enumerate(self.states.labels)}

@@ -7,8 +7,9 @@ gap where
 
     positions * (1 - q) ** g <= CHANCE       q: share of the label on the source's other images
 
-so that one as long would hardly ever come about by chance. An order in which many labels have a gap follows from what
-the images show (a folder a class, a film), and tells nothing.
+so that one as long would hardly ever come about by chance. So are every k-th image by id, and the ids whose number has
+one remainder by k, without the label, as where images are dealt out to k annotators. An order in which many labels have
+a gap follows from what the images show (a folder a class, a film), and tells nothing.
 
 Orders that have to do with what they show, such as brightness, need pictures to tell: gaps_shown.py. An absence in a
 gap says nothing, unless somebody verified it.
@@ -32,6 +33,7 @@ CHANCE = 1e-8
 MIN_POSITIVES = 20
 ENOUGH_ANSWERS = 10
 LARGEST_SHARE = 0.9  # of the source's images
+MOST_ANNOTATORS = 12  # to whom images are dealt out in turn
 MOST_LABELS = 0.25  # of those with enough positives; more with a gap in one order, and the order tells nothing
 
 
@@ -61,8 +63,9 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
         return []
     rows_N = _rows_of(states, images)
     height_N, width_N = (images[side].to_numpy().astype(float)[rows_N] for side in ("height", "width"))
-    natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in states.image_ids])
-    rank_N = np.unique(natural_N, return_inverse=True)[1].reshape(-1)
+    rank_N = _natural_rank(images)[rows_N]
+    numbers = (re.findall(r"\d+", image_id) for image_id in states.image_ids)
+    number_N = np.array([int(of_id[-1][-18:]) if of_id else 0 for of_id in numbers], np.int64)
     size_N = np.array([f"{w:.0f} x {h:.0f}" for w, h in zip(width_N, height_N, strict=True)], object)
     orders = {
         "ids {} to {}": (rank_N, np.asarray(states.image_ids, object)),
@@ -79,6 +82,9 @@ def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]
             if len(runs) <= MOST_LABELS * enough:
                 named = [where.format(name_N[gap.rows[0]], name_N[gap.rows[-1]]) for gap in runs]
                 gaps += [replace(gap, where=f"{n}; {gap.where}") for gap, n in zip(runs, named, strict=True)]
+        for where, value_N in (("one image in {} by id", rank_N), ("one number in {}", number_N)):
+            dealt = _gaps_in_turn(states, columns, source, of_source, value_N, where)
+            gaps += dealt if len({gap.label for gap in dealt}) <= MOST_LABELS * enough else []
     return _without_parts(gaps)
 
 
@@ -90,6 +96,36 @@ def _without_parts(gaps: list[Gap]) -> list[Gap]:
         if not before or not np.isin(gap.rows, np.concatenate(before)).all():
             kept.append(gap)
     return kept
+
+
+def _natural_rank(images: pa.Table) -> np.ndarray:
+    """Place of each image among its source's, by id with numbers as numbers; int64."""
+    rank = np.zeros(images.num_rows, np.int64)
+    source_N = np.asarray(images["source"].to_pylist(), object)
+    natural_N = np.array([re.sub(r"\d+", lambda m: m[0].zfill(20), i) for i in images["image_id"].to_pylist()])
+    for source in set(source_N):
+        of_source = np.flatnonzero(source_N == source)
+        rank[of_source[np.argsort(natural_N[of_source], kind="stable")]] = np.arange(len(of_source))
+    return rank
+
+
+def _gaps_in_turn(
+    states: States, columns: Sequence[int], source: str, of_source: np.ndarray, value_N: np.ndarray, where: str
+) -> list[Gap]:
+    """Where the images of one remainder by k, from 2 to MOST_ANNOTATORS, never have a label. value_N: int64."""
+    gaps = []
+    for c in columns:
+        state_M = states.states_NC[of_source, c]
+        present, known = (value_N[of_source[which_M]] for which_M in (state_M == PRESENT, state_M != UNKNOWN_STATE))
+        for k in range(2, MOST_ANNOTATORS + 1) if len(present) >= MIN_POSITIVES else ():
+            images_K, positives_K = (np.bincount(values % k, minlength=k) for values in (known, present))
+            for turn in np.flatnonzero(positives_K == 0):
+                share = len(present) / (len(known) - images_K[turn])
+                if np.log(k) + images_K[turn] * np.log(max(1 - share, 1e-9)) <= np.log(CHANCE):
+                    rows = of_source[(value_N[of_source] % k == turn) & (state_M != UNKNOWN_STATE)]
+                    those = f"{where.format(k)}, such as '{states.image_ids[rows[0]]}'"
+                    gaps.append(Gap(source, states.labels[c], rows, f"{those}; the others have it on {share:.0%}"))
+    return gaps
 
 
 def _rows_of(states: States, images: pa.Table) -> np.ndarray:

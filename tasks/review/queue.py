@@ -70,7 +70,7 @@ class QuestionQueue:
 
         rows: int64 (B,), positions in `states`.  p_present_BC: probability that the label is present.
         p_wrong_BC: probability that a person's verdict differs from the cleaned state.
-        gap_BC: bool, pairs of which one answer tells about many; they count as those of the rarest label do.
+        gap_BC: bool, pairs in a gap of annotation; an answer tells of the gap, so they count as the rarest label's do.
         """
         states = self.states.take(rows)
         resolved, needs_review = (positions_of(pairs, states.image_ids) for pairs in (self.resolved, self.needs_review))

@@ -52,7 +52,7 @@ def run(params: Params) -> None:
         decisions = fitted.decide(rows)
         actions.update(decisions.counts())
         by_policy.append(policy_assertions(states.take(rows), decisions, origin=f"rule:{name}"))
-        queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC, fitted.believed_missing(rows, decisions))
+        queue.add(rows, decisions.p_present_NC, decisions.p_wrong_NC, fitted.gap_NC[rows])
     questions, p_present_VC = queue.ranked(), fitted.decide(answered[0]).p_present_NC
     review = review_summary(states, p_present_VC, verdicts, questions, resolved=resolved, seed=params.seed)
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from tasks.cleaning.base import TO_ABSENT, TO_PRESENT, TO_UNKNOWN
 from tasks.cleaning.consensus import Consensus
-from tasks.cleaning.decisions import UNKNOWN_IN_GAP, decide_in_gaps
+from tasks.cleaning.decisions import decide_in_gaps
 from tasks.cleaning.weak_sources import Neighbours, SourceScores
 from tasks.core.gaps import Gap, mask_of
 from tasks.core.gaps_shown import Shown, all_gaps
@@ -221,8 +221,7 @@ def print_row(name: str, official: Official, given_NC: np.ndarray, gaps: list[Ga
     decisions = fitted(scores, given_NC, known_NC & ~gap_NC)
     decisions = decide_in_gaps(decisions, gap_NC, fitted.fill_from_C, only_asked_NC)
     queue = QuestionQueue(states, budget=BUDGET, audit_share=0.1, seed=0)
-    open_NC = gap_NC & (decisions.p_wrong_NC >= UNKNOWN_IN_GAP)
-    queue.add(np.arange(len(given_NC)), decisions.p_present_NC, decisions.p_wrong_NC, open_NC)
+    queue.add(np.arange(len(given_NC)), decisions.p_present_NC, decisions.p_wrong_NC, gap_NC)
     row_of, asked_NC = {image_id: n for n, image_id in enumerate(official.ids)}, np.zeros(given_NC.shape, bool)
     for question in queue.ranked().to_pylist():
         asked_NC[row_of[question["image_id"]], LABELS.index(question["label"])] = True

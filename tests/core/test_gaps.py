@@ -76,6 +76,29 @@ def test_a_batch_of_ids_is_one_by_number_and_not_by_letter():
     assert numbers[-1] >= 399
 
 
+@pytest.mark.parametrize(("k", "turn"), [(2, 1), (5, 0), (7, 3)])
+def test_where_images_are_dealt_out_one_annotator_may_not_know_a_label(k, turn):
+    states, images = photographs()
+    theirs_N = np.array([number_of(i) % k == turn for i in states.image_ids])
+    lost = losing(states, theirs_N, "dog")
+    taken = np.arange(NUM_IMAGES) % 3 > 0  # as where a third of the images is kept for the test
+    kept = States([i for i, t in zip(states.image_ids, taken, strict=True) if t], LABELS, lost.states_NC[taken])
+    for those, theirs in ((lost, theirs_N), (kept, theirs_N[taken])):
+        (gap,) = find_gaps(those, images, covering(*LABELS))
+        assert (gap.label, sorted(gap.rows)) == ("dog", np.flatnonzero(theirs).tolist())
+        assert f"one image in {k} by id" in str(gap)
+
+
+def test_remainders_of_the_numbers_in_ids_tell_where_ids_have_holes():
+    states, images = photographs()
+    theirs_N = np.array([number_of(i) % 5 == 2 for i in states.image_ids])
+    taken = np.random.default_rng(3).random(NUM_IMAGES) < 0.7
+    kept = States([i for i, t in zip(states.image_ids, taken, strict=True) if t], LABELS, states.states_NC[taken])
+    (gap,) = find_gaps(losing(kept, theirs_N[taken], "dog"), images.filter(pa.array(taken)), covering(*LABELS))
+    assert sorted(gap.rows) == np.flatnonzero(theirs_N[taken]).tolist()
+    assert "one number in 5, such as 'src/" in str(gap)
+
+
 def test_one_positive_within_is_no_gap(upright_N):
     states, images = photographs()
     states = losing(states, upright_N, "person")
