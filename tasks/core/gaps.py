@@ -118,8 +118,9 @@ def _gaps_in_turn(
         state_M = states.states_NC[of_source, c]
         present, known = (value_N[of_source[which_M]] for which_M in (state_M == PRESENT, state_M != UNKNOWN_STATE))
         for k in range(2, MOST_ANNOTATORS + 1) if len(present) >= MIN_POSITIVES else ():
-            images_K, positives_K = (np.bincount(values % k, minlength=k) for values in (known, present))
-            for turn in np.flatnonzero(positives_K == 0):
+            never = np.flatnonzero(np.bincount(present % k, minlength=k) == 0)
+            images_K = np.bincount(known % k, minlength=k) if len(never) else ()
+            for turn in never:
                 share = len(present) / (len(known) - images_K[turn])
                 if np.log(k) + images_K[turn] * np.log(max(1 - share, 1e-9)) <= np.log(CHANCE):
                     rows = of_source[(value_N[of_source] % k == turn) & (state_M != UNKNOWN_STATE)]
@@ -164,8 +165,8 @@ def longest_runs(
         present_M = state_M[state_M != UNKNOWN_STATE] == PRESENT
         if present_M.sum() < MIN_POSITIVES:
             continue
-        _, start = np.unique(value_N[rows], return_index=True)
-        run, share = slice(0, 0), present_M.mean()
+        start = np.flatnonzero(np.append(True, value_N[rows[1:]] != value_N[rows[:-1]]))
+        share = present_M.mean()
         for _ in range(2):  # the share elsewhere needs a run, and the run that share
             first, last, ratio = _likeliest(present_M, start, share, kept)
             run = slice(first, last)

@@ -146,9 +146,10 @@ class _Source:
             for tone, name in enumerate(TONES):
                 value_N = np.where(shown.row_N >= 0, shown.tones_MT[shown.row_N, tone], np.nan)
                 yield name + " {:.0f} to {:.0f}", lambda c, value_N=value_N: value_N, KEPT
-        present_NC = states.states_NC == PRESENT
-        count_N = present_NC.sum(axis=1).astype(np.float64)
-        yield "{:.0f} to {:.0f} other labels", lambda c: count_N - present_NC[:, c], 0.0
+        count_N = np.zeros(len(states.image_ids))
+        for c in range(len(states.labels)):
+            count_N += states.states_NC[:, c] == PRESENT
+        yield "{:.0f} to {:.0f} other labels", lambda c: count_N - (states.states_NC[:, c] == PRESENT), 0.0
 
     def _runs(self, states: States, c: int, rows: np.ndarray, value_N: np.ndarray, kept: float) -> list[Gap]:
         has_value = rows[~np.isnan(value_N[rows])]
