@@ -82,7 +82,11 @@ class Official:
         beside += [("chair", "person"), ("chair", "sofa"), ("tvmonitor", "chair")]
         present_NC = self.true_NC == 1
         others_NC = present_NC.sum(axis=1, keepdims=True) - present_NC
-        dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_NT.T[:2], (0.25, 0.1), strict=True))
+        toned: dict[str, list[Lost]] = {}
+        if self.tones_NT is not None:
+            dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_NT.T[:2], (0.25, 0.1), strict=True))
+            toned = {f"{label}, darkest quarter": [(label, dark_N)] for label in ("person", "car", "bottle")}
+            toned |= {f"{label}, greyest tenth": [(label, grey_N)] for label in ("person", "car")}
         return {
             "three at once": self.three_at_once,
             **{f"{lost} beside {other}": [(lost, self.has(other))] for lost, other in beside},
@@ -92,11 +96,7 @@ class Official:
             "person, every fifth id": [("person", np.arange(len(self.ids)) % 5 == 0)],
             "chair, under 3 % of the image": [("chair", self.largest_NC[:, LABELS.index("chair")] < 0.03)],
             "car, under 5 % of the image": [("car", self.largest_NC[:, LABELS.index("car")] < 0.05)],
-            "person, darkest quarter": [("person", dark_N)],
-            "car, darkest quarter": [("car", dark_N)],
-            "bottle, darkest quarter": [("bottle", dark_N)],
-            "person, greyest tenth": [("person", grey_N)],
-            "car, greyest tenth": [("car", grey_N)],
+            **toned,
             "person, two others or more": [("person", others_NC[:, LABELS.index("person")] >= 2)],
             "chair, two others or more": [("chair", others_NC[:, LABELS.index("chair")] >= 2)],
             "dog, with any other": [("dog", others_NC[:, LABELS.index("dog")] >= 1)],
@@ -255,8 +255,10 @@ def main(argv: list[str] | None = None) -> None:
     official = read_official("test").take(named)
     assert (official.true_NC == real.true_NC).all()
     scores = SourceScores(real.detector_NC, (real.vendor_NC,), np.full(real.true_NC.shape, np.nan))
-    given_NC = without_lost(official, official.three_at_once)
-    print_row("three at once, by detector and vendor", official, given_NC, gaps_in(official, given_NC), scores)
+    for name, lost in official.patterns.items():
+        if not options.only or name in options.only:
+            given_NC = without_lost(official, lost)
+            print_row(f"{name}, by detector and vendor", official, given_NC, gaps_in(official, given_NC), scores)
     ids, features_NF, tones_NT = read_features(options.features)
     official = read_official(options.images)
     wanted = set(official.ids)
