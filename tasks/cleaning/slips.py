@@ -8,7 +8,8 @@ likelier to be missed.
 
 The share shows on pairs that the sources are sure are present. Where such a label is not annotated, other labels that
 the sources do not see are annotated more often than their scores and the error rates explain; where it is annotated,
-they are not. Of a share that could be chance nothing is believed.
+they are not. Where a label is lost wherever another one is annotated, that one is in excess as well, but mostly seen by
+the sources, which under slips it is not. Of a share that could be chance nothing is believed.
 
 Source: class-conditional label noise as a confusion matrix, Patrini et al., CVPR 2017, here between labels of which an
 image may have several.
@@ -118,6 +119,11 @@ def find_slips(
     beside_CC, beside_variance_CC = others((sure_NC & annotated_NC).astype(np.float64))
     per_C = (p_missed_NC.sum(axis=0) / np.maximum((sure_NC & annotated_NC).sum(axis=0), 1))[:, None]
     slips_CC = excess_CC - beside_CC * per_C
+    # Of names in excess that the sources see, as many more are rightly given and overlooked as of all annotations.
+    seen_NC, overlooked_NC = annotated_NC * p_present_NC, annotated_NC * (1 - p_present_NC)
+    seen_CC = p_missed_NC.T @ seen_NC - per_C * ((sure_NC & annotated_NC).astype(np.float64).T @ seen_NC)
+    np.fill_diagonal(seen_CC, 0)
+    slips_CC -= seen_CC * overlooked_NC.sum(axis=0) / np.maximum(seen_NC.sum(axis=0), 1)
     # At worst, wherever the sources are wrong about the label that seems missed, they are so about the other one too.
     worst = (p_missed_NC * (1 - p_missed_NC)).sum()
     error = np.sqrt((variance_CC + beside_variance_CC * per_C**2).sum())

@@ -84,3 +84,15 @@ def test_at_least_a_slip_is_as_sure_as_the_label_that_is_missed():
     full_NC = slips.evidence(log_odds_NC, given_NC == 1, known_NC, rates)
     assert (full_NC[:2, 0] > 1).all()
     assert (full_NC[:2, 1] < least_NC[:2, 1] + 1e-9).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_label_that_is_lost_wherever_another_one_is_annotated_is_no_slip(seed):
+    """That other one is right, though the sources overlook it now and then: they overlook it as often elsewhere."""
+    true_NC, _, sources = planted(seed, num_labels=6)
+    overlooked_N = (true_NC[:, 1] == 1) & (np.random.default_rng(seed).random(len(true_NC)) < 0.3)
+    for scores_NC in sources:
+        scores_NC[overlooked_N, 1] = scores_NC[true_NC[:, 1] == 0, 1][: overlooked_N.sum()]
+    given_NC = true_NC.copy()
+    given_NC[true_NC[:, 1] == 1, 0] = 0
+    assert fit_noise(sources, given_NC, everything_known(given_NC)).slips is None
