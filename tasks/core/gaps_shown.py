@@ -145,7 +145,7 @@ class _Source:
         if shown.tones_MT is not None:
             for tone, name in enumerate(TONES):
                 value_N = np.where(shown.row_N >= 0, shown.tones_MT[shown.row_N, tone], np.nan)
-                yield name + " {:.0f} to {:.0f}", lambda c, value_N=value_N: value_N, KEPT
+                yield f"nearly all of {name} {{:.0f}} to {{:.0f}}", lambda c, value_N=value_N: value_N, KEPT
         count_N = np.zeros(len(states.image_ids))
         for c in range(len(states.labels)):
             count_N += states.states_NC[:, c] == PRESENT
