@@ -42,6 +42,7 @@ LINEAR_RIDGE = 100.0
 MOST_PAIRS = 100  # of labels that are never together
 FOLDS = 3
 LEAST_SURPRISE = -np.log(CHANCE)
+LEAST_SURPRISE_BESIDE = -np.log(1e-5)  # where people are only asked, and the cost is LEAST_SURPRISE at least
 LEAST_EXPECTED = 2 / 3  # times the share elsewhere; cats and cows, which exclude each other on VOC 2012, reach 0.53
 LEVEL = 0.75  # of the larger cost
 KEPT = 0.1  # of the positives of a run by tone: others measure brightness otherwise
@@ -74,9 +75,13 @@ class _Evidence:
     share: float = 0.0
     cost: float = 0.0
 
-    @property
-    def holds(self) -> bool:
+    def of_a_run(self) -> bool:
         return self.surprise >= LEAST_SURPRISE and self.expected >= LEAST_EXPECTED
+
+    def of_a_pair(self) -> bool:
+        """Of the two ways round one must be so."""
+        dear = self.surprise >= LEAST_SURPRISE_BESIDE and self.cost >= LEAST_SURPRISE
+        return dear and self.expected >= LEAST_EXPECTED
 
 
 def all_gaps(states: States, images: pa.Table, coverage: pa.Table, shown: Shown) -> list[Gap]:
@@ -130,7 +135,7 @@ class _Source:
                 value_N = values_of(c)
                 for run in self._runs(left, c, self.rows, value_N, kept):
                     evidence = pictures.evidence(c, np.isin(self.rows, run.rows))
-                    held += [(c, value_N, evidence)] if evidence.holds else []
+                    held += [(c, value_N, evidence)] if evidence.of_a_run() else []
             if len(held) > MOST_LABELS * pictures.num_common:
                 continue
             for c, value_N, evidence in held:
@@ -163,7 +168,9 @@ class _Source:
         held = []
         for one, other in pictures.never_together():
             ways = [(c, d, pictures.evidence(c, pictures.present_MC[:, d])) for c, d in ((one, other), (other, one))]
-            ways = [(c, d, evidence) for c, d, evidence in ways if evidence.holds]
+            if not any(evidence.of_a_pair() for _, _, evidence in ways):
+                continue
+            ways = [way for way in ways if way[2].expected >= LEAST_EXPECTED]
             dearest = max((evidence.cost for _, _, evidence in ways), default=0.0)
             held += [way for way in ways if way[2].cost >= LEVEL * dearest and way[0] in self.columns]
         if len({c for c, _, _ in held}) > MOST_LABELS * pictures.num_common:
@@ -212,7 +219,7 @@ class _Pictures:
             x_KF, y_KC = x_MF[beside], y_MC[beside]
             weights_FC = np.linalg.solve(gram_FF - x_KF.T @ x_KF, product_FC - x_KF.T @ y_KC)
             expected_C = x_KF.sum(axis=0) @ weights_FC
-            for k in np.flatnonzero((y_KC.sum(axis=0) == 0) & (expected_C >= LEAST_SURPRISE)):
+            for k in np.flatnonzero((y_KC.sum(axis=0) == 0) & (expected_C >= LEAST_SURPRISE_BESIDE)):
                 pair = (min(int(common[k]), d), max(int(common[k]), d))
                 expected_of[pair] = max(float(expected_C[k]), expected_of.get(pair, 0.0))
         return sorted(expected_of, key=lambda pair: (-expected_of[pair], pair))[:MOST_PAIRS]

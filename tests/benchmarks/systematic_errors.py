@@ -1,6 +1,6 @@
 """Labels lost on images that something visible decides, as third-party exports have them: docs/cleaning.md.
 
-    python -m tests.benchmarks.systematic_errors [--features FILE] [--images train] [--only PATTERN …]
+    python -m tests.benchmarks.systematic_errors [--features FILE] [--images train] [--only PATTERN … | --beside 25]
 
 VOC 2007 with its official lists and xml: patterns of loss, one at a time; the rest is right. *three at once* are
 every chair beside a dining table, every person in a picture higher than wide, and every bottle in one batch of ids:
@@ -10,6 +10,7 @@ annotations as they are: EfficientNet-Lite0 as ImageNet left it (160 px, stretch
 of its 1,280 features, a logistic regression a label (scikit-learn, C = 0.1), 5 folds, and 15 nearest neighbours. A
 person who knows the truth answers a queue of 200.
 
+--beside: instead, each label lost beside each other one with which it is on so many images or more.
 --features: a .npz that keeps the features between runs.
 """
 
@@ -102,6 +103,12 @@ class Official:
             "dog, with any other": [("dog", others_NC[:, LABELS.index("dog")] >= 1)],
             "person, alone": [("person", others_NC[:, LABELS.index("person")] == 0)],
         }
+
+    def pairs(self, least: int) -> dict[str, list[Lost]]:
+        """Each label beside each other one, where they are together on `least` images or more."""
+        together_CC = (self.true_NC == 1).T.astype(int) @ (self.true_NC == 1)
+        pairs = [(LABELS[c], LABELS[d]) for c, d in np.argwhere(together_CC >= least) if c != d]
+        return {f"{lost} beside {other}": [(lost, self.has(other))] for lost, other in pairs}
 
 
 def read_official(name: str) -> Official:
@@ -246,6 +253,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="systematic_errors", description=__doc__.splitlines()[0])
     parser.add_argument("--features", type=Path)
     parser.add_argument("--images", choices=("trainval", "train"), default="trainval", help="of the official lists")
+    parser.add_argument("--beside", type=int, default=None, metavar="IMAGES")
     parser.add_argument("--only", nargs="+", default=None, help="patterns")
     options = parser.parse_args(argv)
     columns = ("lost", "errors", "changed / right", "unknown / lost", "asked / lost", "changed or asked", "or unknown")
@@ -255,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
     official = read_official("test").take(named)
     assert (official.true_NC == real.true_NC).all()
     scores = SourceScores(real.detector_NC, (real.vendor_NC,), np.full(real.true_NC.shape, np.nan))
-    for name, lost in official.patterns.items():
+    for name, lost in official.patterns.items() if options.beside is None else ():
         if not options.only or name in options.only:
             given_NC = without_lost(official, lost)
             print_row(f"{name}, by detector and vendor", official, given_NC, gaps_in(official, given_NC), scores)
@@ -265,8 +273,10 @@ def main(argv: list[str] | None = None) -> None:
     listed = [n for n, image_id in enumerate(ids) if image_id in wanted]
     ids, features_NF = [ids[n] for n in listed], features_NF[listed]
     official = official.take(ids, tones_NT[listed])
-    rows = {"nothing": ([], True), **{name: (lost, True) for name, lost in official.patterns.items()}}
-    rows["three at once, gaps believed"] = official.three_at_once, False
+    patterns = official.patterns if options.beside is None else official.pairs(options.beside)
+    rows = {"nothing": ([], True), **{name: (lost, True) for name, lost in patterns.items()}}
+    if options.beside is None:
+        rows["three at once, gaps believed"] = official.three_at_once, False
     for name, (lost, looks) in rows.items():
         if options.only and name not in options.only:
             continue
