@@ -150,6 +150,19 @@ def test_a_label_that_is_lost_wherever_another_one_is_shows_in_the_pictures():
     assert gap.only_asked
 
 
+def test_of_a_rare_label_most_may_be_lost_beside_a_common_one():
+    states, images = photographs()
+    rng, states_NC = np.random.default_rng(4), states.states_NC.copy()
+    states_NC[:, LABELS.index("person")] = rng.random(NUM_IMAGES) < 0.6
+    states_NC[rng.random(NUM_IMAGES) < 0.6, LABELS.index("dog")] = 0
+    true = States(states.image_ids, LABELS, states_NC)
+    lost = never_together(true, "dog", "person")
+    num_left, num_true = ((those.states_NC[:, LABELS.index("dog")] == 1).sum() for those in (lost, true))
+    assert num_left < num_true / 2
+    (gap,) = beside_others(lost, images, looks(true))
+    assert gap.label == "dog"
+
+
 def test_labels_that_exclude_each_other_are_no_gap():
     states, images = photographs()
     exclusive = never_together(states, "dog", "cat")
