@@ -57,7 +57,8 @@ class Gap:
 def find_gaps(states: States, images: pa.Table, coverage: pa.Table) -> list[Gap]:
     """By source, order and label, where absence is what nobody annotated: verified ones are believed.
 
-    images: image_id, source, width, height (px), of these images at least.  coverage: COVERAGE.
+    images: image_id, source, width, height (px), of these images at least; of all images of the sources, so that every
+    k-th of them is known.  coverage: COVERAGE.
     """
     if not coverage.num_rows:  # nobody says that nothing is missing
         return []
