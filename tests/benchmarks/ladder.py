@@ -95,10 +95,11 @@ def steps_of(changes: dict[str, Any]) -> list[Step]:
     otx, first = read_recipe("otx_multilabel", ROOT / "recipes"), steps[0].changes
     same = {"finetune": {k: v for k, v in first["finetune"].items() if k in SHARED_WITH_OTX}, "model": changes["model"]}
     what = "recipe otx_multilabel: angular linear head, AAM, SAM after the first epoch, plateau schedule, AugMix"
-    steps.append(Step("otx", what, merge(merge(merge(COMMON, otx), same), {"shard": COMMON["shard"]})))
+    shard = {"shard": {**COMMON["shard"], **changes["shard"]}}  # packed once, for all steps
+    steps.append(Step("otx", what, merge(merge(merge(COMMON, otx), same), shard)))
     photos = read_recipe("photos", ROOT / "recipes")
     del photos["model"]["backbone"]  # every step's network is that of --weights, batch norms frozen
-    photos = merge(merge(photos, changes), {"shard": COMMON["shard"]})
+    photos = merge(merge(photos, changes), shard)
     what = "recipe photos: head fitted on frozen features, then AdamW, one cycle, averaged weights; centred square"
     return [*steps, Step("photos", what, photos, photos["finetune"]["lr"])]
 
@@ -203,6 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=None, help="`aerial`, or such a tar; otherwise VOC2007")
     parser.add_argument("--weights", type=Path, default=LITE0)
     parser.add_argument("--px", type=int, default=224)
+    parser.add_argument("--short-side", type=int, default=None, help="px, of the pictures as packed; that of --px")
     parser.add_argument("--images", type=int, default=None, help="of train and of val; all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=None, help="in place of --epochs: as many as fit")
@@ -228,7 +230,7 @@ def main(argv: list[str] | None = None) -> None:
     photographs = photographs_of(options)
     changes = {
         "model": {"image_px": [options.px, options.px], "backbone": {"freeze_batchnorm": True}},
-        "shard": {"short_side_px": options.px},
+        "shard": {"short_side_px": options.short_side or options.px},
         "finetune": {
             "batch_size": options.batch_size, "precision": "bf16" if cuda else "fp32",
             "early_stopping": {"rule": "none", "patience": 1},
