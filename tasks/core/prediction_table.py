@@ -61,7 +61,7 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Scores (and embeddings and tones, if any), with label order, model hash and weights kind as metadata."""
+    """Write scores, and embeddings and tones if any, with label order, model hash and weights kind as metadata."""
     num_labels = len(predictions.labels)
     scores = np.ascontiguousarray(predictions.scores_NC, np.float32)
     assert scores.shape == (len(predictions.image_ids), num_labels), scores.shape

@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, nargs="+", default=[0.003, 0.01, 0.03])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", nargs="+", default=None, help="rows to train, in this order")
+    parser.add_argument("--steps", nargs="+", default=None, help="rows to train")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None)
     parser.add_argument("--out", type=Path, default=Path("ladder.json"))

@@ -43,6 +43,8 @@ def plant(folder: Path, pattern: str) -> None:
     ids = sorted(path.stem for path in (root / "JPEGImages").iterdir())
     toned = np.array([tones_of(root / "JPEGImages" / f"{image_id}.jpg") for image_id in ids])
     official = read_official("trainval").take(ids, toned)
+    if pattern not in official.patterns:
+        raise SystemExit(f"--lost: no pattern '{pattern}'. There are: {'; '.join(official.patterns)}.")
     lost_of: dict[str, set[str]] = {image_id: set() for image_id in ids}  # difficult objects go as well
     for label, images_N in official.patterns[pattern]:
         for n in np.flatnonzero(images_N):
