@@ -95,7 +95,7 @@ def steps_of(changes: dict[str, Any]) -> list[Step]:
     otx, first = read_recipe("otx_multilabel", ROOT / "recipes"), steps[0].changes
     same = {"finetune": {k: v for k, v in first["finetune"].items() if k in SHARED_WITH_OTX}, "model": changes["model"]}
     what = "recipe otx_multilabel: angular linear head, AAM, SAM after the first epoch, plateau schedule, AugMix"
-    shard = {"shard": {**COMMON["shard"], **changes["shard"]}}  # packed once, for all steps
+    shard = {"shard": merge(COMMON, changes)["shard"]}  # packed once, for all steps
     steps.append(Step("otx", what, merge(merge(merge(COMMON, otx), same), shard)))
     photos = read_recipe("photos", ROOT / "recipes")
     del photos["model"]["backbone"]  # every step's network is that of --weights, batch norms frozen
