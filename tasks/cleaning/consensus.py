@@ -6,12 +6,12 @@ it makes unknown or leaves to a person.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tasks.cleaning.answers import with_answers
-from tasks.cleaning.automatic import LabelBounds, Limits, bounds_of, messages_of, rows_of
+from tasks.cleaning.automatic import LabelBounds, Limits, bounds_of, has_independent, messages_of, rows_of
 from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Answered, Decisions, FittedPolicy
 from tasks.cleaning.noise import NoiseModel, error_probability, fit_noise
 from tasks.cleaning.weak_sources import SourceScores
@@ -61,6 +61,7 @@ class Consensus:
     ) -> FittedPolicy:
         """Fit the noise model, then find how far it may act on each label. Arguments as for `Policy.fit`."""
         model = fit_noise(source_scores.all_NC, labels_NC, known_NC)
+        model = replace(model, either_C=has_independent(model, source_scores))
         if answered is not None:
             model = with_answers(model, answered)
         bounds = bounds_of(model, self.limits, source_scores, labels_NC, known_NC)

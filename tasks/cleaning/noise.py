@@ -69,6 +69,9 @@ class NoiseModel:
     false_negative, false_positive: of each label, as the anchors show them.  skill: of the sources, on each label.
     repeats: of each source, whether it repeats the annotations; one that does has no weight.
     slips: names given in place of others, None where the errors of an image look independent.
+    either_C: bool (C,), labels whose P(present) is the mean of that by their own weights and that by those of all
+        labels: where a label's weights are unlike the others', nothing tells whether the sources see it otherwise, or
+        the annotators miss what the sources see less clearly (small things, say).
     """
 
     calibrators: tuple[Calibrator, ...]
@@ -82,15 +85,19 @@ class NoiseModel:
     weak: bool = False
     repeats: tuple[bool, ...] = ()
     slips: Slips | None = None
+    either_C: np.ndarray | bool = False
 
-    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int], *, own: bool = True) -> np.ndarray:
-        """Log odds of presence by the sources alone; float64 (N, C). own: with each label's own weights."""
-        weights_CF = self.shared_F + (self.label_CF if own else np.zeros_like(self.label_CF))
-        log_odds_NC = np.zeros(shape)
+    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """Log odds of presence by the sources alone: by the weights of all labels, and with each label's own.
+
+        Float64 (2, N, C).
+        """
+        log_odds_2NC, both_2CF = np.zeros((2, *shape)), np.stack([np.zeros_like(self.label_CF), self.label_CF])
+        both_2CF += self.shared_F
         used = _without(source_scores, self.repeats)
         for f, feature_NC in enumerate(_features(self.calibrators, used, shape)):
-            log_odds_NC += feature_NC * weights_CF[:, f]
-        return log_odds_NC
+            log_odds_2NC += feature_NC * both_2CF[:, None, :, f]
+        return log_odds_2NC
 
     def p_present(
         self,
@@ -108,14 +115,20 @@ class NoiseModel:
         """
         rates = least or self.rates
         if_annotated, if_not = annotation_log_odds(rates)
-        log_odds_NC = self.log_odds(source_scores, known_NC.shape)
         scored_NC, annotated_NC = has_score(_without(source_scores, self.repeats), known_NC.shape), labels_NC == 1
-        added_NC = np.where(annotated_NC, if_annotated, if_not)
-        if self.slips is not None:
-            evidence = self.slips.least_evidence if least else self.slips.evidence
-            added_NC += evidence(log_odds_NC, annotated_NC, known_NC & scored_NC, rates)
-        log_odds_NC += np.where(known_NC, added_NC, 0.0)
-        return np.where(known_NC & ~scored_NC, labels_NC, expit(log_odds_NC))
+
+        def by(log_odds_NC: np.ndarray) -> np.ndarray:
+            added_NC = np.where(annotated_NC, if_annotated, if_not)
+            if self.slips is not None:
+                evidence = self.slips.least_evidence if least else self.slips.evidence
+                added_NC += evidence(log_odds_NC, annotated_NC, known_NC & scored_NC, rates)
+            return expit(log_odds_NC + np.where(known_NC, added_NC, 0.0))
+
+        shared_NC, own_NC = self.log_odds(source_scores, known_NC.shape)
+        p_present_NC = by(own_NC)
+        if np.any(self.either_C):
+            p_present_NC = np.where(self.either_C, (p_present_NC + by(shared_NC)) / 2, p_present_NC)
+        return np.where(known_NC & ~scored_NC, labels_NC, p_present_NC)
 
 
 def error_probability(p_present_NC: np.ndarray, labels_NC: np.ndarray, known_NC: np.ndarray) -> np.ndarray:
@@ -187,9 +200,7 @@ def _held_out_log_odds(
     for half in (slice(0, None, 2), slice(1, None, 2)):
         other = slice(1 - half.start, None, 2)
         model = _fit([s[other] for s in source_scores], annotated_NC[other], fit_NC[other], rates)
-        for k, own in enumerate((False, True)):
-            scores = [s[half] for s in source_scores]
-            log_odds_2NC[k, half] = model.log_odds(scores, annotated_NC[half].shape, own=own)
+        log_odds_2NC[:, half] = model.log_odds([s[half] for s in source_scores], annotated_NC[half].shape)
     return log_odds_2NC
 
 

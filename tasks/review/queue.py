@@ -2,8 +2,9 @@
 
 Axes: N images, B images of a batch, C labels. A question is an (image, label) pair: "is there a forest on this image?".
 Its priority, the expected gain of an answer, is the probability that the answer changes the cleaned data, times how
-rare the label is: one mended positive of a label with 20 of them moves its average precision more than one of 20,000. A
-share of the questions is drawn at random instead, to measure how wrong the annotations really are (audit.py).
+rare the label is: one mended positive of a label with 20 of them moves its average precision more than one of 20,000,
+times UNKNOWN_GAIN where nothing is annotated. A share of the questions is drawn at random instead, to measure how
+wrong the annotations really are (audit.py).
 
     queue = QuestionQueue(states, resolved=…, needs_review=…, budget=200, audit_share=0.1, seed=0)
     queue.add(rows, p_present_BC, p_wrong_BC)       # for each batch
@@ -25,6 +26,9 @@ from tasks.core.tables import ABSENT, PRESENT, UNKNOWN_STATE
 
 RARITY = 0.5  # as r(I) of the square-root sampler: a label ten times as rare counts about three times as much
 WEIGHT_RANGE = (0.25, 4.0)
+UNKNOWN_GAIN = 0.25
+"""An answer about an unknown pair adds a label, where one about a wrong annotation takes a false one away besides; and
+as many answers add an absence, of which there are enough."""
 LEAST_YIELD = 0.05
 AUDIT = "audit"
 REASONS = {PRESENT: "mistaken?", ABSENT: "missing?", UNKNOWN_STATE: "unknown"}
@@ -75,8 +79,11 @@ class QuestionQueue:
         states = self.states.take(rows)
         resolved, needs_review = (positions_of(pairs, states.image_ids) for pairs in (self.resolved, self.needs_review))
         given_BC, p_wrong_BC, p_present_BC = states.states_NC, p_wrong_BC.copy(), p_present_BC.copy()
+        open_BC = given_BC == UNKNOWN_STATE
+        open_BC[needs_review] = False
         given_BC[needs_review], p_wrong_BC[needs_review], p_present_BC[needs_review] = UNKNOWN_STATE, 0.5, 0.5
         weight_BC = np.where(False if gap_BC is None else gap_BC, WEIGHT_RANGE[1], self.weight_C)
+        weight_BC = np.where(open_BC, UNKNOWN_GAIN * weight_BC, weight_BC)
         priority_BC = np.where(p_wrong_BC >= LEAST_YIELD, p_wrong_BC * weight_BC, 0.0)
         auditable_BC = given_BC != UNKNOWN_STATE
         priority_BC[resolved], auditable_BC[resolved] = 0.0, False

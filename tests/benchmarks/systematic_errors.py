@@ -51,6 +51,7 @@ class Official:
     """ids: N.  true_NC: int8 in {1, 0, -1 difficult}.  size_N2: int, width and height in px.
 
     largest_NC: of each label's boxes the largest, as a share of the image; 0 without one.
+    number_NC: int, objects of each label that are not difficult.  whole_NC: those that the picture does not cut off.
     tones_NT: as of `tasks.training.folds.tones`; None where the pictures are not at hand.
     """
 
@@ -58,13 +59,16 @@ class Official:
     true_NC: np.ndarray
     size_N2: np.ndarray
     largest_NC: np.ndarray
+    number_NC: np.ndarray
+    whole_NC: np.ndarray
     tones_NT: np.ndarray | None = None
 
     def take(self, ids: list[str], tones_NT: np.ndarray | None = None) -> Official:
         """These images, of which the tones are given here."""
         row_of = {image_id: n for n, image_id in enumerate(self.ids)}
         rows = [row_of[image_id] for image_id in ids]
-        return Official(ids, self.true_NC[rows], self.size_N2[rows], self.largest_NC[rows], tones_NT)
+        of_objects = (of[rows] for of in (self.largest_NC, self.number_NC, self.whole_NC))
+        return Official(ids, self.true_NC[rows], self.size_N2[rows], *of_objects, tones_NT)
 
     def has(self, label: str) -> np.ndarray:
         return self.true_NC[:, LABELS.index(label)] == 1
@@ -83,6 +87,10 @@ class Official:
         beside += [("chair", "person"), ("chair", "sofa"), ("tvmonitor", "chair")]
         present_NC = self.true_NC == 1
         others_NC = present_NC.sum(axis=1, keepdims=True) - present_NC
+        of_objects = self.largest_NC, self.number_NC, self.whole_NC
+        largest, number, whole = (dict(zip(LABELS, of_NC.T, strict=True)) for of_NC in of_objects)
+        cut_off = {label: (number[label] > 0) & (whole[label] == 0) for label in ("person", "dog")}
+        small = {"chair": 0.03, "car": 0.05, "person": 0.05, "tvmonitor": 0.05}
         toned: dict[str, list[Lost]] = {}
         if self.tones_NT is not None:
             dark_N, grey_N = (t < np.quantile(t, s) for t, s in zip(self.tones_NT.T[:2], (0.25, 0.1), strict=True))
@@ -95,8 +103,13 @@ class Official:
             "cat, 500 x 375 px": [("cat", (width_N == 500) & (height_N == 375))],
             "car, last fifth of the ids": [("car", place_N >= 0.8)],
             "person, every fifth id": [("person", np.arange(len(self.ids)) % 5 == 0)],
-            "chair, under 3 % of the image": [("chair", self.largest_NC[:, LABELS.index("chair")] < 0.03)],
-            "car, under 5 % of the image": [("car", self.largest_NC[:, LABELS.index("car")] < 0.05)],
+            **{
+                f"{label}, under {100 * s:g} % of the image": [(label, largest[label] < s)]
+                for label, s in small.items()
+            },
+            **{f"{label}, all cut off": [(label, images_N)] for label, images_N in cut_off.items()},
+            **{f"{label}, only one": [(label, number[label] == 1)] for label in ("chair", "car")},
+            "chair, two or more": [("chair", number["chair"] >= 2)],
             **toned,
             "person, two others or more": [("person", others_NC[:, LABELS.index("person")] >= 2)],
             "chair, two others or more": [("chair", others_NC[:, LABELS.index("chair")] >= 2)],
@@ -115,7 +128,7 @@ def read_official(name: str) -> Official:
     """name: of an official list, trainval | train | test."""
     states: dict[str, dict[str, int]] = {}
     sizes: dict[str, list[int]] = {}
-    largest: dict[str, list[float]] = {}
+    of_objects: dict[str, np.ndarray] = {}
     with tarfile.open(VOC / "VOC2007.tar.gz") as archive:
         for member in archive:
             path = Path(member.name)
@@ -126,21 +139,25 @@ def read_official(name: str) -> Official:
             elif path.suffix == ".xml":
                 text = archive.extractfile(member).read().decode()
                 sizes[path.stem] = [int(re.search(rf"<{side}>(\d+)", text)[1]) for side in ("width", "height")]
-                largest[path.stem] = largest_boxes(text, *sizes[path.stem])
+                of_objects[path.stem] = objects_in(text, *sizes[path.stem])
     ids = sorted(states[LABELS[0]])
     true_NC = np.array([[states[label][image_id] for label in LABELS] for image_id in ids], np.int8)
-    return Official(ids, true_NC, *(np.array([of[image_id] for image_id in ids]) for of in (sizes, largest)))
+    size_N2 = np.array([sizes[image_id] for image_id in ids])
+    return Official(ids, true_NC, size_N2, *np.array([of_objects[image_id] for image_id in ids]).swapaxes(0, 1))
 
 
-def largest_boxes(xml: str, width: int, height: int) -> list[float]:
-    largest = dict.fromkeys(LABELS, 0.0)
+def objects_in(xml: str, width: int, height: int) -> np.ndarray:
+    """Of each label, see `Official`: the largest, the number, and those that are whole; float (3, C)."""
+    seen_3C = np.zeros((3, len(LABELS)))
     for thing in re.findall(r"<object>.*?</object>", xml, re.DOTALL):
-        label = re.search(r"<name>(\w+)", thing)[1]
         left, top, right, bottom = (
             float(re.search(rf"<{s}>([\d.]+)", thing)[1]) for s in ("xmin", "ymin", "xmax", "ymax")
         )
-        largest[label] = max(largest[label], (right - left) * (bottom - top) / (width * height))
-    return list(largest.values())
+        c = LABELS.index(re.search(r"<name>(\w+)", thing)[1])
+        seen_3C[0, c] = max(seen_3C[0, c], (right - left) * (bottom - top) / (width * height))
+        if "<difficult>1" not in thing:
+            seen_3C[1:, c] += 1, "<truncated>1" not in thing
+    return seen_3C
 
 
 def without_lost(official: Official, lost: list[Lost]) -> np.ndarray:
