@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -12,6 +14,7 @@ from tasks.cleaning.decisions import without_actions
 from tasks.cleaning.noise import error_probability
 from tasks.cleaning.weak_sources import SourceScores
 from tests.benchmarks import noise_shapes as bench
+from tests.benchmarks.systematic_errors import read_official, without_lost
 from tests.cleaning.test_noise import planted
 from tests.cleaning.test_policies import decide, scores_of
 
@@ -60,6 +63,25 @@ def test_in_every_shape_consensus_finds_what_its_peers_find_and_its_changes_are_
         theirs = bench.found(peer(real, noisy), errors_NC, real.known_NC)
         assert ours[0] >= theirs[0] - 0.01
         assert ours[1] >= theirs[1] - 0.01
+
+
+@pytest.mark.parametrize(
+    ("label", "share", "least"), [("car", 0.05, 35), ("person", 0.05, 90), ("tvmonitor", 0.05, 15)]
+)
+def test_small_things_that_annotators_leave_out_are_asked_about_though_sources_see_them_less_clearly(
+    real, real_data, label, share, least
+):
+    """Of 200 verdicts. To a label's own weights, what it is never annotated on is absent, however clearly it is seen."""
+    official = read_official("test").take(
+        list(json.loads((real_data / "predictions/voc2007_test_vendor.json").read_bytes()))
+    )
+    given_NC = without_lost(official, [(label, official.largest_NC[:, bench.LABELS.index(label)] < share)])
+    errors_NC = (given_NC != real.true_NC) & real.known_NC
+    scores = scores_of(real.detector_NC, real.vendor_NC)
+    decisions = Consensus().fit(scores, given_NC, real.known_NC)(scores, given_NC, real.known_NC)
+    first = np.argsort(-np.where(real.known_NC, decisions.p_wrong_NC, 0).ravel(), kind="stable")[:200]
+    assert errors_NC.ravel()[first].sum() >= least
+    assert not changed(decisions).any(), "whether it is they or the sources, nobody knows"
 
 
 def test_at_the_cliff_it_changes_nothing_says_why_with_the_rates_and_still_ranks(real):

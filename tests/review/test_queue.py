@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from tasks.core.states import States
-from tasks.review.queue import AUDIT, Candidates, QuestionQueue, RankedQuestions, expected_errors, label_weights
+from tasks.review.queue import (
+    AUDIT,
+    UNKNOWN_GAIN,
+    Candidates,
+    QuestionQueue,
+    RankedQuestions,
+    expected_errors,
+    label_weights,
+)
 
 
 def batch(ids: list[str], priority, given=None, present=None, auditable=None) -> Candidates:
@@ -188,6 +196,16 @@ def test_nothing_is_asked_below_the_least_yield():
 def test_a_pair_on_which_people_are_at_odds_is_asked_as_unknown():
     row = queue_of([[0.0, 0.0]], needs_review={("i0", "cat")}).to_pylist()
     assert [(r["label"], r["given"], r["reason"], r["score"]) for r in row] == [("cat", -1, "unknown", 0.5)]
+
+
+def test_an_annotation_that_may_be_wrong_comes_before_a_pair_as_open_that_nobody_annotated():
+    known_NC = np.array([[True, True], [True, False]])
+    asked = queue_of([[0.0, 0.2], [0.0, 0.5]], known=known_NC).to_pylist()
+    assert [(row["image_id"], row["reason"]) for row in asked] == [("i0", "missing?"), ("i1", "unknown")]
+    at_odds = queue_of([[0.0, 0.0], [0.0, 0.5]], known=known_NC, needs_review={("i1", "dog")}).to_pylist()
+    assert at_odds[0]["priority"] == pytest.approx(asked[1]["priority"] / UNKNOWN_GAIN), (
+        "what people disagree on is not less"
+    )
 
 
 def test_a_rare_label_counts_more():
