@@ -204,7 +204,7 @@ def test_an_annotation_that_may_be_wrong_comes_before_a_pair_as_open_that_nobody
     assert [(row["image_id"], row["reason"]) for row in asked] == [("i0", "missing?"), ("i1", "unknown")]
     at_odds = queue_of([[0.0, 0.0], [0.0, 0.5]], known=known_NC, needs_review={("i1", "dog")}).to_pylist()
     assert at_odds[0]["priority"] == pytest.approx(asked[1]["priority"] / UNKNOWN_GAIN), (
-        "what people disagree on is not less"
+        "what people dispute is worth all"
     )
 
 
