@@ -87,17 +87,14 @@ class NoiseModel:
     slips: Slips | None = None
     either_C: np.ndarray | bool = False
 
-    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Log odds of presence by the sources alone: by the weights of all labels, and with each label's own.
-
-        Float64 (2, N, C).
-        """
-        log_odds_2NC, both_2CF = np.zeros((2, *shape)), np.stack([np.zeros_like(self.label_CF), self.label_CF])
-        both_2CF += self.shared_F
+    def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int], *, own: bool = True) -> np.ndarray:
+        """Log odds of presence by the sources alone; float64 (N, C). own: with each label's own weights."""
+        weights_CF = self.shared_F + (self.label_CF if own else np.zeros_like(self.label_CF))
+        log_odds_NC = np.zeros(shape)
         used = _without(source_scores, self.repeats)
-        for f, feature_NC in enumerate(_features(self.calibrators, used, shape)):
-            log_odds_2NC += feature_NC * both_2CF[:, None, :, f]
-        return log_odds_2NC
+        for f, feature in enumerate(_features(self.calibrators, used)):
+            log_odds_NC += feature * weights_CF[:, f]
+        return log_odds_NC
 
     def p_present(
         self,
@@ -124,10 +121,10 @@ class NoiseModel:
                 added_NC += evidence(log_odds_NC, annotated_NC, known_NC & scored_NC, rates)
             return expit(log_odds_NC + np.where(known_NC, added_NC, 0.0))
 
-        shared_NC, own_NC = self.log_odds(source_scores, known_NC.shape)
-        p_present_NC = by(own_NC)
+        p_present_NC = by(self.log_odds(source_scores, known_NC.shape))
         if np.any(self.either_C):
-            p_present_NC = np.where(self.either_C, (p_present_NC + by(shared_NC)) / 2, p_present_NC)
+            p_shared_NC = by(self.log_odds(source_scores, known_NC.shape, own=False))
+            p_present_NC = np.where(self.either_C, (p_present_NC + p_shared_NC) / 2, p_present_NC)
         return np.where(known_NC & ~scored_NC, labels_NC, p_present_NC)
 
 
@@ -200,7 +197,9 @@ def _held_out_log_odds(
     for half in (slice(0, None, 2), slice(1, None, 2)):
         other = slice(1 - half.start, None, 2)
         model = _fit([s[other] for s in source_scores], annotated_NC[other], fit_NC[other], rates)
-        log_odds_2NC[:, half] = model.log_odds([s[half] for s in source_scores], annotated_NC[half].shape)
+        scores = [s[half] for s in source_scores]
+        for k, own in enumerate((False, True)):
+            log_odds_2NC[k, half] = model.log_odds(scores, annotated_NC[half].shape, own=own)
     return log_odds_2NC
 
 
@@ -209,18 +208,17 @@ def _fit(
 ) -> NoiseModel:
     """Everything but the error rates, which are given. fit_NC: bool, pairs to learn from."""
     calibrators = tuple(_fit_calibrator(scores_NC, annotated_NC, fit_NC, rates) for scores_NC in source_scores)
-    features_NCF = np.stack(list(_features(calibrators, source_scores, annotated_NC.shape)), axis=-1)
+    features = _features(calibrators, source_scores)
+    features_NCF = np.stack([np.broadcast_to(feature, annotated_NC.shape) for feature in features], axis=-1)
     return NoiseModel(calibrators, *_fit_weights(features_NCF, annotated_NC, fit_NC, rates), rates)
 
 
-def _features(
-    calibrators: Sequence[Calibrator], source_scores: Sequence[np.ndarray], shape: tuple[int, int]
-) -> Iterator[np.ndarray]:
-    """For each feature its values (N, C): 1, then each source's evidence and whether it abstains."""
-    yield np.ones(shape)
+def _features(calibrators: Sequence[Calibrator], source_scores: Sequence[np.ndarray]) -> Iterator[np.ndarray | float]:
+    """1, then each source's evidence (N, C) and whether it abstains, (N, C) or 0 where that means nothing."""
+    yield 1.0
     for calibrator, scores_NC in zip(calibrators, source_scores, strict=True):
         yield calibrator(scores_NC) / EVIDENCE_UNIT
-        yield (np.isnan(scores_NC) & calibrator.abstention_informative).astype(np.float64)
+        yield np.isnan(scores_NC).astype(np.float64) if calibrator.abstention_informative else 0.0
 
 
 def _fit_calibrator(

@@ -77,7 +77,7 @@ def test_answers_move_the_rates_of_their_label_most():
     _, labels_NC, source_scores = one_label_incomplete()
     sources = [*source_scores, np.full(labels_NC.shape, np.nan)]
     model = fit_noise(sources, labels_NC, np.ones(labels_NC.shape, bool))
-    _, log_odds_NC = model.log_odds(sources, labels_NC.shape)
+    log_odds_NC = model.log_odds(sources, labels_NC.shape)
     rows = np.argsort(-np.where(labels_NC[:, 1] == 0, log_odds_NC[:, 1], -np.inf))[
         :40
     ]  # likely missed, says the policy
