@@ -77,7 +77,7 @@ def bounds_of(
 ) -> LabelBounds:
     """From the images that the model learned from. labels_NC: uint8 {0, 1}, as annotated.  known_NC: bool."""
     num_labels, scores = labels_NC.shape[1], source_scores.all_NC
-    learned_C = ~has_independent(model, source_scores)
+    learned_C = ~np.broadcast_to(model.independent_C, num_labels)
     why = _why_not(model, limits, np.where(learned_C, LEARNED_SKILL, limits.skill), labels_NC, known_NC)
     more_impure_C = LEARNED_IMPURITY * learned_C * (1 - np.clip(model.skill.mean, 0, 1))
     least = lowest(model.false_negative, model.false_positive, more_impure_C)
@@ -130,15 +130,6 @@ def _precise_from(p_error_K: np.ndarray, p_least_K: np.ndarray, limits: Limits, 
     fits_K &= np.append(p_error_K[1:], -1.0) < p_error_K  # the last of a tie: equals are changed together
     last = np.flatnonzero(fits_K)
     return float(p_error_K[last[-1]]) if last.size else NEVER
-
-
-def has_independent(model: NoiseModel, source_scores: SourceScores) -> np.ndarray:
-    """bool (C,): a vendor, detector or keyword that repeats no annotations scores half of the label's pairs."""
-    independent_C = np.zeros(source_scores.model_NC.shape[1], bool)
-    for scores_NC, repeated in zip(source_scores.others_NC, model.repeats[1:], strict=False):
-        if not repeated and len(scores_NC):
-            independent_C |= (~np.isnan(scores_NC)).mean(axis=0) >= 0.5
-    return independent_C
 
 
 def _why_not(

@@ -6,12 +6,13 @@ it makes unknown or leaves to a person.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tasks.cleaning.answers import with_answers
-from tasks.cleaning.automatic import LabelBounds, Limits, bounds_of, has_independent, messages_of, rows_of
+from tasks.cleaning.automatic import LabelBounds, Limits, bounds_of, messages_of, rows_of
 from tasks.cleaning.base import KEEP, TO_ABSENT, TO_PRESENT, TO_UNKNOWN, Answered, Decisions, FittedPolicy
 from tasks.cleaning.noise import NoiseModel, error_probability, fit_noise
 from tasks.cleaning.weak_sources import SourceScores
@@ -61,13 +62,22 @@ class Consensus:
     ) -> FittedPolicy:
         """Fit the noise model, then find how far it may act on each label. Arguments as for `Policy.fit`."""
         model = fit_noise(source_scores.all_NC, labels_NC, known_NC)
-        model = replace(model, either_C=has_independent(model, source_scores))
+        model = replace(model, independent_C=_has_independent(model.repeats, source_scores))
         if answered is not None:
             model = with_answers(model, answered)
         bounds = bounds_of(model, self.limits, source_scores, labels_NC, known_NC)
         rows = rows_of(model, bounds, answered)
         fill_from_C = np.array([np.inf if why else self.limits.precision for why in bounds.why])
         return FittedPolicy(_Decide(model, bounds), rows, messages_of(model, bounds), fill_from_C)
+
+
+def _has_independent(repeats: Sequence[bool], source_scores: SourceScores) -> np.ndarray:
+    """bool (C,): a vendor, detector or keyword that repeats no annotations scores half of the label's pairs."""
+    independent_C = np.zeros(source_scores.model_NC.shape[1], bool)
+    for scores_NC, repeated in zip(source_scores.others_NC, repeats[1:], strict=False):
+        if not repeated and len(scores_NC):
+            independent_C |= (~np.isnan(scores_NC)).mean(axis=0) >= 0.5
+    return independent_C
 
 
 @dataclass(frozen=True)

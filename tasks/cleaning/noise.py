@@ -69,9 +69,9 @@ class NoiseModel:
     false_negative, false_positive: of each label, as the anchors show them.  skill: of the sources, on each label.
     repeats: of each source, whether it repeats the annotations; one that does has no weight.
     slips: names given in place of others, None where the errors of an image look independent.
-    either_C: bool (C,), labels whose P(present) is the mean of that by their own weights and that by those of all
-        labels: where a label's weights are unlike the others', nothing tells whether the sources see it otherwise, or
-        the annotators miss what the sources see less clearly (small things, say).
+    independent_C: bool (C,), labels scored by a source that has not learned from these annotations. Where the weights
+        of such a label are unlike the others', nothing tells whether the sources see it otherwise, or the annotators
+        miss what the sources see less clearly (small things, say), so P(present) is the mean of both readings.
     """
 
     calibrators: tuple[Calibrator, ...]
@@ -85,7 +85,7 @@ class NoiseModel:
     weak: bool = False
     repeats: tuple[bool, ...] = ()
     slips: Slips | None = None
-    either_C: np.ndarray | bool = False
+    independent_C: np.ndarray | bool = False
 
     def log_odds(self, source_scores: Sequence[np.ndarray], shape: tuple[int, int], *, own: bool = True) -> np.ndarray:
         """Log odds of presence by the sources alone; float64 (N, C). own: with each label's own weights."""
@@ -122,9 +122,9 @@ class NoiseModel:
             return expit(log_odds_NC + np.where(known_NC, added_NC, 0.0))
 
         p_present_NC = by(self.log_odds(source_scores, known_NC.shape))
-        if np.any(self.either_C):
+        if np.any(self.independent_C):
             p_shared_NC = by(self.log_odds(source_scores, known_NC.shape, own=False))
-            p_present_NC = np.where(self.either_C, (p_present_NC + p_shared_NC) / 2, p_present_NC)
+            p_present_NC = np.where(self.independent_C, (p_present_NC + p_shared_NC) / 2, p_present_NC)
         return np.where(known_NC & ~scored_NC, labels_NC, p_present_NC)
 
 

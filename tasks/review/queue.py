@@ -83,7 +83,7 @@ class QuestionQueue:
         open_BC[needs_review] = False
         given_BC[needs_review], p_wrong_BC[needs_review], p_present_BC[needs_review] = UNKNOWN_STATE, 0.5, 0.5
         weight_BC = np.where(False if gap_BC is None else gap_BC, WEIGHT_RANGE[1], self.weight_C)
-        weight_BC = np.where(open_BC, UNKNOWN_GAIN * weight_BC, weight_BC)
+        weight_BC = weight_BC * np.where(open_BC, UNKNOWN_GAIN, 1.0)
         priority_BC = np.where(p_wrong_BC >= LEAST_YIELD, p_wrong_BC * weight_BC, 0.0)
         auditable_BC = given_BC != UNKNOWN_STATE
         priority_BC[resolved], auditable_BC[resolved] = 0.0, False

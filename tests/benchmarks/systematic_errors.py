@@ -51,7 +51,7 @@ class Official:
     """ids: N.  true_NC: int8 in {1, 0, -1 difficult}.  size_N2: int, width and height in px.
 
     largest_NC: of each label's boxes the largest, as a share of the image; 0 without one.
-    number_NC: int, objects of each label that are not difficult.  whole_NC: those that the picture does not cut off.
+    number_NC: objects of each label that are not difficult.  whole_NC: those of them that the picture does not cut off.
     tones_NT: as of `tasks.training.folds.tones`; None where the pictures are not at hand.
     """
 

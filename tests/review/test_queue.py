@@ -202,10 +202,8 @@ def test_an_annotation_that_may_be_wrong_comes_before_a_pair_as_open_that_nobody
     known_NC = np.array([[True, True], [True, False]])
     asked = queue_of([[0.0, 0.2], [0.0, 0.5]], known=known_NC).to_pylist()
     assert [(row["image_id"], row["reason"]) for row in asked] == [("i0", "missing?"), ("i1", "unknown")]
-    at_odds = queue_of([[0.0, 0.0], [0.0, 0.5]], known=known_NC, needs_review={("i1", "dog")}).to_pylist()
-    assert at_odds[0]["priority"] == pytest.approx(asked[1]["priority"] / UNKNOWN_GAIN), (
-        "what people dispute is worth all"
-    )
+    disputed = queue_of([[0.0, 0.0], [0.0, 0.5]], known=known_NC, needs_review={("i1", "dog")}).to_pylist()
+    assert disputed[0]["priority"] == pytest.approx(asked[1]["priority"] / UNKNOWN_GAIN), "that counts whole"
 
 
 def test_a_rare_label_counts_more():
